@@ -1,0 +1,1 @@
+"""ggend: the event-ingestion daemon of ggen. The wiring is in `topology`."""

@@ -1,0 +1,238 @@
+"""Codec: messages and events to bytes and back, with errors that say what is wrong and where.
+
+Decoding checks every constraint of `events` and `messages` in one call. What msgspec alone would
+let through or report as something else (broken UTF-8, deep nesting) is mapped here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ggend_schema import limits
+from ggend_schema.codes import EventCode
+from ggend_schema.errors import InvalidEvent, MessageMalformed
+from ggend_schema.events import EVENT_TYPES, Event
+from ggend_schema.framing import frame
+from ggend_schema.messages import (
+    ClientMessage,
+    DaemonMessage,
+    EncodedBatch,
+    LinesAnswer,
+    Stamp,
+    Total,
+)
+
+# `Sequence` of collections.abc is for annotations; the wire's own is a constrained int.
+from ggend_schema.messages import Sequence as SequenceNumber
+from ggend_schema.msgpack_spans import array_spans, map_spans
+
+__all__ = [
+    "NumberedLine",
+    "SalvagedBatch",
+    "decode_client_message",
+    "decode_daemon_message",
+    "decode_event",
+    "decode_line",
+    "decode_line_number",
+    "decode_lines",
+    "encode_answer_line",
+    "encode_event",
+    "encode_event_line",
+    "encode_frame",
+    "salvage_events",
+]
+
+#: Everything that decoding untrusted bytes raises (the last three are not msgspec's).
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
+
+_messages: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)
+_daemon_messages: msgspec.msgpack.Decoder[DaemonMessage] = msgspec.msgpack.Decoder(DaemonMessage)
+_events: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
+_lines: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+_encoder = msgspec.msgpack.Encoder()
+_json_encoder = msgspec.json.Encoder()
+
+
+class SalvagedBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A Batch of which at least one event is broken: the events are still encoded."""
+
+    first_sequence: SequenceNumber
+    stamps: list[Stamp]
+    events: list[memoryview]
+    shed: Total = 0
+    lost: Total = 0
+
+
+class _BatchHeader(msgspec.Struct, frozen=True, kw_only=True):
+    first_sequence: SequenceNumber
+    stamps: list[Stamp]
+    shed: Total = 0
+    lost: Total = 0
+
+
+class NumberedLine(msgspec.Struct, frozen=True, kw_only=True):
+    """The optional numbering of an NDJSON line; `producer` is 32 hex digits."""
+
+    producer: msgspec.UnsetType | str = msgspec.UNSET
+    sequence: msgspec.UnsetType | SequenceNumber = msgspec.UNSET
+
+
+_line_numbers = msgspec.json.Decoder(NumberedLine)
+
+
+def encode_event(event: Event) -> bytes:
+    """Encode one event as it stands in a Batch.
+
+    Raises TypeError, ValueError or OverflowError for a JSON field that msgpack cannot carry.
+    """
+    return _encoder.encode(event)
+
+
+def encode_event_line(event: Event) -> bytes:
+    """Encode one event as an NDJSON line, with its LF."""
+    return _json_encoder.encode(event) + b"\n"
+
+
+def encode_frame(message: ClientMessage | DaemonMessage | EncodedBatch) -> bytes:
+    """Encode one message as a whole frame."""
+    return frame(_encoder.encode(message))
+
+
+def encode_answer_line(answer: LinesAnswer) -> bytes:
+    """Encode the answer to NDJSON, with its LF."""
+    return _json_encoder.encode(answer) + b"\n"
+
+
+def decode_daemon_message(payload: bytes | memoryview) -> DaemonMessage:
+    """Decode what a client receives. Raises MessageMalformed."""
+    try:
+        return _daemon_messages.decode(payload)
+    except DECODE_ERRORS as error:
+        raise MessageMalformed(f"not a message of this protocol: {error}") from error
+
+
+def decode_client_message(payload: memoryview) -> ClientMessage | SalvagedBatch:
+    """Decode what the daemon receives.
+
+    Raises MessageMalformed when not even the envelope can be read.
+    """
+    try:
+        return _messages.decode(payload)
+    except DECODE_ERRORS as error:
+        return _salvage(payload, error)
+
+
+def _salvage(payload: memoryview, why: Exception) -> SalvagedBatch:
+    events: list[memoryview] = []
+    header: dict[str, object] = {}
+    is_batch = False
+    for key, value in map_spans(payload):
+        try:
+            name = msgspec.msgpack.decode(key, type=str)
+            if name == "events":
+                events = array_spans(value)
+            elif name == "type":
+                is_batch = msgspec.msgpack.decode(value) == "batch"
+            elif name in _BatchHeader.__struct_fields__:
+                header[name] = msgspec.msgpack.decode(value)
+        except DECODE_ERRORS as error:
+            raise MessageMalformed(f"not a message of this protocol: {error}") from error
+    if not is_batch:
+        raise MessageMalformed(f"not a message of this protocol: {why}") from why
+    try:
+        checked = msgspec.convert(header, _BatchHeader)
+    except msgspec.ValidationError as error:
+        raise MessageMalformed(f"not a Batch: {error}") from error
+    return SalvagedBatch(
+        first_sequence=checked.first_sequence,
+        stamps=checked.stamps,
+        events=events,
+        shed=checked.shed,
+        lost=checked.lost,
+    )
+
+
+def salvage_events(payload: memoryview) -> list[memoryview]:
+    """Return the encoded events of a Batch payload, for events that decode but are refused later."""
+    for key, value in map_spans(payload):
+        if bytes(key) == b"\xa6events":
+            return array_spans(value)
+    raise MessageMalformed("a Batch without `events`")
+
+
+def decode_event(encoded: bytes | memoryview) -> Event:
+    """Decode one event of a Batch. Raises InvalidEvent."""
+    _check_size(encoded)
+    try:
+        return _events.decode(encoded)
+    except DECODE_ERRORS as error:
+        raise _invalid(error) from error
+
+
+def decode_line(line: bytes) -> Event:
+    """Decode one NDJSON line. Raises InvalidEvent."""
+    _check_size(line)
+    try:
+        return _lines.decode(line)
+    except DECODE_ERRORS as error:
+        raise _invalid(error) from error
+
+
+def decode_lines(block: bytes) -> list[Event] | None:
+    """Decode whole lines in one call, or return None: then some line must be looked at singly."""
+    if b'"sequence"' in block or b'"producer"' in block or b"\\u" in block:
+        return None  # numbered, or escapes could spell those keys
+    try:
+        return _lines.decode_lines(block)
+    except DECODE_ERRORS:
+        return None
+
+
+def decode_line_number(line: bytes) -> tuple[bytes | None, int | None]:
+    """Return the producer id and sequence that a line carries. Raises InvalidEvent.
+
+    One without the other is refused: it would look exactly-once and not be it.
+    """
+    try:
+        numbered = _line_numbers.decode(line)
+    except DECODE_ERRORS as error:
+        raise _invalid(error) from error
+    if isinstance(numbered.producer, str) and isinstance(numbered.sequence, int):
+        try:
+            producer = bytes.fromhex(numbered.producer)
+        except ValueError:
+            producer = b""
+        if len(producer) != limits.PRODUCER_BYTES:
+            raise InvalidEvent(EventCode.INVALID, "`producer` must be 32 hex digits")
+        return producer, numbered.sequence
+    if numbered.producer is msgspec.UNSET and numbered.sequence is msgspec.UNSET:
+        return None, None
+    raise InvalidEvent(EventCode.INVALID, "`producer` and `sequence` go together or not at all")
+
+
+def _check_size(encoded: Sequence[int]) -> None:
+    if len(encoded) > limits.EVENT_BYTES:
+        raise InvalidEvent(
+            EventCode.TOO_LARGE,
+            f"an event of {len(encoded)} bytes is over the limit of {limits.EVENT_BYTES}",
+        )
+
+
+def _invalid(error: Exception) -> InvalidEvent:
+    text = str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return InvalidEvent(EventCode.NOT_UTF8, f"a text is not UTF-8: {error.reason}")
+    if isinstance(error, RecursionError):
+        return InvalidEvent(
+            EventCode.TOO_DEEP, f"nested deeper than the limit of {limits.JSON_DEPTH}"
+        )
+    if isinstance(error, msgspec.ValidationError):
+        if text.endswith("at `$.type`") or text.endswith("required field `type`"):
+            known = ", ".join(EVENT_TYPES)
+            return InvalidEvent(EventCode.UNKNOWN_TYPE, f"{text}; the event types are {known}")
+        return InvalidEvent(EventCode.INVALID, text)
+    if isinstance(error, OverflowError):
+        return InvalidEvent(EventCode.INVALID, f"a number is out of range: {text}")
+    return InvalidEvent(EventCode.MALFORMED, text)

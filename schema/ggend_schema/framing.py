@@ -1,0 +1,145 @@
+"""Framing: bytes from a stream, cut into frames or lines. No I/O, no waiting.
+
+Framed:  +----------------+---------------------+
+         | length, u32 BE | msgpack, that long  |  …
+         +----------------+---------------------+
+Lines:   JSON text, LF, JSON text, LF, …, the last LF optional; CR before LF is white space.
+
+However the stream is cut into chunks, the frames and lines that come out are the same. Each
+splitter holds at most one unfinished frame or line.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from ggend_schema import limits
+from ggend_schema.errors import FrameTooLarge
+
+__all__ = ["FrameSplitter", "LineSplitter", "OverlongLine", "frame", "is_ndjson"]
+
+_LENGTH = struct.Struct(">I")
+
+
+def is_ndjson(first_byte: int) -> bool:
+    """Tell the two encodings apart by the first byte of a stream: `{` or white space is NDJSON."""
+    return first_byte in b"{ \t\r\n"
+
+
+def frame(payload: bytes) -> bytes:
+    """Put the length in front."""
+    return _LENGTH.pack(len(payload)) + payload
+
+
+class FrameSplitter:
+    """Cuts a byte stream into frame payloads."""
+
+    __slots__ = ("_limit", "_needed", "_pending", "error")
+
+    def __init__(self, limit: int = limits.FRAME_BYTES) -> None:
+        self._limit = limit
+        self._pending = bytearray()
+        self._needed = _LENGTH.size
+        #: Set when a length was over the limit; nothing that follows can be read.
+        self.error: FrameTooLarge | None = None
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether an unfinished frame is waiting for the rest."""
+        return bool(self._pending)
+
+    def feed(self, chunk: bytes) -> list[memoryview]:
+        """Return the payloads that this chunk completes; look at `error` afterwards."""
+        if self.error is not None:
+            return []
+        if self._pending:
+            self._pending += chunk
+            if len(self._pending) < self._needed:
+                return []
+            chunk = bytes(self._pending)
+            self._pending.clear()
+        view = memoryview(chunk)
+        end = len(chunk)
+        payloads: list[memoryview] = []
+        offset = 0
+        self._needed = _LENGTH.size
+        while end - offset >= _LENGTH.size:
+            (size,) = _LENGTH.unpack_from(chunk, offset)
+            if size > self._limit:
+                self.error = FrameTooLarge(size, self._limit)
+                return payloads
+            stop = offset + _LENGTH.size + size
+            if stop > end:
+                self._needed = stop - offset
+                break
+            payloads.append(view[offset + _LENGTH.size : stop])
+            offset = stop
+        if offset < end:
+            self._pending += view[offset:]
+        return payloads
+
+
+class OverlongLine:
+    """Stands for one line over the limit, of which only the beginning was kept."""
+
+    __slots__ = ("head",)
+
+    def __init__(self, head: bytes) -> None:
+        self.head = head
+
+
+#: What is kept of an over-long line to recognise it by.
+_HEAD_BYTES = 1024
+
+
+class LineSplitter:
+    """Cuts a byte stream into blocks of whole lines, so that many lines are decoded in one call."""
+
+    __slots__ = ("_limit", "_pending", "_skipping")
+
+    def __init__(self, limit: int = limits.EVENT_BYTES) -> None:
+        self._limit = limit
+        self._pending = bytearray()
+        self._skipping = False
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether an unfinished line is waiting for the rest."""
+        return bool(self._pending) or self._skipping
+
+    def feed(self, chunk: bytes) -> list[bytes | OverlongLine]:
+        """Return blocks of whole lines (without the last LF) and marks for over-long lines."""
+        out: list[bytes | OverlongLine] = []
+        first = chunk.find(b"\n")
+        if first < 0:
+            self._hold(chunk, out)
+            return out
+        if self._skipping:
+            self._skipping = False
+            chunk = chunk[first + 1 :]
+        elif len(self._pending) + first > self._limit:
+            out.append(OverlongLine(bytes((self._pending + chunk[:first])[:_HEAD_BYTES])))
+            self._pending.clear()
+            chunk = chunk[first + 1 :]
+        whole, found, rest = chunk.rpartition(b"\n")
+        if found:
+            block = bytes(self._pending) + whole if self._pending else whole
+            self._pending.clear()
+            out.append(block)
+        self._hold(rest, out)
+        return out
+
+    def finish(self) -> bytes:
+        """Return the last line if the stream ended without LF, else nothing."""
+        last = bytes(self._pending)
+        self._pending.clear()
+        return last
+
+    def _hold(self, part: bytes, out: list[bytes | OverlongLine]) -> None:
+        if self._skipping:
+            return
+        self._pending += part
+        if len(self._pending) > self._limit:
+            out.append(OverlongLine(bytes(self._pending[:_HEAD_BYTES])))
+            self._pending.clear()
+            self._skipping = True

@@ -1,0 +1,49 @@
+"""Places: where the socket and the database are when nobody says otherwise.
+
+Run by root or by a system service, the host's places; run by anyone else, the user's own
+(XDG Base Directory Specification). `GGEND_SOCKET` and `GGEND_DATABASE` win over both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["SYSTEM_SOCKET", "client_sockets", "user_config", "user_database", "user_socket"]
+
+SYSTEM_SOCKET = Path("/run/ggend/ggend.sock")
+
+
+def user_socket(environ: Mapping[str, str]) -> Path:
+    """`$XDG_RUNTIME_DIR/ggend/ggend.sock`; without a runtime directory, beside the database."""
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    if runtime:
+        return Path(runtime) / "ggend" / "ggend.sock"
+    return user_database(environ).with_name("ggend.sock")
+
+
+def user_database(environ: Mapping[str, str]) -> Path:
+    """`$XDG_DATA_HOME/ggend/tier2.db`, by default below `~/.local/share`."""
+    return _home(environ, "XDG_DATA_HOME", ".local/share") / "ggend" / "tier2.db"
+
+
+def user_config(environ: Mapping[str, str]) -> Path:
+    """`$XDG_CONFIG_HOME/ggend/config.toml`, by default below `~/.config`."""
+    return _home(environ, "XDG_CONFIG_HOME", ".config") / "ggend" / "config.toml"
+
+
+def client_sockets(environ: Mapping[str, str]) -> list[Path]:
+    """Where a client looks, in order: `GGEND_SOCKET` alone, else the user's, then the system's."""
+    chosen = environ.get("GGEND_SOCKET")
+    if chosen:
+        return [Path(chosen)]
+    return [user_socket(environ), SYSTEM_SOCKET]
+
+
+def _home(environ: Mapping[str, str], variable: str, default: str) -> Path:
+    chosen = environ.get(variable)
+    if chosen and Path(chosen).is_absolute():
+        return Path(chosen)
+    home = environ.get("HOME")
+    return (Path(home) if home else Path(os.path.expanduser("~"))) / default  # noqa: PTH111

@@ -1,1 +1,1 @@
-
+"""The light client of ggend."""

@@ -155,7 +155,7 @@ def _salvage(payload: memoryview, why: Exception) -> SalvagedBatch:
 
 
 def salvage_events(payload: memoryview) -> list[memoryview]:
-    """Return the encoded events of a Batch payload, for events that decode but are refused later."""
+    """Return the encoded events of a Batch payload that did decode."""
     for key, value in map_spans(payload):
         if bytes(key) == b"\xa6events":
             return array_spans(value)
@@ -229,7 +229,7 @@ def _invalid(error: Exception) -> InvalidEvent:
             EventCode.TOO_DEEP, f"nested deeper than the limit of {limits.JSON_DEPTH}"
         )
     if isinstance(error, msgspec.ValidationError):
-        if text.endswith("at `$.type`") or text.endswith("required field `type`"):
+        if text.endswith(("at `$.type`", "required field `type`")):
             known = ", ".join(EVENT_TYPES)
             return InvalidEvent(EventCode.UNKNOWN_TYPE, f"{text}; the event types are {known}")
         return InvalidEvent(EventCode.INVALID, text)

@@ -132,7 +132,7 @@ class Collision(
     tag_field="type",
     tag="collision",
 ):
-    """Two agents got in each other's way. Row in `collision_detection`, parked until its session."""
+    """Two agents met. Row in `collision_detection`, parked until its session."""
 
     session_id: Name
     agent_id_1: Name
@@ -178,7 +178,7 @@ class SessionEnded(
     tag_field="type",
     tag="session_ended",
 ):
-    """A swarm has ended. Updates its row; what is left out is derived from the session's receipts."""
+    """A swarm has ended. Updates its row; what is left out is derived from its receipts."""
 
     session_id: Name
     status: SessionEndStatus

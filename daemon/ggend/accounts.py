@@ -1,0 +1,274 @@
+"""Accounts: who sent how many events and what became of them, promise 3 of the architecture.
+
+    last_sequence = stored + duplicate + superseded + parked + rejected + lost
+
+holds for each row of `producers` after every commit; a CHECK constraint holds it too. The cache
+lives on the writer's thread and is thrown away when a transaction is rolled back.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from msgspec import Struct
+
+from ggend_schema.errors import SchemaError
+
+__all__ = ["Account", "Accounts", "NotYours", "Sender"]
+
+#: Accounts remembered between batches. More than producers alive at a time on one host; the
+#: cache is emptied, not searched for the oldest, since every entry can be read again.
+_REMEMBERED = 10_000
+
+
+class Sender(Struct, frozen=True):
+    """Who is at the other end of a connection. Without a producer: the anonymous lines of a uid."""
+
+    uid: int
+    gid: int
+    pid: int
+    producer: bytes | None = None
+    permanent: bool = False
+    client: str = ""
+
+
+class NotYours(SchemaError):
+    """A producer id belongs to the uid that used it first."""
+
+    def __init__(self, producer: bytes, uid: int) -> None:
+        self.producer, self.uid = producer, uid
+        super().__init__(
+            f"producer {producer.hex()} belongs to another user than uid {uid}; take a new id"
+        )
+
+
+class Account:
+    """One row of `producers`: what is settled, and what this batch adds."""
+
+    __slots__ = (
+        "duplicate",
+        "id",
+        "last_sequence",
+        "lost",
+        "parked",
+        "producer",
+        "rejected",
+        "replayed",
+        "shed",
+        "stored",
+        "superseded",
+        "uid",
+    )
+
+    def __init__(
+        self, account_id: int, producer: bytes | None, uid: int, last_sequence: int
+    ) -> None:
+        self.id = account_id
+        self.producer = producer
+        self.uid = uid
+        self.last_sequence = last_sequence
+        self.shed = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what the batch added."""
+        self.stored = self.duplicate = self.superseded = 0
+        self.parked = self.rejected = self.lost = self.replayed = 0
+
+
+class Accounts:
+    """The accounts that the current batches touch."""
+
+    def __init__(self) -> None:
+        #: The time of the batch, as stored.
+        self.now = ""
+        self._by_key: dict[bytes | int, Account] = {}
+        self._touched: dict[int, Account] = {}
+        self._released: dict[int, list[int]] = {}
+
+    def of(self, connection: sqlite3.Connection, sender: Sender) -> Account:
+        """Return the sender's account, opened if it is new. Raises NotYours."""
+        key = sender.uid if sender.producer is None else sender.producer
+        account = self._by_key.get(key)
+        if account is None:
+            account = _load(connection, sender) or _open(connection, sender, self.now)
+            if len(self._by_key) >= _REMEMBERED:
+                self._by_key.clear()
+            self._by_key[key] = account
+        if sender.producer is not None and account.uid != sender.uid:
+            raise NotYours(sender.producer, sender.uid)
+        self._touched[account.id] = account
+        return account
+
+    def release(
+        self, account_id: int, *, stored: int = 0, duplicate: int = 0, rejected: int = 0
+    ) -> None:
+        """Move counts of parked events to what became of them."""
+        moved = self._released.setdefault(account_id, [0, 0, 0])
+        moved[0] += stored
+        moved[1] += duplicate
+        moved[2] += rejected
+
+    def save(self, connection: sqlite3.Connection) -> None:
+        """Write what the batch added, in its transaction."""
+        connection.executemany(
+            _ADD,
+            [
+                (
+                    account.last_sequence,
+                    self.now,
+                    account.stored,
+                    account.duplicate,
+                    account.superseded,
+                    account.parked,
+                    account.rejected,
+                    account.lost,
+                    account.replayed,
+                    account.shed,
+                    account.id,
+                )
+                for account in self._touched.values()
+            ],
+        )
+        for account in self._touched.values():
+            account.clear()
+        self._touched.clear()
+        if self._released:
+            connection.executemany(
+                _RELEASE,
+                [
+                    (stored + duplicate + rejected, stored, duplicate, rejected, account_id)
+                    for account_id, (stored, duplicate, rejected) in self._released.items()
+                ],
+            )
+            for account_id in self._released:
+                _fold(connection, account_id, self.now)
+            self._released.clear()
+
+    def finish(self, connection: sqlite3.Connection, producer: bytes) -> None:
+        """Forget a producer that is done; one with parked events waits until they are released."""
+        account = self._by_key.pop(producer, None) or _load(
+            connection, Sender(uid=0, gid=0, pid=0, producer=producer)
+        )
+        if account is None:
+            return
+        connection.execute(_FINISH, (account.id,))
+        _fold(connection, account.id, self.now)
+
+    def forget(self) -> None:
+        """Drop the cache: what it holds was rolled back."""
+        self._by_key.clear()
+        self._touched.clear()
+        self._released.clear()
+
+
+def _load(connection: sqlite3.Connection, sender: Sender) -> Account | None:
+    if sender.producer is None:
+        row = connection.execute(_LOAD_ANONYMOUS, (sender.uid,)).fetchone()
+    else:
+        row = connection.execute(_LOAD, (sender.producer,)).fetchone()
+    if row is None:
+        return None
+    account_id, uid, last_sequence, finished = row
+    if finished:  # it said it was done, and came back before its parked events were released
+        connection.execute(_RESUME, (account_id,))
+    return Account(account_id, sender.producer, uid, last_sequence)
+
+
+def _open(connection: sqlite3.Connection, sender: Sender, now: str) -> Account:
+    cursor = connection.execute(
+        _OPEN,
+        (
+            "anonymous" if sender.producer is None else "producer",
+            sender.producer,
+            sender.uid,
+            sender.gid,
+            sender.pid,
+            sender.client,
+            sender.permanent,
+            now,
+            now,
+        ),
+    )
+    assert cursor.lastrowid is not None  # noqa: S101 - a successful INSERT has one
+    return Account(cursor.lastrowid, sender.producer, sender.uid, 0)
+
+
+def _fold(connection: sqlite3.Connection, account_id: int, now: str) -> None:
+    """Add an account to the folded total and delete it, if it is finished and nothing is parked."""
+    if connection.execute(_IS_DONE, (account_id,)).fetchone() is None:
+        return
+    connection.execute(_OPEN_FOLDED, (now, now))
+    connection.execute(_FOLD, (now, account_id))
+    connection.execute(_FORGET, (account_id,))
+
+
+_LOAD = """
+    SELECT id, uid, last_sequence, finished
+    FROM producers
+    WHERE producer = ?"""
+_LOAD_ANONYMOUS = """
+    SELECT id, uid, last_sequence, finished
+    FROM producers
+    WHERE kind = 'anonymous'
+      AND kind <> 'producer' -- lets the partial index serve
+      AND uid = ?"""
+_OPEN = """
+    INSERT INTO producers (kind, producer, uid, gid, pid, client, permanent, first_seen, last_seen)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_ADD = """
+    UPDATE producers
+    SET last_sequence = ?,
+        last_seen = ?,
+        stored = stored + ?,
+        duplicate = duplicate + ?,
+        superseded = superseded + ?,
+        parked = parked + ?,
+        rejected = rejected + ?,
+        lost = lost + ?,
+        replayed = replayed + ?,
+        shed = max(shed, ?)
+    WHERE id = ?"""
+_RELEASE = """
+    UPDATE producers
+    SET parked = parked - ?,
+        stored = stored + ?,
+        duplicate = duplicate + ?,
+        rejected = rejected + ?
+    WHERE id = ?"""
+_FINISH = """
+    UPDATE producers
+    SET finished = 1
+    WHERE id = ?
+      AND permanent = 0"""
+_RESUME = """
+    UPDATE producers
+    SET finished = 0
+    WHERE id = ?"""
+_IS_DONE = """
+    SELECT 1
+    FROM producers
+    WHERE id = ?
+      AND finished = 1
+      AND parked = 0"""
+_OPEN_FOLDED = """
+    INSERT INTO producers (kind, uid, first_seen, last_seen)
+    VALUES ('folded', 0, ?, ?)
+    ON CONFLICT (kind, uid) WHERE kind <> 'producer' DO NOTHING"""
+_FOLD = """
+    UPDATE producers
+    SET last_seen = ?,
+        last_sequence = producers.last_sequence + done.last_sequence,
+        stored = producers.stored + done.stored,
+        duplicate = producers.duplicate + done.duplicate,
+        superseded = producers.superseded + done.superseded,
+        rejected = producers.rejected + done.rejected,
+        lost = producers.lost + done.lost,
+        replayed = producers.replayed + done.replayed,
+        purged = producers.purged + done.purged,
+        shed = producers.shed + done.shed
+    FROM (SELECT * FROM producers WHERE id = ?) AS done
+    WHERE producers.kind = 'folded'"""
+_FORGET = """
+    DELETE FROM producers
+    WHERE id = ?"""

@@ -1,0 +1,63 @@
+"""Command line: the `ggend` command, assembled from one module for each group of commands.
+
+No command does work of its own: each reads its options, calls what does, and prints through
+`output`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ggend.cli.config import config
+from ggend.cli.emit import emit
+from ggend.cli.imports import imports
+from ggend.cli.init import init
+from ggend.cli.output import show_line
+from ggend.cli.query import query
+from ggend.cli.serve import serve
+from ggend.cli.status import status
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="ggend",
+    help="The event-ingestion daemon of ggen: typed events in over a Unix socket, durable SQLite "
+    "rows out, exactly once.",
+    epilog="Exit statuses follow sysexits.h: 64 usage, 65 bad input, 69 no daemon, 78 bad "
+    "configuration.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command()(serve)
+app.command()(status)
+app.command()(emit)
+app.command()(init)
+app.add_typer(imports, name="import")
+app.add_typer(query, name="query")
+app.add_typer(config, name="config")
+
+
+def _show_version(*, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        show_line(f"ggend {version('ggend')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _ggend(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Callback of the whole command."""

@@ -1,0 +1,129 @@
+"""`ggend emit`: send events from a shell."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Annotated
+
+import typer
+
+from ggend.assignments import BadEvent, check_line, event_of
+from ggend.cli.delivery import Delivery, require_daemon
+from ggend.cli.options import SocketOption, chosen_socket
+from ggend.cli.output import complain
+from ggend.errors import UsageMistake
+from ggend_schema.codec import encode_event
+from ggend_schema.codes import EventCode
+from ggend_schema.errors import InvalidEvent
+from ggend_schema.events import Event
+from ggend_schema.framing import LineSplitter, OverlongLine
+from ggend_schema.limits import EVENT_BYTES
+
+__all__ = ["emit"]
+
+#: Bytes read from standard input at once, if there are so many.
+_CHUNK_BYTES = 64 * 1024
+
+_CLIENT_NAME = "ggend emit"
+
+
+def emit(
+    kind: Annotated[
+        str | None, typer.Argument(metavar="TYPE", help="Event type, such as audit.")
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="key=value for text and numbers, key:=json."),
+    ] = None,
+    *,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Read events from standard input, one JSON a line.")
+    ] = False,
+    socket: SocketOption = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds to wait for the daemon to store it.")
+    ] = 5.0,
+) -> None:
+    """Send one event, or many, and wait until they are stored.
+
+    The event types are audit, collision, memory_saved, receipt_emitted, session_ended,
+    session_started and stage_completed. Events are checked before they are sent, and the message
+    names the key that is wrong. With --stdin a broken line is reported with its number, and the
+    others are sent.
+
+    Exit status: 0 all stored, 65 something was not valid, 69 the daemon is not there.
+
+    Examples:
+        ggend emit audit agent_id=a1 operation=plan status=completed duration_ms=12
+
+        ggend emit memory_saved agent_id=a1 memory:='{"step": 3}'
+
+        ggend emit --stdin < events.ndjson
+    """
+    if stdin == (kind is not None):
+        raise UsageMistake(
+            "give either a TYPE with its fields, or --stdin",
+            hint="ggend emit audit agent_id=a1 operation=plan status=completed",
+        )
+    if kind is not None:
+        _emit_one(kind, fields or [], chosen_socket(socket), timeout)
+    else:
+        _emit_lines(chosen_socket(socket), timeout)
+
+
+def _emit_one(kind: str, fields: list[str], socket: Path | None, timeout: float) -> None:
+    event = event_of(kind, fields)
+    require_daemon(socket)
+    with Delivery(socket, name=_CLIENT_NAME, timeout_seconds=timeout) as delivery:
+        delivery.send([event], size=len(encode_event(event)))
+        delivery.flush()
+        for reject in delivery.rejects():
+            raise BadEvent(
+                f"the daemon rejected it: {reject.code}: {reject.message}",
+                hint="it is kept in the table `rejected_events`",
+            )
+
+
+def _emit_lines(socket: Path | None, timeout: float) -> None:
+    require_daemon(socket)
+    invalid = 0
+    with Delivery(socket, name=_CLIENT_NAME, timeout_seconds=timeout) as delivery:
+        for number, line in enumerate(_lines(sys.stdin.buffer), start=1):
+            try:
+                events, size = _checked(line)
+            except InvalidEvent as error:
+                invalid += 1
+                complain(f"line {number}: {error}")
+            else:
+                delivery.send(events, size=size)
+        delivery.flush()
+        for reject in delivery.rejects():
+            complain(f"event {reject.sequence} rejected: {reject.code}: {reject.message}")
+        rejected = delivery.rejected
+    if rejected or invalid:
+        complain(
+            f"{delivery.sent - rejected} events stored, {rejected} rejected by the daemon, "
+            f"{invalid} lines not valid"
+        )
+        raise typer.Exit(os.EX_DATAERR)
+
+
+def _checked(line: bytes | OverlongLine) -> tuple[list[Event], int]:
+    if isinstance(line, OverlongLine):
+        raise InvalidEvent(EventCode.TOO_LARGE, f"over the limit of {EVENT_BYTES} bytes")
+    return [check_line(line)] if line.strip() else [], len(line)
+
+
+def _lines(stream: IO[bytes]) -> Iterator[bytes | OverlongLine]:
+    splitter = LineSplitter()
+    # os.read returns what is there: events from a pipe are sent as they come.
+    while chunk := os.read(stream.fileno(), _CHUNK_BYTES):
+        for part in splitter.feed(chunk):
+            if isinstance(part, OverlongLine):
+                yield part
+            else:
+                yield from part.split(b"\n")
+    yield splitter.finish()

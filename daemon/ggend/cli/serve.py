@@ -1,0 +1,73 @@
+"""`ggend serve`: run the daemon in the foreground, as systemd and people like it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ggend.config import load_config
+from ggend.errors import GgendError
+
+__all__ = ["serve"]
+
+
+def serve(
+    *,
+    socket: Annotated[
+        Path | None, typer.Option("--socket", "-s", help="Listen on this path.")
+    ] = None,
+    database: Annotated[
+        Path | None,
+        typer.Option("--database", "-d", help="Write to this file; created if missing."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Read this TOML file, and no other.")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option("--log-level", help="debug, info, warning or error.")
+    ] = None,
+) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C.
+
+    Every setting can also be given in the configuration file or as GGEND_<KEY>; `ggend config
+    show` lists them. On SIGTERM what was read is committed and acknowledged before it exits.
+
+    Example: `ggend serve --database ./tier2.db --socket ./ggend.sock`
+    """
+    loaded = load_config(
+        path=config,
+        environ=os.environ,
+        flags={"socket": socket, "database": database, "log_level": log_level},
+    )
+    # The parts that only the daemon needs are imported when it is sure to start.
+    import anyio
+
+    from ggend.logs import set_up_logs
+    from ggend.store import CommitUnknown
+    from ggend.topology import run_daemon
+
+    set_up_logs(loaded.config.log_level)
+    try:
+        anyio.run(run_daemon, loaded.config, os.environ)
+    except* (sqlite3.Error, CommitUnknown) as errors:
+        raise _Stopped(errors) from errors
+
+
+class _Stopped(GgendError):
+    """The writer could not go on."""
+
+    code = "writer_stopped"
+    exit_status = os.EX_IOERR
+
+    def __init__(self, errors: BaseExceptionGroup[Exception]) -> None:
+        first: BaseException = errors
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        super().__init__(
+            f"the database cannot be written: {first}",
+            hint="nothing of the failed batch was acknowledged; clients send it again",
+        )

@@ -1,0 +1,242 @@
+"""Config: every setting of the daemon, checked once, with a record of where each came from.
+
+Later wins: the default, the configuration file, the environment variable `GGEND_<KEY>`, the flag
+`--<key>`. The file is TOML with the keys of `Config` at the top level. Never opens the socket or
+the database, and never changes a file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from ggend.errors import BadConfig
+from ggend_schema import places
+
+__all__ = ["SYSTEM_CONFIG", "Config", "LoadedConfig", "describe", "load_config"]
+
+#: The host's configuration file; root reads it before its own.
+SYSTEM_CONFIG = Path("/etc/ggend/config.toml")
+
+#: Bytes of a socket path at most: `sun_path` has 108 with its closing NUL (unix(7)).
+SOCKET_PATH_BYTES = 107
+
+Mode: TypeAlias = Annotated[str, Meta(pattern="^0?[0-7]{3}$")]
+#: A day: a longer wait is a mistake in the unit.
+Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `ggend serve` runs with."""
+
+    socket: Annotated[Path, Meta(description="The Unix socket that producers connect to.")]
+    database: Annotated[Path, Meta(description="The SQLite file.")]
+    socket_mode: Annotated[
+        Mode, Meta(description="Who may connect: permissions of the socket, octal, in quotes.")
+    ] = "0600"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least important messages that are logged."),
+    ] = "info"
+    batch_events: Annotated[
+        int, Meta(ge=1, le=100_000, description="Events in one transaction at most.")
+    ] = 4096
+    intake_events: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="Events that wait for the writer at most.")
+    ] = 16_384
+    #: At least two of the largest frames (4 MiB each), or a large one would wait for good.
+    intake_mib: Annotated[
+        int, Meta(ge=8, le=65_536, description="MiB of events that wait for the writer at most.")
+    ] = 32
+    page_cache_mib: Annotated[
+        int, Meta(ge=1, le=65_536, description="MiB of database pages kept in memory.")
+    ] = 32
+    checkpoint_events: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="Events between two checkpoints of the WAL.")
+    ] = 20_000
+    parked_max_events: Annotated[
+        int,
+        Meta(ge=0, le=10**9, description="Events that may wait for their receipt or session."),
+    ] = 1_000_000
+    rejected_max_events: Annotated[
+        int, Meta(ge=0, le=10**9, description="Rejected events that are kept with their bytes.")
+    ] = 100_000
+    partial_timeout_seconds: Annotated[
+        Seconds, Meta(description="How long half a frame may wait for its other half.")
+    ] = 30.0
+    answer_timeout_seconds: Annotated[
+        Seconds, Meta(description="How long a peer may leave its answers unread.")
+    ] = 30.0
+    drain_timeout_seconds: Annotated[
+        Seconds, Meta(description="How long a stop waits for what has arrived to be stored.")
+    ] = 10.0
+    max_connections: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Connections at the same time at most.")
+    ] = 4096
+
+    @property
+    def socket_mode_bits(self) -> int:
+        """`socket_mode` as the number that chmod(2) takes."""
+        return int(self.socket_mode, 8)
+
+
+class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A Config, and for each key where its value came from."""
+
+    config: Config
+    sources: dict[str, str]
+
+
+class _Setting(msgspec.Struct, frozen=True, kw_only=True):
+    value: object
+    source: str
+
+
+_FIELDS = {field.name: field for field in msgspec.structs.fields(Config)}
+
+
+def load_config(
+    *,
+    path: Path | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object],
+    uid: int | None = None,
+) -> LoadedConfig:
+    """Put the layers on top of each other and check every value. Raises BadConfig.
+
+    `path` is what `--config` said, `flags` what the other options said, None for those not given.
+    """
+    settings = {
+        "socket": _Setting(value=places.user_socket(environ), source="default"),
+        "database": _Setting(value=places.user_database(environ), source="default"),
+    }
+    for file in _files(path, environ, os.geteuid() if uid is None else uid):
+        for key, value in _read(file).items():
+            settings[key] = _Setting(value=value, source=str(file))
+    for key in _FIELDS:
+        variable = f"GGEND_{key.upper()}"
+        if environ.get(variable):
+            settings[key] = _Setting(value=environ[variable], source=variable)
+        if flags.get(key) is not None:
+            flag = f"--{key.replace('_', '-')}"
+            settings[key] = _Setting(value=flags[key], source=flag)
+    checked = {key: _check(key, setting, environ) for key, setting in settings.items()}
+    sources = {key: settings[key].source if key in settings else "default" for key in _FIELDS}
+    return LoadedConfig(config=msgspec.convert(checked, Config), sources=sources)
+
+
+def describe(key: str) -> str:
+    """Return what a key means, in one sentence."""
+    info = msgspec.inspect.type_info(_FIELDS[key].type)
+    schema = info.extra_json_schema if isinstance(info, msgspec.inspect.Metadata) else None
+    return str((schema or {}).get("description", ""))
+
+
+def _files(path: Path | None, environ: Mapping[str, str], uid: int) -> list[Path]:
+    chosen = path or (Path(environ["GGEND_CONFIG"]) if environ.get("GGEND_CONFIG") else None)
+    if chosen is not None:
+        if not chosen.exists():
+            origin = "--config" if path else "GGEND_CONFIG"
+            raise BadConfig(
+                f"the configuration file {chosen} ({origin}) does not exist",
+                hint="create it, or leave the option out to run with the defaults",
+            )
+        return [chosen]
+    candidates = [places.user_config(environ)]
+    if uid == 0:
+        candidates.insert(0, SYSTEM_CONFIG)
+    return [candidate for candidate in candidates if candidate.exists()]
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        text = file.read_bytes().decode()
+        table: dict[str, object] = tomllib.loads(text)
+    except OSError as error:
+        raise BadConfig(
+            f"the configuration file {file} cannot be read: {error.strerror}",
+            hint="it must be a regular file that this user may read",
+        ) from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise BadConfig(
+            f"{file}, line {line}: not UTF-8 text", hint="TOML files are written in UTF-8"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"at line (\d+)", str(error))
+        line = int(found.group(1)) if found else text.count("\n") + 1
+        raise BadConfig(
+            f"{file}, line {line}: not TOML: {error}",
+            hint='a setting looks like: log_level = "info"',
+        ) from error
+    for key, value in table.items():
+        if key not in _FIELDS:
+            raise _unknown(key, value, file)
+    return table
+
+
+def _unknown(key: str, value: object, file: Path) -> BadConfig:
+    nearest = difflib.get_close_matches(key.lower().replace("-", "_"), _FIELDS, n=1, cutoff=0.0)
+    if isinstance(value, dict):
+        hint = "settings stand at the top of the file, not in a [section]"
+    else:
+        hint = f"the nearest known key is `{nearest[0]}`; `ggend config show` lists them all"
+    return BadConfig(f"{file}: unknown key `{key}`", hint=hint)
+
+
+def _check(key: str, setting: _Setting, environ: Mapping[str, str]) -> object:
+    if key in ("socket", "database"):
+        return _check_path(key, setting, environ)
+    # A variable is text; what a file or a flag says has a type already.
+    is_text = setting.source.startswith("GGEND_")
+    try:
+        return msgspec.convert(setting.value, _FIELDS[key].type, strict=not is_text)
+    except msgspec.ValidationError as error:
+        raise _bad(key, setting, _allowed(key)) from error
+
+
+def _check_path(key: str, setting: _Setting, environ: Mapping[str, str]) -> Path:
+    value = setting.value
+    if not isinstance(value, (str, Path)) or not str(value) or "\0" in str(value):
+        raise _bad(key, setting, "the path of a file")
+    path = Path(value)
+    if path.parts[:1] == ("~",) and environ.get("HOME"):
+        path = Path(environ["HOME"], *path.parts[1:])
+    is_from_file = not setting.source.startswith(("GGEND_", "--", "default"))
+    if is_from_file and not path.is_absolute():
+        raise _bad(key, setting, "an absolute path, or one that begins with ~/")
+    path = path.absolute()
+    size = len(os.fsencode(path))
+    if key == "socket" and size > SOCKET_PATH_BYTES and setting.source != "default":
+        raise _bad(key, setting, f"a path of at most {SOCKET_PATH_BYTES} bytes (this has {size})")
+    return path
+
+
+def _bad(key: str, setting: _Setting, allowed: str) -> BadConfig:
+    shown = str(setting.value) if isinstance(setting.value, Path) else setting.value
+    return BadConfig(
+        f"`{key}` cannot be {shown!r} (from {setting.source})", hint=f"allowed is {allowed}"
+    )
+
+
+def _allowed(key: str) -> str:
+    kind = msgspec.inspect.type_info(_FIELDS[key].type)
+    while isinstance(kind, msgspec.inspect.Metadata):
+        kind = kind.type
+    match kind:
+        case msgspec.inspect.IntType():
+            return f"a whole number from {kind.ge} to {kind.le}"
+        case msgspec.inspect.FloatType():
+            return f"a number of seconds above {kind.gt:g}, at most {kind.le:g}"
+        case msgspec.inspect.LiteralType():
+            return "one of " + ", ".join(str(value) for value in kind.values)
+        case _:
+            return 'an octal mode in quotes, such as "0600" or "0660"'

@@ -1,0 +1,224 @@
+"""Connection: one peer on the socket, whichever encoding it speaks.
+
+Owns the bytes in both directions: reads until there is enough that is not settled, sends what the
+peer is to be told, and ends in order: what was read is settled, what was settled is told. It never
+looks into an event; `framed` and `lines` do.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
+
+import anyio
+from anyio.abc import SocketAttribute, SocketStream
+
+from ggend.accounts import Sender
+from ggend.config import Config
+from ggend.intake import Call, Intake, Submission
+from ggend.metrics import Metrics
+
+__all__ = ["Connection", "Dialogue", "End", "Services"]
+
+log = logging.getLogger("ggend.connection")
+
+#: Bytes read at a time. More than a socket buffer holds by default, so that one read takes all
+#: that is there.
+READ_BYTES = 256 * 1024
+
+#: Events and bytes of one connection that may wait to be settled. Two batches: one on its way
+#: to the disk, one gathering. It also bounds what a flooding peer can put before a quiet one.
+UNSETTLED_EVENTS = 8_192
+UNSETTLED_BYTES = 8 * 1024 * 1024
+
+#: Bytes that may wait for a peer to read them before nothing more is read from it.
+OUTBOX_BYTES = 256 * 1024
+
+_UCRED = struct.Struct("iII")
+
+
+class Owner(Protocol):
+    """A dialogue that speaks for a producer."""
+
+    def take_over(self) -> None:
+        """A newer connection speaks for the producer now."""
+
+
+class Services:
+    """What every connection of one daemon shares."""
+
+    __slots__ = ("config", "connections", "database_id", "intake", "metrics", "owners", "status")
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        intake: Intake,
+        metrics: Metrics,
+        database_id: str,
+        status: Callable[[], dict[str, object]],
+    ) -> None:
+        self.config = config
+        self.intake = intake
+        self.metrics = metrics
+        self.database_id = database_id
+        self.status = status
+        self.connections: set[Connection] = set()
+        #: Who speaks for each producer at the moment.
+        self.owners: dict[bytes, Owner] = {}
+
+
+class Dialogue(Protocol):
+    """What a peer and ggend say to each other, in one of the two encodings."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether half a frame or line is waiting for the rest."""
+
+    async def hear(self, chunk: bytes) -> bool:
+        """Take in what the peer sent; return False when the dialogue is over."""
+
+    async def hear_end(self) -> None:
+        """Take in that the peer has finished sending."""
+
+    def end(self, reason: End) -> None:
+        """Everything is settled: tell the peer the last words. Also after half-sent input."""
+
+
+class End(Enum):
+    """Why nothing more is read from a peer."""
+
+    PEER_FINISHED = "the peer closed its sending side or said goodbye"
+    HALF_SENT = "half a frame or line came, and then nothing"
+    DRAINING = "the daemon is stopping"
+
+
+class Connection:
+    """One peer: what it sent that is not settled, and what it has not been told yet."""
+
+    def __init__(self, stream: SocketStream, services: Services) -> None:
+        self.services = services
+        self._stream = stream
+        raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - anyio's, not Django's
+        pid, uid, gid = _UCRED.unpack(
+            raw.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        )
+        self.peer = Sender(uid=uid, gid=gid, pid=pid)
+        self.unsettled = 0
+        self._unsettled_bytes = 0
+        self._outbox = bytearray()
+        self._is_closing = False
+        #: Renewed whenever something that a task of this connection waits for has changed.
+        self._changed = anyio.Event()
+        self._reading = anyio.CancelScope()
+
+    async def run(self, choose: Callable[[Connection, int], Dialogue]) -> None:
+        """Serve the peer to the end. `choose` picks the dialogue by the first byte."""
+        async with self._stream, anyio.create_task_group() as tasks:
+            tasks.start_soon(self._send_outbox)
+            reason = End.DRAINING
+            dialogue: Dialogue | None = None
+            with self._reading:
+                chunk = await self._receive(None)
+                if chunk:
+                    dialogue = choose(self, chunk[0])
+                    reason = await self._listen(dialogue, chunk)
+            if dialogue is not None:
+                while self.unsettled:
+                    await self._changed_once()
+                dialogue.end(reason)
+            self._is_closing = True
+            self._notify()
+
+    async def _listen(self, dialogue: Dialogue, chunk: bytes) -> End:
+        partial_since: float | None = None
+        while chunk:
+            if not await dialogue.hear(chunk):
+                return End.PEER_FINISHED
+            if not dialogue.is_partial:
+                partial_since = None
+            elif partial_since is None:
+                partial_since = anyio.current_time()
+            try:
+                chunk = await self._receive(partial_since)
+            except TimeoutError:
+                return End.HALF_SENT
+        await dialogue.hear_end()
+        return End.PEER_FINISHED
+
+    async def _receive(self, partial_since: float | None) -> bytes:
+        """Return the next bytes, b"" at the end. Raises TimeoutError for half-sent input."""
+        while len(self._outbox) >= OUTBOX_BYTES:
+            await self._changed_once()
+        try:
+            if partial_since is None:
+                return await self._stream.receive(READ_BYTES)
+            with anyio.fail_after(
+                partial_since + self.services.config.partial_timeout_seconds - anyio.current_time()
+            ):
+                return await self._stream.receive(READ_BYTES)
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return b""
+
+    async def submit(self, item: Submission | Call) -> None:
+        """Hand on to the intake; wait while too much of this peer's, or of all, is unsettled."""
+        while self.unsettled >= UNSETTLED_EVENTS or self._unsettled_bytes >= UNSETTLED_BYTES:
+            await self._changed_once()
+        await self.services.intake.put(item)
+        if isinstance(item, Submission):
+            self.unsettled += len(item.entries) + 1
+            self._unsettled_bytes += item.bytes
+        else:
+            self.unsettled += 1
+
+    def settled(self, item: Submission | Call) -> None:
+        """The writer is done with this item."""
+        if isinstance(item, Submission):
+            self.unsettled -= len(item.entries) + 1
+            self._unsettled_bytes -= item.bytes
+        else:
+            self.unsettled -= 1
+        self._notify()
+
+    def tell(self, encoded: bytes) -> None:
+        """Queue bytes for the peer."""
+        self._outbox += encoded
+        self._notify()
+
+    def drain(self) -> None:
+        """Read nothing more; what was read is still settled and told."""
+        self._reading.cancel()
+
+    def stop(self, encoded: bytes) -> None:
+        """Tell the peer the last words now and read nothing more."""
+        self.tell(encoded)
+        self._reading.cancel()
+
+    async def _send_outbox(self) -> None:
+        while True:
+            while self._outbox:
+                encoded = bytes(self._outbox)
+                self._outbox.clear()
+                try:
+                    with anyio.fail_after(self.services.config.answer_timeout_seconds):
+                        await self._stream.send(encoded)
+                except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    pass  # the peer is gone; what it sent is settled all the same
+                except TimeoutError:
+                    log.warning("peer does not read its answers", extra={"pid": self.peer.pid})
+                    self._reading.cancel()
+                self._notify()
+            if self._is_closing:
+                return
+            await self._changed_once()
+
+    def _notify(self) -> None:
+        self._changed.set()
+
+    async def _changed_once(self) -> None:
+        self._changed = anyio.Event() if self._changed.is_set() else self._changed
+        await self._changed.wait()

@@ -1,0 +1,294 @@
+"""Framed: the dialogue in framed msgpack, protocol 1 (docs/WIRE.md).
+
+Frames are taken in by the chunk: consecutive Batches of one read become one Submission, and are
+answered by one Ack.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ggend.accounts import Accounts, NotYours, Sender
+from ggend.connection import Connection, End
+from ggend.entries import batch_entries
+from ggend.intake import Call, Entry, Outcome, Submission
+from ggend.requests import UnknownRequest, local_answer, stored_answer
+from ggend.store import DURABILITY
+from ggend_schema import limits
+from ggend_schema.codec import SalvagedBatch, decode_client_message, encode_frame
+from ggend_schema.codes import EventCode, GoodbyeCode
+from ggend_schema.errors import MessageMalformed, ProtocolError
+from ggend_schema.framing import FrameSplitter
+from ggend_schema.messages import (
+    PROTOCOL,
+    Ack,
+    Answer,
+    Batch,
+    Goodbye,
+    Hello,
+    Limits,
+    Reject,
+    Request,
+    Welcome,
+)
+
+__all__ = ["Framed"]
+
+log = logging.getLogger("ggend.framed")
+
+
+class _Run:
+    """Consecutive Batches on their way to becoming one Submission."""
+
+    __slots__ = ("entries", "first_sequence", "lost", "shed", "size")
+
+    def __init__(self, first_sequence: int, lost: int) -> None:
+        self.first_sequence = first_sequence
+        self.lost = lost
+        self.shed = 0
+        self.size = 0
+        self.entries: list[Entry] = []
+
+    def continues_with(self, batch: Batch | SalvagedBatch) -> bool:
+        return (
+            batch.lost == 0
+            and batch.first_sequence == self.first_sequence + len(self.entries)
+            and len(self.entries) < limits.BATCH_EVENTS
+        )
+
+
+class Framed:
+    """One peer that speaks frames."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._services = connection.services
+        self._splitter = FrameSplitter()
+        self._sender: Sender | None = None
+        self._has_parted = False
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether half a frame is waiting for the rest."""
+        return self._splitter.is_partial
+
+    async def hear(self, chunk: bytes) -> bool:
+        """Take in the frames that this chunk completes."""
+        run: _Run | None = None
+        try:
+            for payload in self._splitter.feed(chunk):
+                message = decode_client_message(payload)
+                if isinstance(message, Batch | SalvagedBatch):
+                    run = await self._hear_batch(message, payload, run)
+                    continue
+                await self._submit(run)
+                run = None
+                if isinstance(message, Hello):
+                    await self._hear_hello(message)
+                elif isinstance(message, Request):
+                    await self._hear_request(message)
+                else:
+                    return await self._hear_goodbye(message)
+            if self._splitter.error is not None:
+                raise self._splitter.error
+        except ProtocolError as error:
+            await self._submit(run)
+            self._part(error.code, error.message)
+        else:
+            await self._submit(run)
+        return not self._has_parted
+
+    async def hear_end(self) -> None:
+        """Half a frame at the end is nothing: it was not acked, and will be sent again."""
+
+    def end(self, reason: End) -> None:
+        """Say goodbye, unless that was said already."""
+        if reason is End.DRAINING:
+            self._part(GoodbyeCode.DRAINING, "ggend is stopping; what was acked is stored")
+        elif reason is End.HALF_SENT:
+            seconds = self._services.config.partial_timeout_seconds
+            self._part(
+                GoodbyeCode.TIMEOUT, f"half a frame came, and nothing more for {seconds:g} s"
+            )
+        if self._sender is not None and self._sender.producer is not None:
+            owners = self._services.owners
+            if owners.get(self._sender.producer) is self:
+                del owners[self._sender.producer]
+
+    async def _hear_hello(self, hello: Hello) -> None:
+        if self._sender is not None:
+            raise MessageMalformed("a second Hello on one connection")
+        if hello.protocol != PROTOCOL:
+            self._part(
+                GoodbyeCode.UNSUPPORTED_VERSION,
+                f"ggend speaks protocol {PROTOCOL}, not {hello.protocol}",
+            )
+            return
+        sender = self._sender = msgspec.structs.replace(
+            self._connection.peer,
+            producer=hello.producer,
+            permanent=hello.permanent,
+            client=hello.client,
+        )
+        if hello.producer is None:
+            self._welcome(0)
+            return
+        producer = hello.producer
+
+        def last_sequence(connection: sqlite3.Connection, accounts: Accounts) -> int:
+            return accounts.of(connection, sender).last_sequence
+
+        def welcome(last_sequence: int) -> None:
+            previous = self._services.owners.get(producer)
+            if previous is not None:
+                previous.take_over()
+            self._services.owners[producer] = self
+            self._welcome(last_sequence)
+
+        await self._call(last_sequence, welcome, self._refuse)
+
+    def take_over(self) -> None:
+        """A newer connection speaks for the producer now."""
+        self._part(GoodbyeCode.TAKEN_OVER, "a newer connection uses this producer id")
+
+    def _welcome(self, last_sequence: int) -> None:
+        self._connection.tell(
+            encode_frame(
+                Welcome(
+                    protocol=PROTOCOL,
+                    database=self._services.database_id,
+                    last_sequence=last_sequence,
+                    limits=Limits(frame_bytes=limits.FRAME_BYTES, batch_events=limits.BATCH_EVENTS),
+                    durability=DURABILITY,
+                )
+            )
+        )
+
+    def _refuse(self, error: Exception) -> None:
+        code = GoodbyeCode.NOT_YOURS if isinstance(error, NotYours) else GoodbyeCode.INTERNAL
+        self._part(code, str(error))
+
+    async def _hear_batch(
+        self, batch: Batch | SalvagedBatch, payload: memoryview, run: _Run | None
+    ) -> _Run:
+        if self._sender is None or self._sender.producer is None:
+            raise MessageMalformed("a Batch before a Hello with a producer id")
+        entries = batch_entries(batch, payload)
+        if run is None or not run.continues_with(batch):
+            await self._submit(run)
+            run = _Run(batch.first_sequence, batch.lost)
+        run.entries.extend(entries)
+        run.size += len(payload)
+        run.shed = max(run.shed, batch.shed)
+        return run
+
+    async def _submit(self, run: _Run | None) -> None:
+        if run is None or self._sender is None:
+            return
+
+        def done(outcome: Outcome) -> None:
+            self._connection.settled(submission)
+            self._answer(outcome)
+
+        submission = Submission(
+            self._sender,
+            run.entries,
+            done,
+            size=run.size,
+            first_sequence=run.first_sequence,
+            lost=run.lost,
+            shed=run.shed,
+        )
+        await self._connection.submit(submission)
+
+    def _answer(self, outcome: Outcome) -> None:
+        if self._has_parted and outcome.failure is not None:
+            return
+        if outcome.failure is EventCode.GAP:
+            self._part(
+                GoodbyeCode.GAP,
+                f"numbers after {outcome.last_sequence} are missing; send them or say `lost`",
+                last_sequence=outcome.last_sequence,
+            )
+        elif outcome.failure is EventCode.NOT_YOURS:
+            self._part(GoodbyeCode.NOT_YOURS, "the producer id belongs to another user")
+        else:
+            told = [
+                encode_frame(Reject(sequence=sequence, code=code, message=message))
+                for sequence, code, message in outcome.rejects
+            ]
+            told.append(encode_frame(Ack(sequence=outcome.last_sequence)))
+            self._connection.tell(b"".join(told))
+
+    async def _hear_request(self, request: Request) -> None:
+        if self._sender is None:
+            raise MessageMalformed("a Request before Hello")
+
+        def answer(result: object) -> None:
+            self._connection.tell(encode_frame(Answer(id=request.id, result=result)))
+
+        def refuse(error: Exception) -> None:
+            code = getattr(error, "code", "failed")
+            self._connection.tell(
+                encode_frame(Answer(id=request.id, code=code, message=str(error)))
+            )
+
+        local = local_answer(request, self._services)
+        if local is not None and not self._connection.unsettled:
+            # Nothing of this peer is on its way, so that the answer need not wait for the disk:
+            # this is how `status` answers while the writer cannot write.
+            answer(local())
+        elif local is not None:
+            await self._call(lambda _connection, _accounts: None, lambda _: answer(local()), refuse)
+        else:
+            try:
+                stored = stored_answer(request)
+            except UnknownRequest as error:
+                refuse(error)
+            else:
+                await self._call(lambda connection, _: stored(connection), answer, refuse)
+
+    async def _hear_goodbye(self, goodbye: Goodbye) -> bool:
+        sender = self._sender
+        if goodbye.code == GoodbyeCode.DONE and sender is not None and sender.producer is not None:
+            producer = sender.producer
+
+            def finish(connection: sqlite3.Connection, accounts: Accounts) -> None:
+                accounts.finish(connection, producer)
+
+            await self._call(finish, lambda _: None, self._refuse)
+        return False
+
+    async def _call(
+        self,
+        run: Callable[[sqlite3.Connection, Accounts], object],
+        done: Callable[[Any], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        def settled_then(tell: Callable[[Any], None]) -> Callable[[Any], None]:
+            def settle(value: Any) -> None:
+                self._connection.settled(call)
+                tell(value)
+
+            return settle
+
+        call = Call(run, settled_then(done), settled_then(failed))
+        await self._connection.submit(call)
+
+    def _part(self, code: GoodbyeCode, message: str, *, last_sequence: int | None = None) -> None:
+        """Say goodbye, once, and read nothing more."""
+        if self._has_parted:
+            return
+        self._has_parted = True
+        if code not in (GoodbyeCode.DRAINING, GoodbyeCode.DONE):
+            log.info(
+                "parting", extra={"code": code, "why": message, "pid": self._connection.peer.pid}
+            )
+        self._connection.stop(
+            encode_frame(Goodbye(code=code, message=message, last_sequence=last_sequence))
+        )

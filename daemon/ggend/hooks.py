@@ -1,0 +1,162 @@
+"""Hooks: what looks at committed rows, after the commit and off the ack path.
+
+A hook reads its sources in slices from a watermark and writes in its own transaction. Its
+watermark is saved with what it writes, and otherwise only at the end: a crash makes it look again
+at rows that it has seen, and the uniqueness of what it writes makes that harmless. Since it can
+all be done again, its commits do not wait for the disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+
+import anyio
+
+from ggend.metrics import Metrics
+from ggend.store import Store
+
+__all__ = ["Commits", "Hook", "run_hooks"]
+
+log = logging.getLogger("ggend.hooks")
+
+#: Rows that a hook looks at in one turn on the writer's thread; a few milliseconds.
+SLICE_ROWS = 4_096
+
+#: Seconds before a hook that failed is tried again, doubled each time up to the limit.
+RETRY_SECONDS = 0.5
+RETRY_MAX_SECONDS = 60.0
+
+
+class Commits:
+    """Says that something was committed. Many commits before a look count as one."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self._closed = False
+
+    def announce(self) -> None:
+        """Something was committed."""
+        self._event.set()
+
+    def close(self) -> None:
+        """Nothing more will be committed."""
+        self._closed = True
+        self._event.set()
+
+    async def wait(self) -> bool:
+        """Wait for a commit since the last call; False once closed."""
+        await self._event.wait()
+        if not self._closed:
+            self._event = anyio.Event()
+        return not self._closed
+
+
+class Hook:
+    """One post-commit hook over one table, read by `id`."""
+
+    def __init__(
+        self,
+        name: str,
+        source: str,
+        look: Callable[[sqlite3.Connection, int, int], bool],
+    ) -> None:
+        self.name = name
+        self.source = source
+        #: Looks at the rows after the first and up to the second id; returns whether it wrote.
+        self._look = look
+        self._watermark: int | None = None
+        self._saved = 0
+        self._newest = f"SELECT coalesce(max(id), 0) FROM {source}"  # noqa: S608 - a constant
+
+    @property
+    def seen(self) -> int:
+        """The newest id that was looked at."""
+        return self._watermark or 0
+
+    def turn(self, connection: sqlite3.Connection) -> int:
+        """Look at one slice; return how many ids are left."""
+        if self._watermark is None:
+            row = connection.execute(_LOAD, (self.name, self.source)).fetchone()
+            self._watermark = self._saved = 0 if row is None else row[0]
+        newest = connection.execute(self._newest).fetchone()[0]
+        if newest <= self._watermark:
+            return 0
+        upto = min(newest, self._watermark + SLICE_ROWS)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            wrote = self._look(connection, self._watermark, upto)
+            if wrote:
+                connection.execute(_SAVE, (self.name, self.source, upto))
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        finally:
+            connection.execute("PRAGMA synchronous = FULL")
+        self._watermark = upto
+        if wrote:
+            self._saved = upto
+        return int(newest - upto)
+
+    def save(self, connection: sqlite3.Connection) -> None:
+        """Save the watermark if it has moved since."""
+        if self._watermark is not None and self._watermark > self._saved:
+            connection.execute(_SAVE, (self.name, self.source, self._watermark))
+            self._saved = self._watermark
+
+
+async def run_hooks(
+    hooks: Sequence[Hook],
+    store: Store,
+    commits: Commits,
+    metrics: Metrics,
+    *,
+    last_turns_seconds: float,
+) -> None:
+    """Give every hook its turns after each commit, until `commits` is closed.
+
+    A hook that fails is counted, logged and tried again; ingestion and the other hooks go on.
+    What is left when `last_turns_seconds` are over is done after the next start.
+    """
+    delay = RETRY_SECONDS
+    is_open = True
+    while is_open:
+        with anyio.move_on_after(delay if metrics.hook_errors else None):
+            is_open = await commits.wait()
+        with anyio.move_on_after(None if is_open else last_turns_seconds):
+            for hook in hooks:
+                await _catch_up(hook, store, metrics)
+        delay = min(2 * delay, RETRY_MAX_SECONDS) if metrics.hook_errors else RETRY_SECONDS
+    for hook in hooks:
+        await store.run(hook.save)
+
+
+async def _catch_up(hook: Hook, store: Store, metrics: Metrics) -> None:
+    key = f"{hook.name}:{hook.source}"
+    try:
+        while left := await store.run(hook.turn):
+            metrics.hook_lag[key] = left
+            metrics.hook_seen[key] = hook.seen
+    except sqlite3.Error as error:
+        log.exception("hook failed", extra={"hook": key})
+        metrics.hook_errors[key] = str(error)
+    else:
+        metrics.hook_lag[key] = 0
+        metrics.hook_seen[key] = hook.seen
+        metrics.hook_errors.pop(key, None)
+
+
+_LOAD = """
+    SELECT row_id
+    FROM hook_watermarks
+    WHERE hook = ?
+      AND source = ?"""
+_SAVE = """
+    INSERT INTO hook_watermarks (hook, source, row_id)
+    VALUES (?, ?, ?)
+    ON CONFLICT (hook, source) DO UPDATE
+    SET row_id = excluded.row_id"""

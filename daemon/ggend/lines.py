@@ -1,0 +1,204 @@
+"""Lines: the dialogue in NDJSON, made for `printf … | socat` and its like.
+
+No handshake; when the peer shuts down its sending side (or ggend drains), one line answers how
+many lines came and what became of them. Lines count from 1 as the peer's editor counts them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from ggend.accounts import Sender
+from ggend.connection import Connection, End
+from ggend.entries import block_entries, line_entry
+from ggend.intake import Entry, Outcome, Rejection, Submission
+from ggend_schema import limits
+from ggend_schema.codec import decode_line_number, encode_answer_line
+from ggend_schema.codes import EventCode
+from ggend_schema.errors import InvalidEvent
+from ggend_schema.framing import LineSplitter, OverlongLine
+from ggend_schema.messages import LineError, LinesAnswer
+
+__all__ = ["Lines"]
+
+
+class _Run:
+    """Lines on their way to becoming one Submission: one sender, consecutive numbers."""
+
+    __slots__ = ("entries", "first_sequence", "lines", "producer", "size")
+
+    def __init__(self, producer: bytes | None, first_sequence: int | None) -> None:
+        self.producer = producer
+        self.first_sequence = first_sequence
+        self.entries: list[Entry] = []
+        self.lines: list[int] = []
+        self.size = 0
+
+    def continues_with(self, producer: bytes | None, sequence: int | None) -> bool:
+        if producer != self.producer:
+            return False
+        return self.first_sequence is None or sequence == self.first_sequence + len(self.entries)
+
+
+class Lines:
+    """One peer that speaks NDJSON."""
+
+    def __init__(self, connection: Connection, clock: Callable[[], int] = time.time_ns) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._splitter = LineSplitter()
+        self._line = 1
+        self._counts = dict.fromkeys(
+            ("stored", "replayed", "duplicate", "superseded", "rejected", "refused", "parked"), 0
+        )
+        self._errors: list[LineError] = []
+        self._errors_omitted = 0
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether half a line is waiting for the rest."""
+        return self._splitter.is_partial
+
+    async def hear(self, chunk: bytes) -> bool:
+        """Take in the lines that this chunk completes."""
+        for block in self._splitter.feed(chunk):
+            if isinstance(block, OverlongLine):
+                await self._hear_overlong(block)
+            else:
+                await self._hear_block(block)
+        return True
+
+    async def hear_end(self) -> None:
+        """Take in the last line, which needs no LF."""
+        last = self._splitter.finish()
+        if last:
+            await self._hear_block(last)
+
+    def end(self, reason: End) -> None:
+        """Answer with what became of the lines."""
+        counts = self._counts
+        if reason is End.HALF_SENT:
+            seconds = self._connection.services.config.partial_timeout_seconds
+            counts["refused"] += 1
+            self._report(
+                self._line,
+                EventCode.MALFORMED,
+                f"half a line came, and nothing more for {seconds:g} s",
+            )
+        self._connection.tell(
+            encode_answer_line(
+                LinesAnswer(
+                    lines=sum(counts.values()) - counts["parked"],
+                    **counts,
+                    errors=sorted(self._errors, key=lambda error: error.line),
+                    errors_omitted=self._errors_omitted,
+                )
+            )
+        )
+
+    async def _hear_block(self, block: bytes) -> None:
+        stamp_ns = self._clock()
+        first_line = self._line
+        self._line += block.count(b"\n") + 1
+        entries = block_entries(block, stamp_ns)
+        if entries is None:
+            for run in _runs(block.split(b"\n"), first_line, stamp_ns):
+                await self._submit(
+                    run.producer, run.first_sequence, run.entries, run.size, run.lines.__getitem__
+                )
+        elif entries:
+            # Blank lines are rare and errors after decoding too: find the line only when asked.
+            await self._submit(
+                None,
+                None,
+                entries,
+                len(block),
+                lambda position: first_line + _nonblank_lines(block)[position],
+            )
+
+    async def _hear_overlong(self, overlong: OverlongLine) -> None:
+        line = self._line
+        self._line += 1
+        message = f"a line is over the limit of {limits.EVENT_BYTES} bytes"
+        refused = Rejection(EventCode.TOO_LARGE, message, overlong.head, "json")
+        await self._submit(
+            None, None, [(refused, self._clock(), None)], len(overlong.head), lambda _: line
+        )
+
+    async def _submit(
+        self,
+        producer: bytes | None,
+        first_sequence: int | None,
+        entries: list[Entry],
+        size: int,
+        line_of: Callable[[int], int],
+    ) -> None:
+        peer = self._connection.peer
+        sender = peer if producer is None else _numbered(peer, producer)
+
+        def done(outcome: Outcome) -> None:
+            self._connection.settled(submission)
+            self._count(outcome, len(entries), line_of)
+
+        submission = Submission(sender, entries, done, size=size, first_sequence=first_sequence)
+        await self._connection.submit(submission)
+
+    def _count(self, outcome: Outcome, lines: int, line_of: Callable[[int], int]) -> None:
+        counts = self._counts
+        if outcome.failure is not None:
+            counts["refused"] += lines
+            why = (
+                f"numbers after {outcome.last_sequence} are missing; send them first"
+                if outcome.failure is EventCode.GAP
+                else "the producer id belongs to another user"
+            )
+            for position in range(lines):
+                self._report(line_of(position), outcome.failure, why)
+            return
+        counts["stored"] += outcome.stored + outcome.parked
+        counts["parked"] += outcome.parked
+        counts["replayed"] += outcome.replayed
+        counts["duplicate"] += outcome.duplicate
+        counts["superseded"] += outcome.superseded
+        counts["rejected"] += outcome.rejected
+        for sequence, code, message in outcome.rejects:
+            self._report(line_of(sequence - outcome.first_sequence), code, message)
+
+    def _report(self, line: int, code: EventCode, message: str) -> None:
+        if len(self._errors) < limits.REPORTED_ERRORS:
+            self._errors.append(LineError(line=line, code=code, message=message))
+        else:
+            self._errors_omitted += 1
+
+
+def _numbered(peer: Sender, producer: bytes) -> Sender:
+    return msgspec.structs.replace(peer, producer=producer, client="ndjson")
+
+
+def _nonblank_lines(block: bytes) -> list[int]:
+    return [index for index, line in enumerate(block.split(b"\n")) if line.strip()]
+
+
+def _runs(lines: Sequence[bytes], first_line: int, stamp_ns: int) -> list[_Run]:
+    """Decode lines singly, and gather those that one Submission can carry."""
+    runs: list[_Run] = []
+    for number, line in enumerate(lines, first_line):
+        if not line.strip():
+            continue
+        entry: Entry
+        producer: bytes | None = None
+        sequence: int | None = None
+        try:
+            producer, sequence = decode_line_number(line)
+            entry = line_entry(line, stamp_ns)
+        except InvalidEvent as error:
+            entry = Rejection(error.code, error.message, line, "json"), stamp_ns, None
+        if not runs or not runs[-1].continues_with(producer, sequence):
+            runs.append(_Run(producer, sequence))
+        runs[-1].entries.append(entry)
+        runs[-1].lines.append(number)
+        runs[-1].size += len(line)
+    return runs

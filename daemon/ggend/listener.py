@@ -1,0 +1,142 @@
+"""Listener: accepts connections and starts a task for each.
+
+Claims the socket properly: systemd's descriptor, or the path while its lock is held. Too many open
+files is overload, not failure: it waits and goes on.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import stat
+from pathlib import Path
+
+import anyio
+import anyio.abc
+from anyio.abc import SocketListener, SocketStream
+
+from ggend.connection import Connection, Dialogue, Services
+from ggend.errors import SocketUnusable
+from ggend.framed import Framed
+from ggend.lines import Lines
+from ggend_schema.framing import is_ndjson
+
+__all__ = ["adopt_socket", "bind_socket", "run_listener"]
+
+log = logging.getLogger("ggend.listener")
+
+#: Connections that may wait to be accepted.
+BACKLOG = 1_024
+
+#: Seconds to wait after an accept that failed for lack of descriptors or memory.
+OVERLOAD_SECONDS = 0.1
+
+_OVERLOAD = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED}
+
+
+def bind_socket(path: Path, mode: int) -> socket.socket:
+    """Listen on a path whose lock is held; a socket that a dead daemon left is removed.
+
+    Raises SocketUnusable.
+    """
+    try:
+        _remove_stale(path)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        previous = os.umask(0o777 & ~mode)
+        try:
+            listening.bind(os.fspath(path))
+        finally:
+            os.umask(previous)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        raise SocketUnusable(
+            f"cannot listen on {path}: {error.strerror or error}",
+            hint="check its directory, and that the path is under 108 bytes",
+        ) from error
+    return listening
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise SocketUnusable(
+            f"{path} is there already and is not a socket",
+            hint="move it away, or choose another path with --socket",
+        )
+    path.unlink()
+
+
+def adopt_socket(descriptor: int) -> socket.socket:
+    """Take over a listening socket that systemd passed. Raises SocketUnusable."""
+    listening = socket.socket(fileno=descriptor)
+    if listening.family != socket.AF_UNIX or listening.type != socket.SOCK_STREAM:
+        raise SocketUnusable(
+            f"descriptor {descriptor} from systemd is not a unix stream socket",
+            hint="use ListenStream= with a path in ggend.socket",
+        )
+    listening.setblocking(False)  # noqa: FBT003 - its only argument
+    return listening
+
+
+async def run_listener(listening: socket.socket, services: Services, stopping: anyio.Event) -> None:
+    """Accept until `stopping` is set; then let every connection end in order.
+
+    What has not ended within `drain_timeout_seconds` is cut off: nothing that was acked is lost.
+    """
+    async with anyio.create_task_group() as peers:
+        async with anyio.create_task_group() as accepting:
+            accepting.start_soon(_accept_all, listening, services, peers)
+            await stopping.wait()
+            accepting.cancel_scope.cancel()
+        peers.cancel_scope.deadline = anyio.current_time() + services.config.drain_timeout_seconds
+        for connection in services.connections:
+            connection.drain()
+
+
+async def _accept_all(
+    listening: socket.socket, services: Services, peers: anyio.abc.TaskGroup
+) -> None:
+    room = anyio.Semaphore(services.config.max_connections)
+    async with await SocketListener.from_socket(listening) as listener:
+        while True:
+            await room.acquire()
+            peers.start_soon(_serve, await _accept(listener), services, room)
+
+
+async def _accept(listener: SocketListener) -> SocketStream:
+    while True:
+        try:
+            stream: SocketStream = await listener.accept()
+        except anyio.BrokenResourceError as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError) or cause.errno not in _OVERLOAD:
+                raise
+            log.warning("cannot accept, waiting", extra={"why": cause.strerror})
+            await anyio.sleep(OVERLOAD_SECONDS)
+        else:
+            return stream
+
+
+async def _serve(stream: SocketStream, services: Services, room: anyio.Semaphore) -> None:
+    metrics = services.metrics
+    connection = Connection(stream, services)
+    services.connections.add(connection)
+    metrics.connections += 1
+    metrics.connections_total += 1
+    try:
+        await connection.run(_choose)
+    except* Exception as errors:  # one peer's trouble is not the others'
+        log.exception("connection failed", exc_info=errors, extra={"pid": connection.peer.pid})
+    finally:
+        metrics.connections -= 1
+        services.connections.discard(connection)
+        room.release()
+
+
+def _choose(connection: Connection, first_byte: int) -> Dialogue:
+    return Lines(connection) if is_ndjson(first_byte) else Framed(connection)

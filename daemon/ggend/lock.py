@@ -1,0 +1,64 @@
+"""Lock: one daemon a database and one a socket, held by flock on a file beside it.
+
+The file holds the pid of its holder, for people. It is never deleted: a lock on a deleted file
+would exclude nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ggend.errors import AlreadyRunning, SocketUnusable
+
+__all__ = ["hold_lock", "lock_path"]
+
+#: Seconds to keep trying. Readers hold a shared lock for an instant to see whether it is free.
+_PATIENCE_SECONDS = 0.5
+
+
+def lock_path(path: Path) -> Path:
+    """Return the lock file of a database or socket."""
+    return path.with_name(path.name + ".lock")
+
+
+@contextlib.contextmanager
+def hold_lock(path: Path, *, what: str) -> Iterator[None]:
+    """Hold the lock of `path`. Raises AlreadyRunning, naming the pid that holds it."""
+    lock = lock_path(path)
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise SocketUnusable(
+            f"cannot open the lock file {lock}: {error.strerror}",
+            hint="check that the directory exists and is writable",
+        ) from error
+    try:
+        _acquire(descriptor, path, what)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, path: Path, what: str) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue
+            pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise AlreadyRunning(
+                f"another ggend (pid {pid}) has the {what} {path}",
+                hint=f"stop it (kill {pid}), or choose another {what}",
+            ) from None
+        else:
+            return

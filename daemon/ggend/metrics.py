@@ -1,0 +1,68 @@
+"""Metrics: what the running daemon counts, for `status`. Numbers only; nobody waits here."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+__all__ = ["Metrics"]
+
+#: Batches whose sizes and times are remembered for the median and the largest.
+_REMEMBERED_BATCHES = 1_000
+
+
+class Metrics:
+    """Counters since the start of the daemon."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._started = clock()
+        self._batches: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED_BATCHES)
+        self._last_commit: float | None = None
+        self.commits = 0
+        self.events = dict.fromkeys(
+            ("stored", "replayed", "duplicate", "superseded", "parked", "rejected"), 0
+        )
+        self.connections = 0
+        self.connections_total = 0
+        self.refused_connections = 0
+        #: Why the writer cannot write at the moment; None when it can.
+        self.trouble: str | None = None
+        #: The newest row seen, the rows behind the table's newest, and the last error, by hook.
+        self.hook_seen: dict[str, int] = {}
+        self.hook_lag: dict[str, int] = {}
+        self.hook_errors: dict[str, str] = {}
+
+    def count_commit(self, events: int, seconds: float) -> None:
+        """A batch of `events` was committed in `seconds`."""
+        self.commits += 1
+        self._last_commit = self._clock()
+        if events:
+            self._batches.append((events, seconds))
+
+    def snapshot(self) -> dict[str, object]:
+        """Return everything as plain values."""
+        now = self._clock()
+        sizes = sorted(size for size, _ in self._batches)
+        times = sorted(seconds for _, seconds in self._batches)
+        return {
+            "health": "ok" if self.trouble is None and not self.hook_errors else "degraded",
+            "trouble": self.trouble,
+            "uptime_seconds": round(now - self._started, 3),
+            "connections": self.connections,
+            "connections_total": self.connections_total,
+            "refused_connections": self.refused_connections,
+            **self.events,
+            "commits": self.commits,
+            "last_commit_age_seconds": (
+                None if self._last_commit is None else round(now - self._last_commit, 3)
+            ),
+            "batch_events_median": sizes[len(sizes) // 2] if sizes else None,
+            "batch_events_max": sizes[-1] if sizes else None,
+            "commit_ms_median": round(times[len(times) // 2] * 1000, 3) if times else None,
+            "commit_ms_max": round(times[-1] * 1000, 3) if times else None,
+            "hook_seen_rows": dict(self.hook_seen),
+            "hook_lag_rows": dict(self.hook_lag),
+            "hook_errors": dict(self.hook_errors),
+        }

@@ -1,0 +1,39 @@
+"""Notify: what systemd is told (sd_notify(3)) and what it hands over (sd_listen_fds(3)).
+
+Without systemd's variables in the environment nothing happens.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import MutableMapping
+
+__all__ = ["listening_descriptor", "notify"]
+
+#: The first descriptor that systemd passes.
+_FIRST_DESCRIPTOR = 3
+
+
+def notify(environ: MutableMapping[str, str], *assignments: str) -> None:
+    """Send assignments such as `READY=1` to `NOTIFY_SOCKET`."""
+    address = environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        sender.sendto("\n".join(assignments).encode(), address)
+
+
+def listening_descriptor(environ: MutableMapping[str, str]) -> int | None:
+    """Return the listening descriptor that systemd passed to this process, if it did.
+
+    The variables are removed, so that no child takes the descriptor for its own.
+    """
+    pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
+    environ.pop("LISTEN_FDNAMES", None)
+    if pid != str(os.getpid()) or not count.isdigit() or int(count) < 1:
+        return None
+    os.set_inheritable(_FIRST_DESCRIPTOR, False)  # noqa: FBT003 - its only argument
+    return _FIRST_DESCRIPTOR

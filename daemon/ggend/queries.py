@@ -1,0 +1,150 @@
+"""Queries: the named questions to a tier 2 database, and how one statement is run.
+
+Never writes. What a statement may do on the connection is decided in `readonly`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+from ggend.errors import DatabaseUnusable, UsageMistake
+from ggend.readonly import open_readonly, primary_code
+
+__all__ = ["NAMED", "Result", "open_readonly", "run"]
+
+RECENT = """
+SELECT *
+FROM recent_executions
+"""
+
+AGENTS = """
+SELECT *
+FROM agent_performance_summary
+"""
+
+STAGES = """
+SELECT *
+FROM pipeline_stage_performance
+"""
+
+SESSIONS = """
+SELECT
+    session_id,
+    status,
+    start_time,
+    end_time,
+    agent_count,
+    total_duration_ms,
+    successful_operations,
+    failed_operations
+FROM workflow_sessions
+ORDER BY id DESC
+"""
+
+COLLISIONS = """
+SELECT
+    timestamp,
+    severity,
+    collision_type,
+    session_id,
+    agent_id_1,
+    agent_id_2,
+    description,
+    resolution
+FROM collision_detection
+ORDER BY id DESC
+"""
+
+VIOLATIONS = """
+SELECT
+    timestamp,
+    severity,
+    metric,
+    target_value,
+    actual_value,
+    execution_id,
+    description
+FROM slo_violations
+ORDER BY id DESC
+"""
+
+#: Promise 3, summed up: last_sequence = stored + duplicate + superseded + parked + rejected + lost.
+ACCOUNTS = """
+SELECT
+    kind,
+    COUNT(*) AS accounts,
+    SUM(last_sequence) AS last_sequence,
+    SUM(stored) AS stored,
+    SUM(duplicate) AS duplicate,
+    SUM(superseded) AS superseded,
+    SUM(parked) AS parked,
+    SUM(rejected) AS rejected,
+    SUM(lost) AS lost,
+    SUM(replayed) AS replayed,
+    SUM(purged) AS purged,
+    SUM(shed) AS shed
+FROM producers
+GROUP BY kind
+ORDER BY kind DESC
+"""
+
+#: What `ggend query NAME` runs, newest first where there is a time.
+NAMED: dict[str, str] = {
+    "recent": RECENT,
+    "agents": AGENTS,
+    "stages": STAGES,
+    "sessions": SESSIONS,
+    "collisions": COLLISIONS,
+    "violations": VIOLATIONS,
+    "accounts": ACCOUNTS,
+}
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows of one query. `has_more`: there were more than the limit."""
+
+    columns: list[str]
+    rows: list[tuple[object, ...]]
+    has_more: bool = False
+
+
+def run(connection: sqlite3.Connection, sql: str, limit: int) -> Result:
+    """Run one statement that reads, and return its first `limit` rows. Raises UsageMistake."""
+    try:
+        cursor = connection.execute(sql)
+        rows = cursor.fetchmany(limit + 1)
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
+            raise KeyboardInterrupt from error
+        raise _refused(error) from error
+    columns = [column[0] for column in cursor.description or ()]
+    cursor.close()
+    return Result(columns=columns, rows=rows[:limit], has_more=len(rows) > limit)
+
+
+def _refused(error: Exception) -> UsageMistake | DatabaseUnusable:
+    code = primary_code(error)
+    if code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY):
+        return UsageMistake(
+            f"only reading is possible here: {error}",
+            hint="the daemon alone writes; send events with `ggend emit`",
+        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return DatabaseUnusable(
+            f"the database is damaged: {error}", hint="restore a backup; keep the damaged file"
+        )
+    if code == sqlite3.SQLITE_BUSY:
+        return DatabaseUnusable(
+            "the database is locked by another program", hint="try again in a moment"
+        )
+    if "no such table" in str(error):
+        return UsageMistake(
+            f"SQLite refused the query: {error}",
+            hint="`PRAGMA table_list` names the tables; version 1.0.0 has none of ggend's own",
+        )
+    return UsageMistake(
+        f"SQLite refused the query: {error}",
+        hint='one statement that reads, such as "SELECT * FROM receipts"',
+    )

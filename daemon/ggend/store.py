@@ -1,0 +1,177 @@
+"""Store: the one connection that writes, on the one thread that aiosqlite gives it.
+
+Everything that touches the database goes through `run`, one hop a call; a batch is one call.
+Nothing is acknowledged before COMMIT returned with synchronous=FULL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import aiosqlite
+import anyio
+
+from ggend.errors import DatabaseUnusable
+from ggend.intake import Call, Submission
+from ggend.migrate import MigrationReport, migrate
+from ggend.parking import Parking
+from ggend.quarantine import Quarantine
+from ggend.settle import ROW_ERRORS, Books, settle
+from ggend.timestamps import format_ms
+
+__all__ = ["DURABILITY", "CommitUnknown", "Store", "open_store"]
+
+T = TypeVar("T")
+
+#: What an Ack stands for, as Welcome names it.
+DURABILITY = "wal, synchronous=FULL"
+
+#: Bytes to which a WAL is cut back after it was larger. A reader that pins it can make it grow.
+JOURNAL_SIZE_BYTES = 64 * 1024 * 1024
+
+#: Statements kept prepared: five block sizes for six tables, and all the others.
+_STATEMENTS = 256
+
+#: Milliseconds to wait for a lock of somebody's plain SQL before the batch is tried again.
+_BUSY_MS = 2_000
+
+
+class CommitUnknown(Exception):
+    """COMMIT failed in a way that leaves open whether it happened: the process must end."""
+
+
+class _Connection(aiosqlite.Connection):
+    """aiosqlite with its queue of calls open to whole transactions (docs/adr/0004).
+
+    The public methods take one statement a hop, and a hop costs as much as many rows.
+    """
+
+    async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        result: T = await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
+        return result
+
+
+class Store:
+    """The database as the writer sees it."""
+
+    def __init__(
+        self, connection: _Connection, path: Path, report: MigrationReport, books: Books
+    ) -> None:
+        self._connection = connection
+        self._books = books
+        self.path = path
+        self.report = report
+
+    @property
+    def parked(self) -> int:
+        """Events that wait for their parent."""
+        return self._books.parking.count
+
+    async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a function on the writer's thread, in turn, to its end even if cancelled."""
+        with anyio.CancelScope(shield=True):
+            result = await self._connection.run(function)
+        return result  # noqa: RET504 - mypy takes the scope for one that swallows errors
+
+    async def commit(self, batch: Sequence[Submission | Call]) -> list[object]:
+        """Settle a batch in one transaction; return the results when they are durable.
+
+        Raises sqlite3.OperationalError when nothing was committed and it may be tried again,
+        CommitUnknown when nobody can tell.
+        """
+        return await self.run(lambda connection: self._commit(connection, batch))
+
+    async def checkpoint(self, mode: str = "PASSIVE") -> None:
+        """Move committed pages from the WAL into the database file."""
+        await self.run(lambda connection: connection.execute(f"PRAGMA wal_checkpoint({mode})"))
+
+    def _commit(
+        self, connection: sqlite3.Connection, batch: Sequence[Submission | Call]
+    ) -> list[object]:
+        try:
+            return self._transaction(connection, batch, isolate=False)
+        except ROW_ERRORS:
+            return self._transaction(connection, batch, isolate=True)
+
+    def _transaction(
+        self, connection: sqlite3.Connection, batch: Sequence[Submission | Call], *, isolate: bool
+    ) -> list[object]:
+        books = self._books
+        parked, rejected = books.parking.count, books.quarantine.count
+        now = format_ms(time.time_ns() // 1_000_000)
+        committing = False
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            results = settle(connection, books, batch, now=now, isolate=isolate)
+            committing = True
+            connection.execute("COMMIT")
+        except BaseException as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            elif committing:
+                raise CommitUnknown(f"COMMIT failed: {error}") from error
+            books.accounts.forget()
+            books.parking.forget(parked)
+            books.quarantine.forget(rejected)
+            raise
+        return results
+
+
+@contextlib.asynccontextmanager
+async def open_store(
+    path: Path, *, page_cache_mib: int, parked_max_events: int, rejected_max_events: int
+) -> AsyncIterator[Store]:
+    """Open the database, created if missing, and close it with its WAL emptied.
+
+    Raises DatabaseUnusable.
+    """
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(path, isolation_level=None, cached_statements=_STATEMENTS)
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        return connection
+
+    connection = _Connection(connect, iter_chunk_size=64)
+    try:
+        await connection
+    except sqlite3.Error as error:
+        raise DatabaseUnusable(
+            f"cannot open the database {path}: {error}",
+            hint="check that its directory exists and is writable",
+        ) from error
+    try:
+        report = await connection.run(lambda connected: migrate(connected, path))
+        parked, rejected = await connection.run(
+            lambda connected: _prepare(connected, page_cache_mib)
+        )
+        books = Books(
+            Parking(count=parked, limit=parked_max_events, schema_version=report.version),
+            Quarantine(count=rejected, limit=rejected_max_events, schema_version=report.version),
+        )
+        store = Store(connection, path, report, books)
+        yield store
+        await store.checkpoint("TRUNCATE")
+    finally:
+        await connection.close()
+
+
+def _prepare(connection: sqlite3.Connection, page_cache_mib: int) -> tuple[int, int]:
+    """Set what belongs to the connection; return the counts of parked and rejected events."""
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "wal_autocheckpoint = 0",  # the writer checkpoints between batches, off the ack path
+        f"journal_size_limit = {JOURNAL_SIZE_BYTES}",
+        f"cache_size = -{page_cache_mib * 1024}",
+        "temp_store = MEMORY",
+    ):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    parked = connection.execute("SELECT coalesce(SUM(parked), 0) FROM producers").fetchone()[0]
+    rejected = connection.execute("SELECT COUNT(*) FROM rejected_events").fetchone()[0]
+    return parked, rejected

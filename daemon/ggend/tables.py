@@ -1,0 +1,104 @@
+"""Tables: named SQL for the rows of the seven tables, many rows a statement.
+
+A row at a time, the interpreter lock changes hands once a row, and under load each change waits
+for a thread that decodes: measured 334 rows/s beside a busy thread, against 13,000 with 100 rows
+a statement (docs/PERFORMANCE.md). So rows are bound in blocks.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
+
+import msgspec
+
+from ggend.rows import Row
+
+__all__ = [
+    "AUDITS",
+    "COLLISIONS",
+    "METRICS",
+    "RECEIPTS",
+    "SESSIONS",
+    "Table",
+    "json_list",
+]
+
+#: Rows a statement. The first is as many as keep the variables (14 columns) far below SQLite's
+#: limit of 32,766; the others finish a batch in few statements of few shapes, all cached.
+_BLOCKS = (256, 64, 16, 4, 1)
+
+
+class Table:
+    """The statements of one table. The first column is the identity where the table has one."""
+
+    __slots__ = ("_columns", "_inserts", "_key", "name")
+
+    def __init__(self, name: str, columns: str) -> None:
+        self.name = name
+        self._columns = columns
+        self._key = columns.partition(",")[0]
+        one = "(" + ", ".join("?" * (columns.count(",") + 1)) + ")"
+        self._inserts = tuple(
+            (rows, f"INSERT INTO {name} ({columns}) VALUES " + ", ".join([one] * rows))  # noqa: S608
+            for rows in _BLOCKS
+        )
+
+    def insert(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+        """Insert all rows, in order. Raises sqlite3.IntegrityError if one is refused."""
+        offset, left = 0, len(rows)
+        for size, statement in self._inserts:
+            while left >= size:
+                block = rows[offset : offset + size]
+                connection.execute(statement, tuple(chain.from_iterable(block)))
+                offset += size
+                left -= size
+
+    def existing(self, connection: sqlite3.Connection, ids: Collection[str]) -> set[str]:
+        """Return those of the ids that are stored already, with one query."""
+        return {row[0] for row in self._select(connection, self._key, ids)}
+
+    def stored(self, connection: sqlite3.Connection, ids: Collection[str]) -> dict[str, Row]:
+        """Return the stored rows of these ids, in the order of the INSERT's columns."""
+        return {row[0]: row for row in self._select(connection, self._columns, ids)}
+
+    def _select(
+        self, connection: sqlite3.Connection, columns: str, ids: Collection[str]
+    ) -> Iterable[Row]:
+        if not ids:
+            return ()
+        return connection.execute(
+            f"SELECT {columns} FROM {self.name} "  # noqa: S608 - both are this module's constants
+            f"WHERE {self._key} IN (SELECT value FROM json_each(?))",
+            (json_list(ids),),
+        )
+
+
+RECEIPTS = Table(
+    "receipts",
+    "execution_id, agent_id, operation, status, timestamp, manifest_hash, ontology_hash, "
+    "files_generated, files_modified, duration_ms, receipt_json, error_message, environment, "
+    "session_id",
+)
+METRICS = Table(
+    "pipeline_metrics",
+    "execution_id, stage, duration_ms, input_size_bytes, output_size_bytes, status, "
+    "error_message, timestamp",
+)
+AUDITS = Table(
+    "audit_log",
+    "timestamp, agent_id, operation, status, duration_ms, error_message, context_json, "
+    "execution_id, session_id",
+)
+SESSIONS = Table("workflow_sessions", "session_id, start_time, status, agent_count, context_json")
+COLLISIONS = Table(
+    "collision_detection",
+    "session_id, agent_id_1, agent_id_2, collision_type, description, resolution, severity, "
+    "timestamp",
+)
+
+
+def json_list(values: Iterable[str]) -> str:
+    """Encode texts for `json_each(?)`, the one-parameter form of a list."""
+    return msgspec.json.encode(list(values)).decode()

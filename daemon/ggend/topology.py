@@ -1,0 +1,166 @@
+"""Topology: the stages of the daemon and how they are joined. This page is the architecture.
+
+    listener ▶ connection ▶ intake ▶ writer ▶ hooks
+                   ◀──────── ack ◀─────┘
+
+Shutdown closes the streams in the order of the data: the listener stops, the connections end what
+they read, the intake closes, the writer commits what is left, the hooks have their last turns, the
+store empties its WAL and closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, MutableMapping
+
+import anyio
+
+from ggend import __version__
+from ggend.config import Config
+from ggend.connection import Services
+from ggend.hooks import Commits, run_hooks
+from ggend.intake import Intake
+from ggend.listener import adopt_socket, bind_socket, run_listener
+from ggend.lock import hold_lock
+from ggend.metrics import Metrics
+from ggend.notify import listening_descriptor, notify
+from ggend.slo import slo_hooks
+from ggend.store import Store, open_store
+from ggend.writer import run_writer
+
+__all__ = ["run_daemon"]
+
+log = logging.getLogger("ggend")
+
+#: Seconds after which the thread that decodes gives way to the thread that writes. At the
+#: interpreter's default of 5 ms the writer waits longer for the lock than for the disk.
+SWITCH_SECONDS = 0.0005
+
+
+async def run_daemon(config: Config, environ: MutableMapping[str, str]) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Raises AlreadyRunning, SocketUnusable and DatabaseUnusable before anything is touched, and
+    what the writer raises when it cannot go on.
+    """
+    sys.setswitchinterval(SWITCH_SECONDS)
+    os.umask(0o077)
+    config.database.parent.mkdir(parents=True, exist_ok=True)
+    with hold_lock(config.database, what="database"), _listening(config, environ) as listening:
+        async with open_store(
+            config.database,
+            page_cache_mib=config.page_cache_mib,
+            parked_max_events=config.parked_max_events,
+            rejected_max_events=config.rejected_max_events,
+        ) as store:
+            await _run_stages(config, environ, listening, store)
+
+
+async def _run_stages(
+    config: Config, environ: MutableMapping[str, str], listening: socket.socket, store: Store
+) -> None:
+    metrics = Metrics()
+    intake = Intake(config.intake_events, config.intake_mib * 1024 * 1024)
+    commits = Commits()
+    stopping = anyio.Event()
+    services = Services(
+        config=config,
+        intake=intake,
+        metrics=metrics,
+        database_id=store.report.database_id,
+        status=lambda: _status(config, store, intake, metrics),
+    )
+
+    async def write() -> None:
+        await run_writer(
+            intake,
+            store,
+            metrics,
+            commits.announce,
+            batch_events=config.batch_events,
+            checkpoint_events=config.checkpoint_events,
+        )
+        commits.close()
+
+    async def judge() -> None:
+        await run_hooks(
+            slo_hooks(),
+            store,
+            commits,
+            metrics,
+            last_turns_seconds=config.drain_timeout_seconds,
+        )
+
+    async with anyio.create_task_group() as signals:
+        signals.start_soon(_watch_signals, stopping, environ)
+        async with anyio.create_task_group() as stages:
+            stages.start_soon(judge)
+            stages.start_soon(write)
+            commits.announce()  # what was committed before a crash, and not judged
+            log.info(
+                "listening",
+                extra={
+                    "socket": config.socket,
+                    "database": config.database,
+                    "pid": os.getpid(),
+                    "version": __version__,
+                },
+            )
+            notify(environ, "READY=1", f"STATUS=writing to {config.database}")
+            await run_listener(listening, services, stopping)
+            intake.close()
+        signals.cancel_scope.cancel()
+    log.info("stopped", extra={"commits": metrics.commits, **metrics.events})
+
+
+@contextlib.contextmanager
+def _listening(config: Config, environ: MutableMapping[str, str]) -> Iterator[socket.socket]:
+    """Claim the socket: systemd's, or the configured path with its lock held."""
+    descriptor = listening_descriptor(environ)
+    if descriptor is not None:
+        with adopt_socket(descriptor) as listening:
+            yield listening
+        return
+    config.socket.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        hold_lock(config.socket, what="socket"),
+        bind_socket(config.socket, int(config.socket_mode, 8)) as listening,
+    ):
+        try:
+            yield listening
+        finally:
+            config.socket.unlink(missing_ok=True)
+
+
+async def _watch_signals(stopping: anyio.Event, environ: MutableMapping[str, str]) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("draining", extra={"signal": signal.Signals(number).name})
+            notify(environ, "STOPPING=1", "STATUS=draining")
+            stopping.set()
+
+
+def _status(config: Config, store: Store, intake: Intake, metrics: Metrics) -> dict[str, object]:
+    wal = config.database.with_name(config.database.name + "-wal")
+    try:
+        wal_bytes = wal.stat().st_size
+    except FileNotFoundError:
+        wal_bytes = 0
+    return {
+        **metrics.snapshot(),
+        "queued_events": intake.events,
+        "queued_bytes": intake.bytes,
+        "parked_now": store.parked,
+        "wal_bytes": wal_bytes,
+        "database": str(config.database),
+        "database_id": store.report.database_id,
+        "schema_version": store.report.version,
+        "socket": str(config.socket),
+        "pid": os.getpid(),
+        "version": __version__,
+    }

@@ -1,0 +1,134 @@
+"""Running: a real daemon process on its own socket and database, for tests and benchmarks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+from ggend_client import ask
+
+__all__ = ["Daemon", "free_place"]
+
+#: Seconds a daemon may take to start or to stop before the test fails.
+PATIENCE_SECONDS = 15.0
+
+
+def free_place() -> tempfile.TemporaryDirectory[str]:
+    """Return a directory of its own with a path short enough for a socket (108 bytes)."""
+    return tempfile.TemporaryDirectory(prefix="ggend-")
+
+
+class Daemon:
+    """`ggend serve` as a child process. `kill` and `start` again is a crash and a restart."""
+
+    def __init__(self, place: Path, **settings: object) -> None:
+        self.place = place
+        self.socket = place / "g.sock"
+        self.database = place / "tier2.db"
+        self.log = place / "log"
+        self._settings = {f"GGEND_{key.upper()}": str(value) for key, value in settings.items()}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Daemon:
+        """Start it and wait until it says that it listens (sd_notify READY=1)."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+            address = self.place / "notify"
+            address.unlink(missing_ok=True)
+            ready.bind(os.fspath(address))
+            ready.settimeout(PATIENCE_SECONDS)
+            environ = {
+                **{key: value for key, value in os.environ.items() if key[:6] != "GGEND_"},
+                **self._settings,
+                "GGEND_SOCKET": os.fspath(self.socket),
+                "GGEND_DATABASE": os.fspath(self.database),
+                "NOTIFY_SOCKET": os.fspath(address),
+            }
+            with self.log.open("ab") as log:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "ggend", "serve"], env=environ, stderr=log
+                )
+            try:
+                assert b"READY=1" in ready.recv(4096)
+            except TimeoutError:
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError(f"ggend did not start: {self.log.read_text()}") from None
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL: nothing in the process gets a chance."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(PATIENCE_SECONDS)
+
+    def stop(self) -> int:
+        """SIGTERM; return the exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_SECONDS)
+
+    def __enter__(self) -> Daemon:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process is not None and self.process.poll() is None:
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+
+    def query(self, sql: str, *parameters: object) -> list[tuple[object, ...]]:
+        """Read from the database, as any program may."""
+        connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)
+        try:
+            return connection.execute(sql, parameters).fetchall()
+        finally:
+            connection.close()
+
+    def status(self) -> dict[str, object]:
+        """Ask the daemon how it is."""
+        result = ask(self.socket, "status")
+        assert isinstance(result, dict)
+        return result
+
+    def wait_for_hooks(self) -> None:
+        """Wait until the hooks have looked at everything that is committed."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        newest = "SELECT coalesce(max(id), 0) FROM "
+        while time.monotonic() < deadline:
+            seen = self.status()["hook_seen_rows"]
+            if seen == {
+                f"slo:{table}": self.query(newest + table)[0][0]
+                for table in ("receipts", "pipeline_metrics")
+            }:
+                return
+            time.sleep(0.01)  # polling with a deadline, not hoping
+        raise AssertionError("the hooks did not catch up")
+
+    def exchange(self, sent: bytes, *, shut_down: bool = True) -> bytes:
+        """Send bytes on a new connection and return everything that comes back."""
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.settimeout(PATIENCE_SECONDS)
+            peer.connect(os.fspath(self.socket))
+            peer.sendall(sent)
+            if shut_down:
+                peer.shutdown(socket.SHUT_WR)
+            received = b""
+            while chunk := peer.recv(65536):
+                received += chunk
+            return received

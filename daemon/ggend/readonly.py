@@ -148,7 +148,7 @@ def _check_nobody_writes(path: Path, why: sqlite3.DatabaseError) -> None:
     lock = lock_path(path)
     if lock.exists() and not os.access(lock, os.R_OK):
         raise DatabaseUnusable(
-            f"this user may not read {lock}, and so cannot see whether a daemon uses {path} ({why})",
+            f"this user may not read {lock}, so it is not known whether a daemon runs ({why})",
             hint="run as the daemon's user, or as one that may write to its directory",
         ) from why
     if _is_locked(lock):

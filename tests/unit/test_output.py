@@ -53,6 +53,20 @@ def test_a_table_without_rows_has_its_header(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.strip() == ""
 
 
+def test_a_table_wider_than_the_terminal_is_shown_row_by_row(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    # A dumb terminal has 80 columns.
+    show(Result(columns=["execution_id", "status"], rows=[("a" * 64, "passed")]))
+    assert f"{'a' * 64}   passed" in capsys.readouterr().out
+    show(Result(columns=["execution_id", "status"], rows=[("a" * 100, "passed")]))
+    printed = capsys.readouterr().out
+    assert printed.startswith("row 1 ")
+    assert f"execution_id {'a' * 100}\nstatus       passed\n" in printed
+
+
 def test_json_keeps_columns_of_one_name_apart(capsys: pytest.CaptureFixture[str]) -> None:
     show(RESULT, form=Format.JSON)
     rows = json.loads(capsys.readouterr().out)

@@ -133,6 +133,7 @@ def _import(
             report.rejected = delivery.rejected
             for reject in delivery.rejects()[:_SHOWN_PROBLEMS]:
                 complain(f"{file}: event {reject.sequence} rejected: {reject.message}")
+    _count_hidden(report)
     return report
 
 
@@ -141,6 +142,13 @@ def _lines(log: IO[bytes], reader: LogReader, advance: Callable[[int], None]) ->
         yield from reader.feed(chunk)
         advance(len(chunk))
     yield from reader.finish()
+
+
+def _count_hidden(report: _Report) -> None:
+    problems = (report.unreadable_lines, report.chain_breaks, report.rejected)
+    hidden = sum(max(0, count - _SHOWN_PROBLEMS) for count in problems)
+    if hidden:
+        complain(f"{report.file}: {hidden} more problems are not shown")
 
 
 def _count(report: _Report, line: LogLine) -> None:

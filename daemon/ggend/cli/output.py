@@ -2,7 +2,7 @@
 
 Tables for people, JSON and CSV for programs. What is stored came from other programs: control
 and escape characters in it never reach the terminal. On a terminal tables are drawn, in a pipe
-they are plain aligned columns of any width.
+they are plain aligned columns of any width. What is wider than the terminal is shown row by row.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from ggend.queries import Result
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+    from rich.table import Table
+    from rich.text import Text
 
 __all__ = ["Format", "complain", "escape", "progress", "show", "show_json", "show_line"]
 
@@ -41,6 +43,9 @@ _UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
 _UNSAFE_IN_CSV = re.compile(rf"(?![\n\t])[{_UNSAFE}]")
 #: Between the tokens of JSON there is white space; inside them the encoder escapes it already.
 _UNSAFE_IN_JSON = re.compile(rf"(?![\n])[{_UNSAFE}]")
+
+#: Columns between two cells of a drawn table.
+_GAP = 3
 
 _STYLES = {
     "passed": "green",
@@ -69,7 +74,7 @@ def show(result: Result, *, form: Format = Format.TABLE) -> None:
         case Format.CSV:
             _show_csv(result)
         case Format.TABLE if sys.stdout.isatty():
-            _draw_table(result)
+            _draw(result)
         case Format.TABLE:
             _show_columns(result)
     if result.has_more:
@@ -173,20 +178,42 @@ def _show_columns(result: Result) -> None:
         show_line_as_is("  ".join(aligned).rstrip())
 
 
-def _draw_table(result: Result) -> None:
-    from rich import box
+def _draw(result: Result) -> None:
+    from rich.cells import cell_len
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     if not result.rows:
         show_line_as_is("no rows")
         return
+    console = Console()
+    header = [escape(name) for name in result.columns]
+    cells = [[_cell(value) for value in row] for row in result.rows]
+    widths = [max(map(cell_len, column)) for column in zip(header, *cells, strict=True)]
+    if sum(widths) + _GAP * (len(widths) - 1) <= console.width:
+        console.print(_table(result, header, cells))
+    else:
+        indent = max(map(len, header))
+        for number, row in enumerate(cells, start=1):
+            console.rule(f"row {number}", align="left", style="dim")
+            for name, cell in zip(header, row, strict=True):
+                # The terminal wraps what is long: copied from there it is whole.
+                console.print(_text(name.ljust(indent)), _text(cell), soft_wrap=True)
+
+
+def _table(result: Result, header: list[str], cells: list[list[str]]) -> Table:
+    from rich import box
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name, column in zip(result.columns, zip(*result.rows, strict=True), strict=True):
-        justify = "right" if _is_numeric(column) else "left"
-        table.add_column(Text(escape(name)), justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for row in result.rows:
-        cells = map(_cell, row)
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in cells))
-    Console().print(table)
+    for name, column in zip(header, zip(*result.rows, strict=True), strict=True):
+        table.add_column(_text(name), justify="right" if _is_numeric(column) else "left")
+    for row in cells:
+        table.add_row(*map(_text, row))
+    return table
+
+
+def _text(cell: str) -> Text:
+    """Text, unlike str, is not searched for rich's markup."""
+    from rich.text import Text
+
+    return Text(cell, style=_STYLES.get(cell, ""))

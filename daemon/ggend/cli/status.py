@@ -53,6 +53,4 @@ def _flat(prefix: str, value: object) -> list[tuple[object, ...]]:
             for key, part in value.items()
             for row in _flat(f"{prefix}.{key}" if prefix else str(key), part)
         ]
-    if isinstance(value, float):
-        return [(prefix, f"{value:,.3f}".rstrip("0").rstrip("."))]
-    return [(prefix, f"{value:,}" if type(value) is int else value)]
+    return [(prefix, value)]

@@ -93,7 +93,9 @@ class Accounts:
         if account is None:
             account = _load(connection, sender) or _open(connection, sender, self.now)
             if len(self._by_key) >= _REMEMBERED:
-                self._by_key.clear()
+                # Those of this batch hold numbers that are in no row yet.
+                touched = self._touched.keys()
+                self._by_key = {k: a for k, a in self._by_key.items() if a.id in touched}
             self._by_key[key] = account
         if sender.producer is not None and account.uid != sender.uid:
             raise NotYours(sender.producer, sender.uid)
@@ -144,6 +146,15 @@ class Accounts:
             for account_id in self._released:
                 _fold(connection, account_id, self.now)
             self._released.clear()
+
+    def identity(
+        self, connection: sqlite3.Connection, account_id: int
+    ) -> tuple[bytes | None, int, str | None]:
+        """Return producer id, uid and client of an account."""
+        row: tuple[bytes | None, int, str | None] = connection.execute(
+            _IDENTITY, (account_id,)
+        ).fetchone()
+        return row
 
     def finish(self, connection: sqlite3.Connection, producer: bytes) -> None:
         """Forget a producer that is done; one with parked events waits until they are released."""
@@ -207,6 +218,10 @@ _LOAD = """
     SELECT id, uid, last_sequence, finished
     FROM producers
     WHERE producer = ?"""
+_IDENTITY = """
+    SELECT producer, uid, client
+    FROM producers
+    WHERE id = ?"""
 _LOAD_ANONYMOUS = """
     SELECT id, uid, last_sequence, finished
     FROM producers

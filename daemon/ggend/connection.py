@@ -79,6 +79,10 @@ class Dialogue(Protocol):
     def is_partial(self) -> bool:
         """Whether half a frame or line is waiting for the rest."""
 
+    @property
+    def completed(self) -> int:
+        """How many frames or blocks of lines are complete so far."""
+
     async def hear(self, chunk: bytes) -> bool:
         """Take in what the peer sent; return False when the dialogue is over."""
 
@@ -136,12 +140,14 @@ class Connection:
 
     async def _listen(self, dialogue: Dialogue, chunk: bytes) -> End:
         partial_since: float | None = None
+        completed = 0
         while chunk:
             if not await dialogue.hear(chunk):
                 return End.PEER_FINISHED
             if not dialogue.is_partial:
                 partial_since = None
-            elif partial_since is None:
+            elif partial_since is None or dialogue.completed > completed:
+                completed = dialogue.completed
                 partial_since = anyio.current_time()
             try:
                 chunk = await self._receive(partial_since)

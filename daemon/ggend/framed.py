@@ -77,6 +77,11 @@ class Framed:
         """Whether half a frame is waiting for the rest."""
         return self._splitter.is_partial
 
+    @property
+    def completed(self) -> int:
+        """How many frames are complete so far."""
+        return self._splitter.completed
+
     async def hear(self, chunk: bytes) -> bool:
         """Take in the frames that this chunk completes."""
         run: _Run | None = None

@@ -62,6 +62,11 @@ class Lines:
         """Whether half a line is waiting for the rest."""
         return self._splitter.is_partial
 
+    @property
+    def completed(self) -> int:
+        """How many blocks of lines are complete so far."""
+        return self._splitter.completed
+
     async def hear(self, chunk: bytes) -> bool:
         """Take in the lines that this chunk completes."""
         for block in self._splitter.feed(chunk):

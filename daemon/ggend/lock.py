@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ggend.errors import AlreadyRunning, SocketUnusable
+from ggend.errors import AlreadyRunning, DatabaseUnusable, SocketUnusable
 
 __all__ = ["hold_lock", "lock_path"]
 
@@ -28,12 +28,17 @@ def lock_path(path: Path) -> Path:
 
 @contextlib.contextmanager
 def hold_lock(path: Path, *, what: str) -> Iterator[None]:
-    """Hold the lock of `path`. Raises AlreadyRunning, naming the pid that holds it."""
+    """Hold the lock of `path`, making its directory if need be.
+
+    Raises AlreadyRunning, naming the pid that holds it; SocketUnusable or DatabaseUnusable.
+    """
     lock = lock_path(path)
     try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise SocketUnusable(
+        unusable = DatabaseUnusable if what == "database" else SocketUnusable
+        raise unusable(
             f"cannot open the lock file {lock}: {error.strerror}",
             hint="check that the directory exists and is writable",
         ) from error

@@ -19,6 +19,7 @@ __all__ = [
     "APPLICATION_ID",
     "Migration",
     "MigrationReport",
+    "cannot_open",
     "create_or_check",
     "migrate",
     "migrations",
@@ -72,7 +73,10 @@ def create_or_check(path: Path) -> MigrationReport:
 
     Raises DatabaseUnusable, and then has changed nothing.
     """
-    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection = sqlite3.connect(path, isolation_level=None)
+    except sqlite3.Error as error:
+        raise cannot_open(path, error) from error
     try:
         return migrate(connection, path)
     finally:
@@ -110,6 +114,14 @@ def migrate(connection: sqlite3.Connection, path: Path) -> MigrationReport:
         _apply(connection, after=version)
     database_id = connection.execute("SELECT id FROM database_identity").fetchone()[0]
     return MigrationReport(version == 0, current, database_id)
+
+
+def cannot_open(path: Path, error: sqlite3.Error) -> DatabaseUnusable:
+    """Say that there is no getting at the file at all."""
+    return DatabaseUnusable(
+        f"cannot open the database {path}: {error}",
+        hint="check that its directory exists and is writable",
+    )
 
 
 def _state(connection: sqlite3.Connection) -> tuple[int, int, set[str]]:

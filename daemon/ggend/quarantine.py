@@ -39,7 +39,7 @@ class Quarantine:
         producer: bytes | None,
         sequence: int | None,
         uid: int,
-        client: str,
+        client: str | None,
         encoded: bytes,
         encoding: str,
         stamp_ns: int,

@@ -136,9 +136,10 @@ class _Fresh:
 class _Released:
     """The ledger of one event that was parked: its count moves to what becomes of it."""
 
-    __slots__ = ("_account_id", "_books")
+    __slots__ = ("_account_id", "_books", "_connection")
 
-    def __init__(self, books: Books, account_id: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, books: Books, account_id: int) -> None:
+        self._connection = connection
         self._books = books
         self._account_id = account_id
         books.accounts.release(account_id, stored=1)
@@ -146,14 +147,15 @@ class _Released:
     def reject(self, item: _Item, code: EventCode, message: str) -> None:
         _, sequence, event, stamp_ns, _ = item
         self._books.accounts.release(self._account_id, stored=-1, rejected=1)
+        producer, uid, client = self._books.accounts.identity(self._connection, self._account_id)
         self._books.quarantine.reject(
             code=code,
             message=message,
             account_id=self._account_id,
-            producer=None,
+            producer=producer,
             sequence=sequence,
-            uid=0,
-            client="",
+            uid=uid,
+            client=client,
             encoded=encode_event(event),
             encoding="msgpack",
             stamp_ns=stamp_ns,
@@ -309,13 +311,11 @@ class _Settlement:
         fresh_ids = {item[4][0] for item in self._insert(table, fresh)}
         if repeated:
             self._compare(table, repeated, same)
-        if parent == "receipt":
-            count_late_receipts(
-                self._connection,
-                (first[parent_id][4] for parent_id in first if parent_id in fresh_ids),
-            )
+        if table is RECEIPTS:
+            rows = (item[4] for item in fresh if item[4][0] in fresh_ids)
+            count_late_receipts(self._connection, rows)
         for parked in self._books.parking.release(self._connection, parent, fresh_ids):
-            ledger = _Released(self._books, parked.account_id)
+            ledger = _Released(self._connection, self._books, parked.account_id)
             row = row_of(parked.event, parked.stamp_ns)
             self._items[type(parked.event)].append(
                 (ledger, parked.sequence, parked.event, parked.stamp_ns, row)

@@ -7,6 +7,7 @@ Nothing is acknowledged before COMMIT returned with synchronous=FULL.
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -16,15 +17,16 @@ from typing import TypeVar
 import aiosqlite
 import anyio
 
-from ggend.errors import DatabaseUnusable
 from ggend.intake import Call, Submission
-from ggend.migrate import MigrationReport, migrate
+from ggend.migrate import MigrationReport, cannot_open, migrate
 from ggend.parking import Parking
 from ggend.quarantine import Quarantine
 from ggend.settle import ROW_ERRORS, Books, settle
 from ggend.timestamps import format_ms
 
 __all__ = ["DURABILITY", "CommitUnknown", "Store", "open_store"]
+
+log = logging.getLogger("ggend.store")
 
 T = TypeVar("T")
 
@@ -87,8 +89,14 @@ class Store:
         return await self.run(lambda connection: self._commit(connection, batch))
 
     async def checkpoint(self, mode: str = "PASSIVE") -> None:
-        """Move committed pages from the WAL into the database file."""
-        await self.run(lambda connection: connection.execute(f"PRAGMA wal_checkpoint({mode})"))
+        """Move committed pages from the WAL into the database file, as far as that goes now.
+
+        A checkpoint that fails loses nothing: the pages stay in the WAL until the next one.
+        """
+        try:
+            await self.run(lambda connection: connection.execute(f"PRAGMA wal_checkpoint({mode})"))
+        except sqlite3.OperationalError as error:
+            log.warning("checkpoint failed", extra={"error": error})
 
     def _commit(
         self, connection: sqlite3.Connection, batch: Sequence[Submission | Call]
@@ -140,10 +148,7 @@ async def open_store(
     try:
         await connection
     except sqlite3.Error as error:
-        raise DatabaseUnusable(
-            f"cannot open the database {path}: {error}",
-            hint="check that its directory exists and is writable",
-        ) from error
+        raise cannot_open(path, error) from error
     try:
         report = await connection.run(lambda connected: migrate(connected, path))
         parked, rejected = await connection.run(

@@ -50,7 +50,6 @@ async def run_daemon(config: Config, environ: MutableMapping[str, str]) -> None:
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     os.umask(0o077)
-    config.database.parent.mkdir(parents=True, exist_ok=True)
     with hold_lock(config.database, what="database"), _listening(config, environ) as listening:
         async with open_store(
             config.database,
@@ -126,7 +125,6 @@ def _listening(config: Config, environ: MutableMapping[str, str]) -> Iterator[so
         with adopt_socket(descriptor) as listening:
             yield listening
         return
-    config.socket.parent.mkdir(parents=True, exist_ok=True)
     with (
         hold_lock(config.socket, what="socket"),
         bind_socket(config.socket, int(config.socket_mode, 8)) as listening,

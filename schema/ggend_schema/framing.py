@@ -34,12 +34,14 @@ def frame(payload: bytes) -> bytes:
 class FrameSplitter:
     """Cuts a byte stream into frame payloads."""
 
-    __slots__ = ("_limit", "_needed", "_pending", "error")
+    __slots__ = ("_limit", "_needed", "_pending", "completed", "error")
 
     def __init__(self, limit: int = limits.FRAME_BYTES) -> None:
         self._limit = limit
         self._pending = bytearray()
         self._needed = _LENGTH.size
+        #: Frames that were completed so far.
+        self.completed = 0
         #: Set when a length was over the limit; nothing that follows can be read.
         self.error: FrameTooLarge | None = None
 
@@ -73,6 +75,7 @@ class FrameSplitter:
                 self._needed = stop - offset
                 break
             payloads.append(view[offset + _LENGTH.size : stop])
+            self.completed += 1
             offset = stop
         if offset < end:
             self._pending += view[offset:]
@@ -95,12 +98,14 @@ _HEAD_BYTES = 1024
 class LineSplitter:
     """Cuts a byte stream into blocks of whole lines, so that many lines are decoded in one call."""
 
-    __slots__ = ("_limit", "_pending", "_skipping")
+    __slots__ = ("_limit", "_pending", "_skipping", "completed")
 
     def __init__(self, limit: int = limits.EVENT_BYTES) -> None:
         self._limit = limit
         self._pending = bytearray()
         self._skipping = False
+        #: Blocks of lines that were completed so far.
+        self.completed = 0
 
     @property
     def is_partial(self) -> bool:
@@ -114,6 +119,7 @@ class LineSplitter:
         if first < 0:
             self._hold(chunk, out)
             return out
+        self.completed += 1
         if self._skipping:
             self._skipping = False
             chunk = chunk[first + 1 :]

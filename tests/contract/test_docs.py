@@ -1,0 +1,85 @@
+"""What the documents tell people to type is run, and works."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from running import Daemon
+
+ROOT = Path(__file__).parents[2]
+
+
+def _blocks(document: str, language: str) -> list[str]:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def _environ(daemon: Daemon) -> dict[str, str]:
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "GGEND_SOCKET": os.fspath(daemon.socket),
+        "GGEND_DATABASE": os.fspath(daemon.database),
+    }
+
+
+def test_the_readme_python_example_stores_its_events(daemon: Daemon) -> None:
+    (example,) = _blocks("README.md", "python")
+    ran = subprocess.run(
+        [sys.executable, "-c", example], env=_environ(daemon), capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert daemon.query("SELECT count(*) FROM pipeline_metrics") == [(1,)]
+    assert daemon.query("SELECT count(*) FROM receipts") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("document", "block"),
+    [
+        (document, block)
+        for document in ("README.md", "docs/WIRE.md")
+        for block in _blocks(document, "sh")
+        if not re.search(r"^(\./dev|pip|ggend serve)", block, re.MULTILINE)
+    ],
+)
+def test_a_shell_example_runs(daemon: Daemon, document: str, block: str) -> None:
+    if "socat" in block and shutil.which("socat") is None:
+        pytest.skip("socat is not installed")
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block],
+        env=_environ(daemon),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    if "socat" in block or "ggend emit" in block:
+        assert daemon.query("SELECT count(*) FROM audit_log") == [(1,)]
+
+
+def test_every_file_that_a_document_links_to_exists() -> None:
+    for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document}: {target}"
+
+
+def test_every_file_that_the_architecture_names_exists() -> None:
+    text = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`([\w/]+\.py)`", text):
+        assert list(ROOT.glob(f"[cds]*/**/{Path(name).name}")), name
+
+
+def test_every_code_is_documented_in_the_wire_protocol() -> None:
+    from ggend_schema.codes import EventCode, GoodbyeCode
+
+    text = (ROOT / "docs" / "WIRE.md").read_text(encoding="utf-8")
+    codes = text[text.index("## Codes") :]
+    documented = set(re.findall(r"`([a-z_]+[0-9]?)`", codes)) - {"unknown_request", "failed"}
+    assert documented == {*EventCode, *GoodbyeCode}

@@ -1,0 +1,135 @@
+"""The commands against a running daemon, as a person or a script uses them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from running import Daemon
+
+LOGS = Path(__file__).parents[3] / "shared" / "data" / "ggen-receipt-logs"
+
+
+def ggend(daemon: Daemon, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command against this daemon."""
+    environ = {
+        **os.environ,
+        "GGEND_SOCKET": os.fspath(daemon.socket),
+        "GGEND_DATABASE": os.fspath(daemon.database),
+        "COLUMNS": "200",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "ggend", *arguments],
+        env=environ,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+
+
+def test_emit_stores_one_event(daemon: Daemon) -> None:
+    ran = ggend(
+        daemon,
+        "emit",
+        "audit",
+        "agent_id=me",
+        "operation=try it",
+        "status=completed",
+        'context:={"n": 1}',
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert daemon.query("SELECT agent_id, operation, context_json FROM audit_log") == [
+        ("me", "try it", '{"n":1}')
+    ]
+
+
+def test_emit_names_the_field_that_is_wrong_and_stores_nothing(daemon: Daemon) -> None:
+    ran = ggend(daemon, "emit", "audit", "agent_id=me", "operation=x", "status=nonsense")
+    assert ran.returncode == os.EX_DATAERR
+    assert "status" in ran.stderr
+    assert daemon.query("SELECT count(*) FROM audit_log") == [(0,)]
+
+
+def test_emit_reads_events_from_standard_input(daemon: Daemon) -> None:
+    line = '{"type":"audit","agent_id":"me","operation":"x","status":"completed"}\n'
+    ran = ggend(daemon, "emit", "--stdin", stdin=line * 50)
+    assert ran.returncode == 0, ran.stderr
+    assert daemon.query("SELECT count(*) FROM audit_log") == [(50,)]
+
+
+def test_emit_says_that_no_daemon_is_there(place: Path) -> None:
+    ran = ggend(Daemon(place), "emit", "audit", "agent_id=me", "operation=x", "status=completed")
+    assert ran.returncode == os.EX_UNAVAILABLE
+    assert "Traceback" not in ran.stderr
+
+
+def test_status_is_json_for_scripts(daemon: Daemon) -> None:
+    ran = ggend(daemon, "status", "--json")
+    assert ran.returncode == 0
+    status = json.loads(ran.stdout)
+    assert status["health"] == "ok"
+    assert status["pid"] == (daemon.process and daemon.process.pid)
+
+
+def test_status_without_a_daemon_exits_69(place: Path) -> None:
+    assert ggend(Daemon(place), "status").returncode == os.EX_UNAVAILABLE
+
+
+def test_query_sql_cannot_write(daemon: Daemon) -> None:
+    ran = ggend(daemon, "query", "sql", "DELETE FROM audit_log")
+    assert ran.returncode != 0
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("name", ["recent", "agents", "stages"])
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_each_view_can_be_read_in_each_form(daemon: Daemon, name: str, form: str) -> None:
+    ggend(
+        daemon,
+        "emit",
+        "--stdin",
+        stdin='{"type":"receipt_emitted","execution_id":"e","agent_id":"me","operation":"watch",'
+        '"status":"passed","duration_ms":3}\n'
+        '{"type":"stage_completed","execution_id":"e","stage":"emit","status":"passed",'
+        '"duration_ms":3}\n',
+    )
+    ran = ggend(daemon, "query", name, "--format", form)
+    assert ran.returncode == 0, ran.stderr
+    assert {"recent": "watch", "agents": "me", "stages": "μ₃_emit"}[name] in ran.stdout
+
+
+def test_config_show_says_where_each_value_came_from(daemon: Daemon) -> None:
+    ran = ggend(daemon, "config", "show", "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert "GGEND_SOCKET" in ran.stdout
+    assert "default" in ran.stdout
+
+
+def test_init_makes_a_database_once(place: Path) -> None:
+    daemon = Daemon(place)
+    assert ggend(daemon, "init", os.fspath(daemon.database)).returncode == 0
+    first = daemon.query("SELECT id FROM database_identity")
+    assert ggend(daemon, "init", os.fspath(daemon.database)).returncode == 0
+    assert daemon.query("SELECT id FROM database_identity") == first
+
+
+@pytest.mark.skipif(not LOGS.exists(), reason="the real receipt logs are not on this machine")
+def test_real_receipt_logs_are_imported_exactly_once(daemon: Daemon) -> None:
+    """177 real receipts in lines of up to 35 KB; importing them again adds nothing."""
+    logs = [os.fspath(log) for log in sorted(LOGS.glob("*.jsonl"))]
+    ran = ggend(daemon, "import", "ggen-log", *logs)
+    assert ran.returncode == 0, ran.stderr
+    counts = "SELECT (SELECT count(*) FROM receipts), (SELECT count(*) FROM audit_log)"
+    first = daemon.query(counts)
+    assert first[0][0] == 177
+    shown = ggend(daemon, "query", "recent", "--format", "json")
+    assert "ggen-sync" in shown.stdout
+    assert ggend(daemon, "import", "ggen-log", *logs).returncode == 0
+    assert daemon.query(counts) == first
+    assert daemon.query("SELECT count(*) FROM rejected_events") == [(0,)]

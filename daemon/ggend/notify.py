@@ -5,25 +5,34 @@ Without systemd's variables in the environment nothing happens.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import MutableMapping
 
 __all__ = ["listening_descriptor", "notify"]
 
+log = logging.getLogger("ggend.notify")
+
 #: The first descriptor that systemd passes.
 _FIRST_DESCRIPTOR = 3
 
 
 def notify(environ: MutableMapping[str, str], *assignments: str) -> None:
-    """Send assignments such as `READY=1` to `NOTIFY_SOCKET`."""
+    """Send assignments such as `READY=1` to `NOTIFY_SOCKET`.
+
+    Whoever listened there may be gone; that is no reason to stop serving.
+    """
     address = environ.get("NOTIFY_SOCKET")
     if not address:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-        sender.sendto("\n".join(assignments).encode(), address)
+        try:
+            sender.sendto("\n".join(assignments).encode(), address)
+        except OSError as error:
+            log.warning("cannot notify", extra={"why": error.strerror, "address": address})
 
 
 def listening_descriptor(environ: MutableMapping[str, str]) -> int | None:

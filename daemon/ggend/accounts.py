@@ -48,6 +48,7 @@ class Account:
     __slots__ = (
         "duplicate",
         "id",
+        "is_finished",
         "last_sequence",
         "lost",
         "parked",
@@ -61,9 +62,16 @@ class Account:
     )
 
     def __init__(
-        self, account_id: int, producer: bytes | None, uid: int, last_sequence: int
+        self,
+        account_id: int,
+        producer: bytes | None,
+        uid: int,
+        last_sequence: int,
+        *,
+        is_finished: bool = False,
     ) -> None:
         self.id = account_id
+        self.is_finished = is_finished
         self.producer = producer
         self.uid = uid
         self.last_sequence = last_sequence
@@ -99,6 +107,10 @@ class Accounts:
             self._by_key[key] = account
         if sender.producer is not None and account.uid != sender.uid:
             raise NotYours(sender.producer, sender.uid)
+        if account.is_finished:
+            # It said it was done, and came back before its parked events were released.
+            connection.execute(_RESUME, (account.id,))
+            account.is_finished = False
         self._touched[account.id] = account
         return account
 
@@ -156,13 +168,12 @@ class Accounts:
         ).fetchone()
         return row
 
-    def finish(self, connection: sqlite3.Connection, producer: bytes) -> None:
+    def finish(self, connection: sqlite3.Connection, sender: Sender) -> None:
         """Forget a producer that is done; one with parked events waits until they are released."""
-        account = self._by_key.pop(producer, None) or _load(
-            connection, Sender(uid=0, gid=0, pid=0, producer=producer)
-        )
-        if account is None:
+        account = _load(connection, sender)
+        if sender.producer is None or account is None or account.uid != sender.uid:
             return
+        self._by_key.pop(sender.producer, None)
         connection.execute(_FINISH, (account.id,))
         _fold(connection, account.id, self.now)
 
@@ -181,9 +192,7 @@ def _load(connection: sqlite3.Connection, sender: Sender) -> Account | None:
     if row is None:
         return None
     account_id, uid, last_sequence, finished = row
-    if finished:  # it said it was done, and came back before its parked events were released
-        connection.execute(_RESUME, (account_id,))
-    return Account(account_id, sender.producer, uid, last_sequence)
+    return Account(account_id, sender.producer, uid, last_sequence, is_finished=bool(finished))
 
 
 def _open(connection: sqlite3.Connection, sender: Sender, now: str) -> Account:

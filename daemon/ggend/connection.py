@@ -199,11 +199,6 @@ class Connection:
         """Read nothing more; what was read is still settled and told."""
         self._reading.cancel()
 
-    def stop(self, encoded: bytes) -> None:
-        """Tell the peer the last words now and read nothing more."""
-        self.tell(encoded)
-        self._reading.cancel()
-
     async def _send_outbox(self) -> None:
         while True:
             while self._outbox:

@@ -18,7 +18,7 @@ from ggend_schema.codec import (
     salvage_events,
 )
 from ggend_schema.errors import InvalidEvent, MessageMalformed
-from ggend_schema.limits import BATCH_EVENTS, SEQUENCE_MAX
+from ggend_schema.limits import BATCH_EVENTS, EVENT_BYTES, SEQUENCE_MAX
 from ggend_schema.messages import Batch
 
 __all__ = ["batch_entries", "block_entries", "line_entry"]
@@ -42,6 +42,8 @@ def batch_entries(batch: Batch | SalvagedBatch, payload: memoryview) -> list[Ent
             f"{batch.lost} lost is outside 1 to {SEQUENCE_MAX}"
         )
     if isinstance(batch, Batch):
+        if len(payload) > EVENT_BYTES:  # one of them may be over the limit
+            return _singly(salvage_events(payload), stamps)
         try:
             return [
                 (event, stamp_ns, row_of(event, stamp_ns))

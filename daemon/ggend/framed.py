@@ -70,7 +70,8 @@ class Framed:
         self._services = connection.services
         self._splitter = FrameSplitter()
         self._sender: Sender | None = None
-        self._has_parted = False
+        #: What is said last, once everything that was read is settled and told.
+        self._goodbye: Goodbye | None = None
 
     @property
     def is_partial(self) -> bool:
@@ -106,7 +107,7 @@ class Framed:
             self._part(error.code, error.message)
         else:
             await self._submit(run)
-        return not self._has_parted
+        return self._goodbye is None
 
     async def hear_end(self) -> None:
         """Half a frame at the end is nothing: it was not acked, and will be sent again."""
@@ -120,6 +121,8 @@ class Framed:
             self._part(
                 GoodbyeCode.TIMEOUT, f"half a frame came, and nothing more for {seconds:g} s"
             )
+        if self._goodbye is not None:
+            self._connection.tell(encode_frame(self._goodbye))
         if self._sender is not None and self._sender.producer is not None:
             owners = self._services.owners
             if owners.get(self._sender.producer) is self:
@@ -212,8 +215,6 @@ class Framed:
         await self._connection.submit(submission)
 
     def _answer(self, outcome: Outcome) -> None:
-        if self._has_parted and outcome.failure is not None:
-            return
         if outcome.failure is EventCode.GAP:
             self._part(
                 GoodbyeCode.GAP,
@@ -261,10 +262,9 @@ class Framed:
     async def _hear_goodbye(self, goodbye: Goodbye) -> bool:
         sender = self._sender
         if goodbye.code == GoodbyeCode.DONE and sender is not None and sender.producer is not None:
-            producer = sender.producer
 
             def finish(connection: sqlite3.Connection, accounts: Accounts) -> None:
-                accounts.finish(connection, producer)
+                accounts.finish(connection, sender)
 
             await self._call(finish, lambda _: None, self._refuse)
         return False
@@ -286,14 +286,11 @@ class Framed:
         await self._connection.submit(call)
 
     def _part(self, code: GoodbyeCode, message: str, *, last_sequence: int | None = None) -> None:
-        """Say goodbye, once, and read nothing more."""
-        if self._has_parted:
+        """Read nothing more; say goodbye when all is settled. The first reason counts."""
+        if self._goodbye is not None:
             return
-        self._has_parted = True
-        if code not in (GoodbyeCode.DRAINING, GoodbyeCode.DONE):
-            log.info(
-                "parting", extra={"code": code, "why": message, "pid": self._connection.peer.pid}
-            )
-        self._connection.stop(
-            encode_frame(Goodbye(code=code, message=message, last_sequence=last_sequence))
-        )
+        self._goodbye = Goodbye(code=code, message=message, last_sequence=last_sequence)
+        if code is not GoodbyeCode.DRAINING:
+            pid = self._connection.peer.pid
+            log.info("parting", extra={"code": code, "why": message, "pid": pid})
+        self._connection.drain()

@@ -85,7 +85,7 @@ class Lines:
     def end(self, reason: End) -> None:
         """Answer with what became of the lines."""
         counts = self._counts
-        if reason is End.HALF_SENT:
+        if reason is End.HALF_SENT and not self._splitter.is_skipping:
             seconds = self._connection.services.config.partial_timeout_seconds
             counts["refused"] += 1
             self._report(

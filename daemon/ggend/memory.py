@@ -13,6 +13,7 @@ from typing import TypeAlias
 from ggend.rows import Row
 from ggend.tables import json_list
 from ggend.timestamps import parse_us
+from ggend_schema.errors import InvalidEvent
 
 __all__ = ["OrderKey", "load_memory", "order_keys", "save_memories"]
 
@@ -26,11 +27,19 @@ def order_keys(connection: sqlite3.Connection, agent_ids: Iterable[str]) -> dict
     for agent_id, updated_at, microseconds, producer, sequence in connection.execute(
         _ORDER, (json_list(agent_ids),)
     ):
-        if microseconds is None:  # a row that ggend did not write
-            keys[agent_id] = (parse_us(updated_at), b"", 0)
+        if microseconds is None:
+            keys[agent_id] = (_foreign_us(updated_at), b"", 0)
         else:
             keys[agent_id] = (microseconds, producer, sequence)
     return keys
+
+
+def _foreign_us(updated_at: object) -> int:
+    """Read the time of a row that ggend did not write; what is no time is older than anything."""
+    try:
+        return parse_us(updated_at) if isinstance(updated_at, str) else -1
+    except InvalidEvent:
+        return -1
 
 
 def save_memories(connection: sqlite3.Connection, winners: Iterable[tuple[OrderKey, Row]]) -> None:

@@ -12,19 +12,18 @@ A batch that the database refuses is rolled back by the caller and settled again
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from itertools import islice
-from typing import Any, TypeAlias
 
-from ggend.accounts import Account, Accounts, NotYours, Sender
+from ggend.accounts import NotYours
 from ggend.intake import Call, Outcome, Rejection, Submission
+from ggend.ledger import Books, Fresh, Item, Released
 from ggend.memory import OrderKey, order_keys, save_memories
-from ggend.parking import Parent, Parking
-from ggend.quarantine import Quarantine
+from ggend.parking import Parent
 from ggend.rows import Row, row_of, same_json
 from ggend.sessions import count_late_receipts, end_session
 from ggend.tables import AUDITS, COLLISIONS, METRICS, RECEIPTS, SESSIONS, Table
-from ggend_schema.codec import encode_event
 from ggend_schema.codes import EventCode
 from ggend_schema.events import (
     Audit,
@@ -37,7 +36,7 @@ from ggend_schema.events import (
     StageCompleted,
 )
 
-__all__ = ["ROW_ERRORS", "Books", "settle"]
+__all__ = ["ROW_ERRORS", "settle"]
 
 #: What SQLite and its Python binding raise when one row is at fault, not the disk.
 ROW_ERRORS = (
@@ -47,126 +46,6 @@ ROW_ERRORS = (
     sqlite3.ProgrammingError,
     OverflowError,
 )
-
-
-class Books:
-    """What the writer's thread keeps between batches; the database holds it too."""
-
-    __slots__ = ("accounts", "parking", "quarantine")
-
-    def __init__(self, parking: Parking, quarantine: Quarantine) -> None:
-        self.accounts = Accounts()
-        self.parking = parking
-        self.quarantine = quarantine
-
-
-class _Fresh:
-    """The ledger of one submission: where its events' fates are counted."""
-
-    __slots__ = ("_books", "_sender", "account", "outcome")
-
-    def __init__(self, books: Books, account: Account, sender: Sender) -> None:
-        self._books = books
-        self._sender = sender
-        self.account = account
-        self.outcome = Outcome()
-
-    @property
-    def order_producer(self) -> bytes:
-        return self.account.producer or b""
-
-    def reject(self, item: _Item, code: EventCode, message: str) -> None:
-        _, sequence, event, stamp_ns, _ = item
-        self.outcome.stored -= 1
-        self.outcome.rejected += 1
-        self.outcome.rejects.append((sequence, code, message))
-        self._books.quarantine.reject(
-            code=code,
-            message=message,
-            account_id=self.account.id,
-            producer=self.account.producer,
-            sequence=sequence,
-            uid=self._sender.uid,
-            client=self._sender.client,
-            encoded=event.encoded if isinstance(event, Rejection) else encode_event(event),
-            encoding=event.encoding if isinstance(event, Rejection) else "msgpack",
-            stamp_ns=stamp_ns,
-        )
-
-    def count_duplicate(self) -> None:
-        self.outcome.stored -= 1
-        self.outcome.duplicate += 1
-
-    def count_superseded(self) -> None:
-        self.outcome.stored -= 1
-        self.outcome.superseded += 1
-
-    def park(self, item: _Item, parent: Parent, parent_id: str) -> None:
-        _, sequence, event, stamp_ns, _ = item
-        if self._books.parking.is_full:
-            self.reject(
-                item,
-                EventCode.PARKED_FULL,
-                f"its {parent} {parent_id!r} is not there, and "
-                f"{self._books.parking.limit} events wait for theirs already",
-            )
-            return
-        self.outcome.stored -= 1
-        self.outcome.parked += 1
-        self._books.parking.park(
-            parent=parent,
-            parent_id=parent_id,
-            account_id=self.account.id,
-            sequence=sequence,
-            stamp_ns=stamp_ns,
-            event=event,
-        )
-
-    def close(self) -> None:
-        """Add the outcome to the account."""
-        outcome, account = self.outcome, self.account
-        account.stored += outcome.stored
-        account.duplicate += outcome.duplicate
-        account.superseded += outcome.superseded
-        account.parked += outcome.parked
-        account.rejected += outcome.rejected
-        account.replayed += outcome.replayed
-
-
-class _Released:
-    """The ledger of one event that was parked: its count moves to what becomes of it."""
-
-    __slots__ = ("_account_id", "_books", "_connection")
-
-    def __init__(self, connection: sqlite3.Connection, books: Books, account_id: int) -> None:
-        self._connection = connection
-        self._books = books
-        self._account_id = account_id
-        books.accounts.release(account_id, stored=1)
-
-    def reject(self, item: _Item, code: EventCode, message: str) -> None:
-        _, sequence, event, stamp_ns, _ = item
-        self._books.accounts.release(self._account_id, stored=-1, rejected=1)
-        producer, uid, client = self._books.accounts.identity(self._connection, self._account_id)
-        self._books.quarantine.reject(
-            code=code,
-            message=message,
-            account_id=self._account_id,
-            producer=producer,
-            sequence=sequence,
-            uid=uid,
-            client=client,
-            encoded=encode_event(event),
-            encoding="msgpack",
-            stamp_ns=stamp_ns,
-        )
-
-    def count_duplicate(self) -> None:
-        self._books.accounts.release(self._account_id, stored=-1, duplicate=1)
-
-
-#: Ledger, sequence, event, stamp (ns), row.
-_Item: TypeAlias = tuple[Any, int, Any, int, Any]
 
 
 def settle(
@@ -200,8 +79,8 @@ class _Settlement:
         self._connection = connection
         self._books = books
         self._isolate = isolate
-        self._ledgers: list[_Fresh] = []
-        self._items: dict[type[Event | Rejection], list[_Item]] = {
+        self._ledgers: list[Fresh] = []
+        self._items: dict[type[Event | Rejection], list[Item]] = {
             kind: []
             for kind in (
                 Rejection,
@@ -223,7 +102,7 @@ class _Settlement:
             outcome = Outcome()
             outcome.failure = EventCode.NOT_YOURS
             return outcome
-        ledger = _Fresh(self._books, account, submission.sender)
+        ledger = Fresh(self._books, account, submission.sender)
         outcome = ledger.outcome
         expected = account.last_sequence + 1
         first = submission.first_sequence or expected
@@ -250,80 +129,105 @@ class _Settlement:
 
     def write(self) -> None:
         """Write every table, parents first, then the accounts."""
-        for item in self._items[Rejection]:
+        items = self._items
+        for item in items[Rejection]:
             item[0].reject(item, item[2].code, item[2].message)
-        known_sessions = self._write_parents(
-            SESSIONS,
-            self._items[SessionStarted],
-            children=(*self._items[Collision], *self._items[SessionEnded]),
-            parent="session",
-            same=_same_session,
+        sessions = SESSIONS.existing(
+            self._connection,
+            _ids(items[SessionStarted], items[Collision], items[SessionEnded]),
         )
-        known_receipts = self._write_parents(
-            RECEIPTS,
-            self._items[ReceiptEmitted],
-            children=self._items[StageCompleted],
-            parent="receipt",
-            same=_same_receipt,
+        for group in self._groups(SessionStarted):
+            self._write_parents(group, SESSIONS, sessions, "session", _same_session)
+        receipts = RECEIPTS.existing(
+            self._connection, _ids(items[ReceiptEmitted], items[StageCompleted])
         )
-        self._insert(METRICS, self._with_parent(StageCompleted, "receipt", known_receipts))
-        self._insert(COLLISIONS, self._with_parent(Collision, "session", known_sessions))
-        for item in self._with_parent(SessionEnded, "session", known_sessions):
-            self._end_session(item)
-        self._write_memories()
-        self._insert(AUDITS, self._items[Audit])
+        for group in self._groups(ReceiptEmitted):
+            self._write_parents(group, RECEIPTS, receipts, "receipt", _same_receipt)
+        self._park_orphans(StageCompleted, "receipt", receipts)
+        self._park_orphans(Collision, "session", sessions)
+        self._park_orphans(SessionEnded, "session", sessions)
+        self._insert(METRICS, items[StageCompleted])
+        self._insert(COLLISIONS, items[Collision])
+        for item in items[SessionEnded]:
+            self._guarded([item], "workflow_sessions", partial(self._end_session, item))
+        for group in self._groups(MemorySaved):
+            self._guarded(group, "agent_memory", partial(self._write_memories, group))
+        self._insert(AUDITS, items[Audit])
         self._books.parking.save(self._connection)
         self._books.quarantine.save(self._connection)
         for ledger in self._ledgers:
             ledger.close()
         self._books.accounts.save(self._connection)
 
-    def _insert(self, table: Table, items: Sequence[_Item]) -> Sequence[_Item]:
-        """Insert the rows of these items; return the items that were stored."""
+    def _groups(self, kind: type[Event]) -> Sequence[Sequence[Item]]:
+        """All events of a type at once; when isolating, each alone."""
+        items = self._items[kind]
+        if self._isolate:
+            return [[item] for item in items]
+        return [items] if items else []
+
+    def _guarded(self, items: Sequence[Item], where: str, write: Callable[[], None]) -> bool:
+        """Write; when isolating, reject what is refused. Return whether it was written."""
         if not self._isolate:
-            table.insert(self._connection, [item[4] for item in items])
-            return items
-        stored = []
-        for item in items:
-            try:
-                table.insert(self._connection, [item[4]])
-            except ROW_ERRORS as error:
-                item[0].reject(item, EventCode.REFUSED_BY_DATABASE, f"{table.name}: {error}")
-            else:
-                stored.append(item)
-        return stored
+            write()
+            return True
+        self._connection.execute("SAVEPOINT alone")
+        try:
+            write()
+        except ROW_ERRORS as error:
+            self._connection.execute("ROLLBACK TO alone")
+            for item in items:
+                item[0].reject(item, EventCode.REFUSED_BY_DATABASE, f"{where}: {error}")
+            return False
+        finally:
+            self._connection.execute("RELEASE alone")
+        return True
+
+    def _insert(self, table: Table, items: Sequence[Item]) -> None:
+        for group in [[item] for item in items] if self._isolate else [items]:
+            rows = [item[4] for item in group]
+            self._guarded(group, table.name, partial(table.insert, self._connection, rows))
 
     def _write_parents(
         self,
+        items: Sequence[Item],
         table: Table,
-        items: Sequence[_Item],
-        *,
-        children: Sequence[_Item],
+        known: set[str],
         parent: Parent,
         same: Callable[[Row, Row], bool],
-    ) -> set[str]:
-        """Store fresh parents once each, and return the ids of the children's parents there are."""
-        first: dict[str, _Item] = {}
-        repeated = [item for item in items if first.setdefault(item[4][0], item) is not item]
-        known = table.existing(self._connection, first.keys() | {item[4][0] for item in children})
-        fresh = [item for parent_id, item in first.items() if parent_id not in known]
-        repeated += [item for parent_id, item in first.items() if parent_id in known]
-        fresh_ids = {item[4][0] for item in self._insert(table, fresh)}
+    ) -> None:
+        """Store fresh parents once each, add them to `known`, and release what waits for them."""
+        first: dict[str, Item] = {}
+        repeated = [
+            item
+            for item in items
+            if item[4][0] in known or first.setdefault(item[4][0], item) is not item
+        ]
+        rows = [item[4] for item in first.values()]
+        if rows and self._guarded(
+            list(first.values()), table.name, partial(table.insert, self._connection, rows)
+        ):
+            known.update(first)
+            if table is RECEIPTS:
+                count_late_receipts(self._connection, rows)
+            self._release(parent, first)
         if repeated:
             self._compare(table, repeated, same)
-        if table is RECEIPTS:
-            rows = (item[4] for item in fresh if item[4][0] in fresh_ids)
-            count_late_receipts(self._connection, rows)
-        for parked in self._books.parking.release(self._connection, parent, fresh_ids):
-            ledger = _Released(self._connection, self._books, parked.account_id)
+
+    def _release(self, parent: Parent, parent_ids: Collection[str]) -> None:
+        """Take in what waited for these parents, before what came in this batch."""
+        released: dict[type[Event], list[Item]] = {}
+        for parked in self._books.parking.release(self._connection, parent, parent_ids):
+            ledger = Released(self._connection, self._books, parked.account_id)
             row = row_of(parked.event, parked.stamp_ns)
-            self._items[type(parked.event)].append(
+            released.setdefault(type(parked.event), []).append(
                 (ledger, parked.sequence, parked.event, parked.stamp_ns, row)
             )
-        return known | fresh_ids
+        for kind, items in released.items():
+            self._items[kind][:0] = items
 
     def _compare(
-        self, table: Table, items: Sequence[_Item], same: Callable[[Row, Row], bool]
+        self, table: Table, items: Sequence[Item], same: Callable[[Row, Row], bool]
     ) -> None:
         """Tell duplicates from conflicts among events whose id is stored."""
         stored = table.stored(self._connection, {item[4][0] for item in items})
@@ -339,17 +243,16 @@ class _Settlement:
                     "the stored row stays",
                 )
 
-    def _with_parent(self, kind: type[Event], parent: Parent, known: set[str]) -> Sequence[_Item]:
-        """Return the items whose parent is there; park the others."""
+    def _park_orphans(self, kind: type[Event], parent: Parent, known: set[str]) -> None:
+        """Park the events whose parent is not there, and keep the others."""
         items = self._items[kind]
-        ready = [item for item in items if item[4][0] in known]
-        if len(ready) < len(items):
-            for item in items:
-                if item[4][0] not in known:
-                    item[0].park(item, parent, item[4][0])
-        return ready
+        orphans = [item for item in items if item[4][0] not in known]
+        if orphans:
+            self._items[kind] = [item for item in items if item[4][0] in known]
+            for item in orphans:
+                item[0].park(item, parent, item[4][0])
 
-    def _end_session(self, item: _Item) -> None:
+    def _end_session(self, item: Item) -> None:
         end = end_session(self._connection, item[4])
         if end == "duplicate":
             item[0].count_duplicate()
@@ -360,10 +263,7 @@ class _Settlement:
                 f"session {item[4][0]!r} has ended already in another way; the stored end stays",
             )
 
-    def _write_memories(self) -> None:
-        items = self._items[MemorySaved]
-        if not items:
-            return
+    def _write_memories(self, items: Sequence[Item]) -> None:
         keys = order_keys(self._connection, {item[4][0] for item in items})
         winners: dict[str, tuple[OrderKey, Row]] = {}
         for ledger, sequence, _, _, row in items:
@@ -374,6 +274,11 @@ class _Settlement:
                 keys[row[0]] = key
                 winners[row[0]] = (key, row)
         save_memories(self._connection, winners.values())
+
+
+def _ids(*kinds: Sequence[Item]) -> set[str]:
+    """The ids that the first column of these rows names."""
+    return {item[4][0] for items in kinds for item in items}
 
 
 def _same_receipt(row: Row, stored: Row) -> bool:

@@ -18,10 +18,11 @@ import aiosqlite
 import anyio
 
 from ggend.intake import Call, Submission
+from ggend.ledger import Books
 from ggend.migrate import MigrationReport, cannot_open, migrate
 from ggend.parking import Parking
 from ggend.quarantine import Quarantine
-from ggend.settle import ROW_ERRORS, Books, settle
+from ggend.settle import ROW_ERRORS, settle
 from ggend.timestamps import format_ms
 
 __all__ = ["DURABILITY", "CommitUnknown", "Store", "open_store"]

@@ -156,10 +156,8 @@ def _salvage(payload: memoryview, why: Exception) -> SalvagedBatch:
 
 def salvage_events(payload: memoryview) -> list[memoryview]:
     """Return the encoded events of a Batch payload that did decode."""
-    for key, value in map_spans(payload):
-        if bytes(key) == b"\xa6events":
-            return array_spans(value)
-    raise MessageMalformed("a Batch without `events`")
+    found = [value for key, value in map_spans(payload) if msgspec.msgpack.decode(key) == "events"]
+    return array_spans(found[-1])  # of a key that stands twice, the last counts
 
 
 def decode_event(encoded: bytes | memoryview) -> Event:
@@ -185,9 +183,13 @@ def decode_lines(block: bytes) -> list[Event] | None:
     if b'"sequence"' in block or b'"producer"' in block or b"\\u" in block:
         return None  # numbered, or escapes could spell those keys
     try:
-        return _lines.decode_lines(block)
+        events = _lines.decode_lines(block)
     except DECODE_ERRORS:
         return None
+    # The decoder cares for objects, not for lines. `}` LF `{` can only stand between two whole
+    # objects: if every LF stands so, and there is one object more than that, each has its line.
+    breaks = block.count(b"\n")
+    return events if breaks == block.count(b"}\n{") == len(events) - 1 else None
 
 
 def decode_line_number(line: bytes) -> tuple[bytes | None, int | None]:

@@ -112,6 +112,11 @@ class LineSplitter:
         """Whether an unfinished line is waiting for the rest."""
         return bool(self._pending) or self._skipping
 
+    @property
+    def is_skipping(self) -> bool:
+        """Whether the unfinished line is over the limit, and was reported already."""
+        return self._skipping
+
     def feed(self, chunk: bytes) -> list[bytes | OverlongLine]:
         """Return blocks of whole lines (without the last LF) and marks for over-long lines."""
         out: list[bytes | OverlongLine] = []

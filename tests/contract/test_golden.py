@@ -49,7 +49,7 @@ def test_a_golden_frame_decodes_to_its_message(name: str) -> None:
 def test_golden_lines_are_the_same_events() -> None:
     lines = (GOLDEN / "events.ndjson").read_bytes()
     assert lines == b"".join(map(encode_event_line, EVENTS))
-    assert decode_lines(lines) == list(EVENTS)
+    assert decode_lines(lines.rstrip()) == list(EVENTS)
 
 
 def test_the_golden_answer_is_what_lines_are_answered_with() -> None:

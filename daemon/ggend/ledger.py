@@ -1,0 +1,145 @@
+"""Ledger: where the fate of each event of a batch is counted, and its consequences noted.
+
+Every event begins as stored; what turns out otherwise is moved. A fresh event counts in the
+Outcome of its submission, one that was parked moves a count of the account that it came under.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, TypeAlias
+
+from ggend.accounts import Account, Accounts, Sender
+from ggend.intake import Outcome, Rejection
+from ggend.parking import Parent, Parking
+from ggend.quarantine import Quarantine
+from ggend_schema.codec import encode_event
+from ggend_schema.codes import EventCode
+
+__all__ = ["Books", "Fresh", "Item", "Released"]
+
+#: Ledger, sequence, event, stamp (ns), row.
+Item: TypeAlias = tuple[Any, int, Any, int, Any]
+
+
+class Books:
+    """What the writer's thread keeps between batches; the database holds it too."""
+
+    __slots__ = ("accounts", "parking", "quarantine")
+
+    def __init__(self, parking: Parking, quarantine: Quarantine) -> None:
+        self.accounts = Accounts()
+        self.parking = parking
+        self.quarantine = quarantine
+
+
+class Fresh:
+    """The ledger of one submission: where its events' fates are counted."""
+
+    __slots__ = ("_books", "_sender", "account", "outcome")
+
+    def __init__(self, books: Books, account: Account, sender: Sender) -> None:
+        self._books = books
+        self._sender = sender
+        self.account = account
+        self.outcome = Outcome()
+
+    @property
+    def order_producer(self) -> bytes:
+        """The producer's part of a memory's order key."""
+        return self.account.producer or b""
+
+    def reject(self, item: Item, code: EventCode, message: str) -> None:
+        """To quarantine, with the reason."""
+        _, sequence, event, stamp_ns, _ = item
+        self.outcome.stored -= 1
+        self.outcome.rejected += 1
+        self.outcome.rejects.append((sequence, code, message))
+        self._books.quarantine.reject(
+            code=code,
+            message=message,
+            account_id=self.account.id,
+            producer=self.account.producer,
+            sequence=sequence,
+            uid=self._sender.uid,
+            client=self._sender.client,
+            encoded=event.encoded if isinstance(event, Rejection) else encode_event(event),
+            encoding=event.encoding if isinstance(event, Rejection) else "msgpack",
+            stamp_ns=stamp_ns,
+        )
+
+    def count_duplicate(self) -> None:
+        """The same content is stored already."""
+        self.outcome.stored -= 1
+        self.outcome.duplicate += 1
+
+    def count_superseded(self) -> None:
+        """An older memory save."""
+        self.outcome.stored -= 1
+        self.outcome.superseded += 1
+
+    def park(self, item: Item, parent: Parent, parent_id: str) -> None:
+        """To wait for its parent; rejected if too many do."""
+        _, sequence, event, stamp_ns, _ = item
+        if self._books.parking.is_full:
+            self.reject(
+                item,
+                EventCode.PARKED_FULL,
+                f"its {parent} {parent_id!r} is not there, and "
+                f"{self._books.parking.limit} events wait for theirs already",
+            )
+            return
+        self.outcome.stored -= 1
+        self.outcome.parked += 1
+        self._books.parking.park(
+            parent=parent,
+            parent_id=parent_id,
+            account_id=self.account.id,
+            sequence=sequence,
+            stamp_ns=stamp_ns,
+            event=event,
+        )
+
+    def close(self) -> None:
+        """Add the outcome to the account."""
+        outcome, account = self.outcome, self.account
+        account.stored += outcome.stored
+        account.duplicate += outcome.duplicate
+        account.superseded += outcome.superseded
+        account.parked += outcome.parked
+        account.rejected += outcome.rejected
+        account.replayed += outcome.replayed
+
+
+class Released:
+    """The ledger of one event that was parked: its count moves to what becomes of it."""
+
+    __slots__ = ("_account_id", "_books", "_connection")
+
+    def __init__(self, connection: sqlite3.Connection, books: Books, account_id: int) -> None:
+        self._connection = connection
+        self._books = books
+        self._account_id = account_id
+        books.accounts.release(account_id, stored=1)
+
+    def reject(self, item: Item, code: EventCode, message: str) -> None:
+        """To quarantine, with the reason."""
+        _, sequence, event, stamp_ns, _ = item
+        self._books.accounts.release(self._account_id, stored=-1, rejected=1)
+        producer, uid, client = self._books.accounts.identity(self._connection, self._account_id)
+        self._books.quarantine.reject(
+            code=code,
+            message=message,
+            account_id=self._account_id,
+            producer=producer,
+            sequence=sequence,
+            uid=uid,
+            client=client,
+            encoded=encode_event(event),
+            encoding="msgpack",
+            stamp_ns=stamp_ns,
+        )
+
+    def count_duplicate(self) -> None:
+        """The same content is stored already."""
+        self._books.accounts.release(self._account_id, stored=-1, duplicate=1)

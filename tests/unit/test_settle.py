@@ -1,0 +1,860 @@
+"""Settle: what becomes of each event of a batch, in a real database, without a socket."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ggend import accounts
+from ggend.accounts import Accounts, Sender
+from ggend.entries import batch_entries, block_entries
+from ggend.intake import Call, Outcome, Submission
+from ggend.store import Store, open_store
+from ggend_schema import (
+    Audit,
+    Collision,
+    Event,
+    EventCode,
+    MemorySaved,
+    ReceiptEmitted,
+    SessionEnded,
+    SessionStarted,
+    StageCompleted,
+)
+from ggend_schema.codec import (
+    SalvagedBatch,
+    decode_client_message,
+    decode_event,
+    encode_event,
+    encode_event_line,
+)
+from ggend_schema.messages import Batch, EncodedBatch
+
+#: 2026-01-29T12:34:56.789Z.
+STAMP_NS = 1_769_690_096_789_000_000
+
+#: Producers; as bytes they sort as they are named.
+P1, P2, P3 = (bytes([number]) * 16 for number in (1, 2, 3))
+
+AT = "2026-01-29T12:00:00.000Z"
+LATER = "2026-01-29T12:00:05.250Z"
+MUCH_LATER = "2026-01-29T12:01:00.000Z"
+
+
+def receipt(execution_id: str = "e1", **changes: Any) -> ReceiptEmitted:
+    event = ReceiptEmitted(
+        execution_id=execution_id,
+        agent_id="a1",
+        operation="generation",
+        status="passed",
+        duration_ms=1_000,
+        timestamp=AT,
+    )
+    return msgspec.structs.replace(event, **changes)
+
+
+def stage(execution_id: str = "e1", **changes: Any) -> StageCompleted:
+    event = StageCompleted(
+        execution_id=execution_id, stage="emit", duration_ms=100, status="passed", timestamp=AT
+    )
+    return msgspec.structs.replace(event, **changes)
+
+
+def started(session_id: str = "s1", **changes: Any) -> SessionStarted:
+    event = SessionStarted(session_id=session_id, agent_count=2, timestamp=AT)
+    return msgspec.structs.replace(event, **changes)
+
+
+def ended(session_id: str = "s1", **changes: Any) -> SessionEnded:
+    event = SessionEnded(session_id=session_id, status="completed", timestamp=LATER)
+    return msgspec.structs.replace(event, **changes)
+
+
+def collision(session_id: str = "s1", **changes: Any) -> Collision:
+    event = Collision(
+        session_id=session_id,
+        agent_id_1="a1",
+        agent_id_2="a2",
+        collision_type="file_conflict",
+        description="both",
+        severity="info",
+    )
+    return msgspec.structs.replace(event, **changes)
+
+
+def audit(agent_id: str = "a1", **changes: Any) -> Audit:
+    event = Audit(agent_id=agent_id, operation="plan", status="completed")
+    return msgspec.structs.replace(event, **changes)
+
+
+def memory(value: Any, timestamp: str | None = AT, agent_id: str = "a1") -> MemorySaved:
+    return MemorySaved(agent_id=agent_id, memory=value, timestamp=timestamp)
+
+
+def sender(producer: bytes | None = P1, uid: int = 1000) -> Sender:
+    return Sender(uid=uid, gid=uid, pid=1, producer=producer, client="test")
+
+
+class Desk:
+    """A store, and producers that number what they hand in."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._numbers: dict[bytes, int] = {}
+
+    def sent(self, producer: bytes, *events: Event, lost: int = 0, shed: int = 0) -> Submission:
+        """A submission with the producer's next numbers."""
+        first = self._numbers.get(producer, 1) + lost
+        self._numbers[producer] = first + len(events)
+        return submission(producer, first, events, lost=lost, shed=shed)
+
+    async def commit(self, *batch: Submission) -> list[Outcome]:
+        """Commit as one batch; the accounts add up after it."""
+        results = await self.store.commit(batch)
+        assert await self.rows(UNBALANCED) == []
+        outcomes = []
+        for result in results:
+            assert isinstance(result, Outcome)
+            outcomes.append(result)
+        return outcomes
+
+    async def settle(self, *events: Event, producer: bytes = P1) -> Outcome:
+        """Commit events of one producer as one batch."""
+        (outcome,) = await self.commit(self.sent(producer, *events))
+        return outcome
+
+    async def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Run a statement on the writer's connection."""
+        return await self.store.run(
+            lambda connection: connection.execute(sql, parameters).fetchall()
+        )
+
+    async def value(self, sql: str, *parameters: object) -> Any:
+        """Return the one value that a statement gives."""
+        ((value,),) = await self.rows(sql, *parameters)
+        return value
+
+    async def count(self, table: str) -> int:
+        """Return how many rows a table has."""
+        count: int = await self.value(f"SELECT COUNT(*) FROM {table}")
+        return count
+
+    async def account(self, producer: bytes = P1) -> dict[str, int]:
+        """Return the columns of an account that are not zero."""
+        names = (
+            "last_sequence, stored, duplicate, superseded, parked, rejected, lost, replayed, shed"
+        )
+        ((*counts,),) = await self.rows(
+            f"SELECT {names} FROM producers WHERE producer = ?", producer
+        )
+        return {name: count for name, count in zip(names.split(", "), counts, strict=True) if count}
+
+
+UNBALANCED = """
+    SELECT *
+    FROM producers
+    WHERE last_sequence <> stored + duplicate + superseded + parked + rejected + lost"""
+
+
+def submission(
+    producer: bytes, first: int, events: Sequence[Event], *, lost: int = 0, shed: int = 0
+) -> Submission:
+    """What a frame with these events becomes, on the daemon's own way."""
+    encoded = msgspec.msgpack.encode(
+        EncodedBatch(
+            first_sequence=first,
+            stamps=[STAMP_NS + number for number in range(len(events))],
+            events=[msgspec.Raw(encode_event(event)) for event in events],
+            shed=shed,
+            lost=lost,
+        )
+    )
+    batch = decode_client_message(memoryview(encoded))
+    assert isinstance(batch, Batch | SalvagedBatch)
+    return Submission(
+        sender(producer),
+        batch_entries(batch, memoryview(encoded)),
+        lambda _: None,
+        size=len(encoded),
+        first_sequence=first,
+        lost=lost,
+        shed=shed,
+    )
+
+
+def lines(*events: Event, uid: int = 1000) -> Submission:
+    """What unnumbered lines become."""
+    entries = block_entries(b"".join(map(encode_event_line, events)).rstrip(b"\n"), STAMP_NS)
+    assert entries is not None
+    return Submission(sender(None, uid=uid), entries, lambda _: None, size=0, first_sequence=None)
+
+
+@asynccontextmanager
+async def opened(path: Path, *, parked: int = 1_000, rejected: int = 1_000) -> AsyncIterator[Desk]:
+    async with open_store(
+        path, page_cache_mib=1, parked_max_events=parked, rejected_max_events=rejected
+    ) as store:
+        yield Desk(store)
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    """A desk with a fresh database."""
+    async with opened(tmp_path / "tier2.db") as opened_desk:
+        yield opened_desk
+
+
+def counts(outcome: Outcome) -> dict[str, int]:
+    """Return the counts of an outcome that are not zero."""
+    names = ("stored", "duplicate", "superseded", "parked", "rejected", "replayed")
+    return {name: count for name in names if (count := getattr(outcome, name))}
+
+
+def codes(outcome: Outcome) -> list[tuple[int, EventCode]]:
+    return [(sequence, code) for sequence, code, _ in outcome.rejects]
+
+
+# Ids that are there already
+
+
+@pytest.mark.parametrize(
+    ("event", "again", "table", "column"),
+    [
+        (receipt(receipt={"a": 1, "b": 2}), receipt(receipt={"b": 2.0, "a": 1}), "receipts", ""),
+        (started(context=[1]), started(context=[1.0]), "workflow_sessions", "start_"),
+    ],
+)
+async def test_the_same_content_again_is_a_duplicate_whatever_its_timestamp(
+    desk: Desk, event: Event, again: Event, table: str, column: str
+) -> None:
+    """The first one's timestamp stays."""
+    assert counts(await desk.settle(event)) == {"stored": 1}
+    later = msgspec.structs.replace(again, timestamp=LATER)
+    assert counts(await desk.settle(event, later, producer=P2)) == {"duplicate": 2}
+    times = await desk.rows(f"SELECT {column}{'time' if column else 'timestamp'} FROM {table}")
+    assert times == [(AT,)]
+    assert await desk.account(P2) == {"last_sequence": 2, "duplicate": 2}
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"agent_id": "a2"},
+    {"operation": "validation"},
+    {"status": "failed"},
+    {"duration_ms": 1_001},
+    {"manifest_hash": "ab"},
+    {"ontology_hash": "ab"},
+    {"files_generated": 1},
+    {"files_modified": 1},
+    {"receipt": {"k": True}},
+    {"receipt": None},
+    {"error_message": ""},
+    {"environment": "dev"},
+    {"session_id": "s1"},
+]
+
+
+@pytest.mark.parametrize(
+    ("event", "other"),
+    [
+        *(
+            (
+                receipt(receipt={"k": 1}),
+                msgspec.structs.replace(receipt(receipt={"k": 1}), **change),
+            )
+            for change in CHANGES
+        ),
+        (started(), started(agent_count=3)),
+        (started(), started(context=0)),
+    ],
+)
+async def test_other_content_under_the_same_id_is_a_conflict_and_the_stored_row_stays(
+    desk: Desk, event: Event, other: Event
+) -> None:
+    table = "receipts" if isinstance(event, ReceiptEmitted) else "workflow_sessions"
+    await desk.settle(event)
+    before = await desk.rows(f"SELECT * FROM {table}")
+    outcome = await desk.settle(audit(), other, audit())
+    assert codes(outcome) == [(3, EventCode.CONFLICT)]
+    assert await desk.rows(f"SELECT * FROM {table}") == before
+    assert await desk.count("audit_log") == 2
+    assert await desk.account() == {"last_sequence": 4, "stored": 3, "rejected": 1}
+
+
+async def test_a_rejected_event_is_kept_with_its_bytes_and_where_it_came_from(desk: Desk) -> None:
+    other = receipt(status="failed")
+    await desk.settle(receipt(), other)
+    ((code, producer, sequence, uid, client, encoding, event),) = await desk.rows(
+        "SELECT code, producer, sequence, uid, client, encoding, event FROM rejected_events"
+    )
+    assert (code, producer, sequence, uid, client) == ("conflict", P1, 2, 1000, "test")
+    assert encoding == "msgpack"
+    assert decode_event(event) == other
+
+
+async def test_two_receipts_of_one_id_in_one_batch_are_stored_once(desk: Desk) -> None:
+    outcomes = await desk.commit(
+        desk.sent(P1, receipt(), receipt(timestamp=LATER)),
+        desk.sent(P2, receipt(), receipt(status="failed")),
+    )
+    assert [counts(outcome) for outcome in outcomes] == [
+        {"stored": 1, "duplicate": 1},
+        {"duplicate": 1, "rejected": 1},
+    ]
+    assert codes(outcomes[1]) == [(2, EventCode.CONFLICT)]
+    assert await desk.rows("SELECT status, timestamp FROM receipts") == [("passed", AT)]
+
+
+# Numbers
+
+
+async def test_what_is_sent_again_is_counted_as_replayed_and_stored_once(desk: Desk) -> None:
+    events = [audit(operation=f"step {number}") for number in range(1, 6)]
+    await desk.commit(submission(P1, 1, events[:3]))
+    (partly,) = await desk.commit(submission(P1, 2, events[1:]))
+    assert (counts(partly), partly.last_sequence) == ({"stored": 2, "replayed": 2}, 5)
+    (wholly,) = await desk.commit(submission(P1, 1, events[:2]))
+    assert (counts(wholly), wholly.last_sequence) == ({"replayed": 2}, 5)
+    assert await desk.rows("SELECT operation FROM audit_log ORDER BY id") == [
+        (event.operation,) for event in events
+    ]
+    assert await desk.account() == {"last_sequence": 5, "stored": 5, "replayed": 4}
+
+
+async def test_a_rejected_number_that_comes_again_is_replayed_too(desk: Desk) -> None:
+    bad = audit(operation="")
+    assert codes(await desk.settle(bad)) == [(1, EventCode.INVALID)]
+    (again,) = await desk.commit(submission(P1, 1, [bad]))
+    assert (counts(again), again.rejects) == ({"replayed": 1}, [])
+    assert await desk.count("rejected_events") == 1
+
+
+async def test_a_gap_settles_nothing_and_harms_no_neighbour(desk: Desk) -> None:
+    gap, neighbour = await desk.commit(
+        submission(P1, 3, [audit()], lost=1), desk.sent(P2, audit(), audit())
+    )
+    assert (gap.failure, gap.last_sequence, counts(gap)) == (EventCode.GAP, 0, {})
+    assert counts(neighbour) == {"stored": 2}
+    assert await desk.account() == {}
+
+
+async def test_lost_numbers_fill_a_gap_and_are_ignored_where_settled(desk: Desk) -> None:
+    await desk.settle(audit(), audit())
+    (outcome,) = await desk.commit(submission(P1, 6, [audit()], lost=5))
+    assert (outcome.failure, outcome.last_sequence) == (None, 6)
+    assert await desk.account() == {"last_sequence": 6, "stored": 3, "lost": 3}
+    await desk.commit(submission(P1, 9, [], lost=2))
+    assert await desk.account() == {"last_sequence": 8, "stored": 3, "lost": 5}
+
+
+async def test_shed_is_a_running_total(desk: Desk) -> None:
+    for shed in (5, 3, 7, 0):
+        await desk.commit(desk.sent(P1, audit(), shed=shed))
+    assert await desk.account() == {"last_sequence": 4, "stored": 4, "shed": 7}
+
+
+async def test_a_producer_belongs_to_the_user_that_used_it_first(desk: Desk) -> None:
+    await desk.settle(audit())
+    stranger = desk.sent(P1, audit())
+    stranger.sender = sender(P1, uid=1001)
+    (outcome,) = await desk.commit(stranger)
+    assert outcome.failure is EventCode.NOT_YOURS
+    assert await desk.account() == {"last_sequence": 1, "stored": 1}
+
+
+async def test_unnumbered_lines_go_to_one_account_of_their_user(desk: Desk) -> None:
+    await desk.commit(lines(audit(), stage()), lines(audit()), lines(audit(), uid=7))
+    await desk.commit(lines(receipt()))
+    assert await desk.rows(
+        "SELECT kind, uid, last_sequence, stored, parked FROM producers ORDER BY uid"
+    ) == [("anonymous", 7, 1, 1, 0), ("anonymous", 1000, 4, 4, 0)]
+
+
+async def test_accounts_of_a_batch_are_not_forgotten_within_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where more producers send at once than are remembered."""
+    monkeypatch.setattr(accounts, "_REMEMBERED", 1)
+    for _ in range(2):
+        producers = (P1, P2, P3, P1, P2, P3)
+        outcomes = await desk.commit(*(desk.sent(producer, audit()) for producer in producers))
+        assert [outcome.failure for outcome in outcomes] == [None] * 6
+    for producer in (P1, P2, P3):
+        assert await desk.account(producer) == {"last_sequence": 4, "stored": 4}
+
+
+async def test_a_finished_producer_is_folded_when_nothing_of_it_is_parked(desk: Desk) -> None:
+    def finish(connection: sqlite3.Connection, books: Accounts) -> None:
+        books.finish(connection, sender(P1))
+
+    kinds = "SELECT kind, last_sequence, stored, rejected, shed FROM producers ORDER BY kind DESC"
+    await desk.commit(desk.sent(P1, stage(), audit(operation=""), shed=3))
+    await desk.store.commit([Call(finish, lambda _: None, lambda _: None)])
+    assert await desk.rows(kinds) == [("producer", 2, 0, 1, 3)]
+    await desk.settle(receipt(), producer=P2)
+    assert await desk.rows(kinds) == [("producer", 1, 1, 0, 0), ("folded", 2, 1, 1, 3)]
+
+
+# Parking
+
+
+async def test_children_wait_for_their_parent_and_take_their_place_with_it(desk: Desk) -> None:
+    first = await desk.settle(stage(stage="normalize"), collision(), ended(), stage())
+    assert counts(first) == {"parked": 4}
+    assert desk.store.parked == 4
+    assert counts(await desk.settle(started(), receipt(), producer=P2)) == {"stored": 2}
+    assert await desk.account() == {"last_sequence": 4, "stored": 4}
+    assert (await desk.count("parked_events"), desk.store.parked) == (0, 0)
+    assert await desk.rows("SELECT stage FROM pipeline_metrics ORDER BY id") == [
+        ("μ₁_normalize",),
+        ("μ₃_emit",),
+    ]
+    assert await desk.value("SELECT status FROM workflow_sessions") == "completed"
+    assert await desk.count("collision_detection") == 1
+
+
+async def test_a_stamp_stays_with_an_event_that_waits(desk: Desk) -> None:
+    """A parked stage is stored as it would have been at once: its stamp is its end."""
+    await desk.settle(stage(timestamp=None), stage("e2", timestamp=None))
+    await desk.settle(receipt(), receipt("e2"), stage(timestamp=None), producer=P2)
+    assert await desk.rows("SELECT DISTINCT timestamp FROM pipeline_metrics") == [
+        ("2026-01-29T12:34:56.689Z",)
+    ]
+
+
+async def test_over_the_limit_what_would_wait_is_rejected(tmp_path: Path) -> None:
+    async with opened(tmp_path / "tier2.db", parked=2) as desk:
+        outcome = await desk.settle(stage(), stage("e2"), stage("e3"), audit(), collision())
+        assert counts(outcome) == {"stored": 1, "parked": 2, "rejected": 2}
+        assert codes(outcome) == [(3, EventCode.PARKED_FULL), (5, EventCode.PARKED_FULL)]
+        assert await desk.rows("SELECT code FROM rejected_events") == [("parked_full",)] * 2
+        await desk.settle(receipt())
+        assert counts(await desk.settle(stage("e4"))) == {"parked": 1}
+
+
+async def test_the_limits_hold_over_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "tier2.db"
+    async with opened(path, parked=2, rejected=1) as desk:
+        await desk.settle(stage(), stage("e2"), audit(operation=""))
+    async with opened(path, parked=2, rejected=1) as desk:
+        assert desk.store.parked == 2
+        outcome = await desk.settle(stage("e3"), audit(operation=""), producer=P2)
+        assert counts(outcome) == {"rejected": 2}
+        assert await desk.count("rejected_events") == 1
+
+
+async def test_a_full_quarantine_still_counts_and_tells(tmp_path: Path) -> None:
+    async with opened(tmp_path / "tier2.db", rejected=1) as desk:
+        outcome = await desk.settle(audit(operation=""), audit(), audit(operation=""))
+        assert codes(outcome) == [(1, EventCode.INVALID), (3, EventCode.INVALID)]
+        assert await desk.account() == {"last_sequence": 3, "stored": 1, "rejected": 2}
+        assert await desk.count("rejected_events") == 1
+
+
+async def test_a_parked_event_can_still_turn_out_a_duplicate_or_a_conflict(desk: Desk) -> None:
+    await desk.settle(ended())
+    await desk.settle(ended(timestamp=MUCH_LATER), producer=P2)
+    await desk.settle(ended(status="failed"), producer=P3)
+    await desk.settle(started())
+    assert await desk.account(P1) == {"last_sequence": 2, "stored": 2}
+    assert await desk.account(P2) == {"last_sequence": 1, "duplicate": 1}
+    assert await desk.account(P3) == {"last_sequence": 1, "rejected": 1}
+    assert await desk.rows("SELECT code, producer, sequence, uid FROM rejected_events") == [
+        ("conflict", P3, 1, 1000)
+    ]
+    assert await desk.rows("SELECT status, end_time FROM workflow_sessions") == [
+        ("completed", LATER)
+    ]
+
+
+# Sessions
+
+ENDS = """
+    SELECT status, end_time, total_duration_ms, successful_operations, failed_operations
+    FROM workflow_sessions"""
+
+
+async def test_the_end_of_a_session_is_derived_from_its_start_and_receipts(desk: Desk) -> None:
+    await desk.settle(
+        receipt("e1", session_id="s1"),
+        receipt("e2", session_id="s1", status="failed"),
+        receipt("e3", session_id="s1", status="partial"),
+        receipt("e4", session_id="s1", status="cancelled"),
+        receipt("e5", session_id="s2"),
+        receipt("e6"),
+    )
+    await desk.settle(started())
+    assert await desk.rows(ENDS) == [("running", None, None, 0, 0)]
+    await desk.settle(ended(), receipt("e7", session_id="s1"))
+    assert await desk.rows(ENDS) == [("completed", LATER, 5_250, 2, 1)]
+
+
+async def test_receipts_after_the_end_are_derived_too_and_duplicates_are_not(desk: Desk) -> None:
+    await desk.settle(started(), ended())
+    late = receipt("e1", session_id="s1")
+    await desk.settle(late, receipt("e2", session_id="s1", status="failed"))
+    await desk.settle(late, late, receipt("e3", session_id="s1"), producer=P2)
+    assert await desk.rows(ENDS) == [("completed", LATER, 5_250, 2, 1)]
+
+
+async def test_given_fields_of_an_end_stay(desk: Desk) -> None:
+    await desk.settle(started(), ended(total_duration_ms=7, failed_operations=0))
+    await desk.settle(
+        receipt("e1", session_id="s1"), receipt("e2", session_id="s1", status="failed")
+    )
+    assert await desk.rows(ENDS) == [("completed", LATER, 7, 1, 0)]
+
+
+async def test_an_end_before_its_start_lasts_no_time(desk: Desk) -> None:
+    """Clocks of two hosts, or one that was set back."""
+    await desk.settle(started(timestamp=MUCH_LATER), ended())
+    assert await desk.rows(ENDS) == [("completed", LATER, 0, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ended(status="failed"),
+        ended(total_duration_ms=9),
+        ended(successful_operations=2),
+        ended(total_duration_ms=7, successful_operations=2, failed_operations=0),
+    ],
+)
+async def test_another_end_of_a_session_is_a_conflict(desk: Desk, other: SessionEnded) -> None:
+    """Also one that gives the very value that was derived: it said something else."""
+    await desk.settle(started(), ended(total_duration_ms=7, successful_operations=1))
+    outcome = await desk.settle(receipt("e1", session_id="s1"), other)
+    assert codes(outcome) == [(4, EventCode.CONFLICT)]
+    assert await desk.rows(ENDS) == [("completed", LATER, 7, 1, 0)]
+
+
+async def test_the_same_end_of_a_session_again_is_a_duplicate(desk: Desk) -> None:
+    """Also when a late receipt has changed what was derived meanwhile."""
+    end = ended(failed_operations=3)
+    await desk.settle(started(), end)
+    await desk.settle(receipt("e1", session_id="s1"))
+    again = msgspec.structs.replace(end, timestamp=MUCH_LATER)
+    assert counts(await desk.settle(end, again)) == {"duplicate": 2}
+    assert await desk.rows(ENDS) == [("completed", LATER, 5_250, 1, 3)]
+
+
+async def test_a_session_that_has_ended_can_be_started_again_as_a_duplicate(desk: Desk) -> None:
+    await desk.settle(started(), ended())
+    assert counts(await desk.settle(started(timestamp=LATER))) == {"duplicate": 1}
+    assert await desk.value("SELECT status FROM workflow_sessions") == "completed"
+
+
+async def test_an_end_that_waited_comes_before_one_in_the_batch_of_its_start(desk: Desk) -> None:
+    """The first one's timestamp stays, and the account of the second says duplicate."""
+    await desk.settle(ended())
+    outcomes = await desk.commit(
+        desk.sent(P2, started(), ended(timestamp=MUCH_LATER)),
+    )
+    assert await desk.rows("SELECT end_time FROM workflow_sessions") == [(LATER,)]
+    assert counts(outcomes[0]) == {"stored": 1, "duplicate": 1}
+
+
+async def test_a_session_of_version_1_that_has_ended_keeps_its_end(desk: Desk) -> None:
+    """Nobody knows what was given there: all of it was."""
+    await desk.rows(
+        """
+        INSERT INTO workflow_sessions (
+            session_id, start_time, end_time, status, agent_count, total_duration_ms,
+            successful_operations, failed_operations)
+        VALUES ('s1', ?, ?, 'completed', 2, 1, 2, 3)""",
+        AT,
+        LATER,
+    )
+    await desk.settle(receipt("e1", session_id="s1"))
+    whole = ended(total_duration_ms=1, successful_operations=2, failed_operations=3)
+    assert counts(await desk.settle(whole)) == {"duplicate": 1}
+    assert codes(await desk.settle(ended())) == [(3, EventCode.CONFLICT)]
+    assert await desk.rows(ENDS) == [("completed", LATER, 1, 2, 3)]
+
+
+# Memory
+
+
+async def test_the_later_memory_wins_and_the_older_is_superseded(desk: Desk) -> None:
+    await desk.settle(memory({"v": 2}, LATER))
+    outcome = await desk.settle(
+        memory({"v": 1}, AT), memory({"v": 3}, MUCH_LATER), memory({"v": 2}, LATER)
+    )
+    assert counts(outcome) == {"stored": 1, "superseded": 2}
+    assert await desk.rows("SELECT memory_json, updated_at FROM agent_memory") == [
+        ('{"v":3}', "2026-01-29 12:01:00.000")
+    ]
+    assert await desk.account() == {"last_sequence": 4, "stored": 2, "superseded": 2}
+
+
+async def test_memories_of_one_moment_are_ordered_by_producer_and_then_sequence(
+    desk: Desk,
+) -> None:
+    assert counts(await desk.settle(memory(2), producer=P2)) == {"stored": 1}
+    assert counts(await desk.settle(memory(1), producer=P1)) == {"superseded": 1}
+    assert counts(await desk.settle(memory(3), memory(4), producer=P2)) == {"stored": 2}
+    assert await desk.value("SELECT memory_json FROM agent_memory") == "4"
+    assert counts(await desk.settle(memory(5), producer=P3)) == {"stored": 1}
+    (anonymous,) = await desk.commit(lines(memory(6)))
+    assert counts(anonymous) == {"superseded": 1}
+    assert await desk.value("SELECT memory_json FROM agent_memory") == "5"
+
+
+async def test_memories_are_ordered_by_microseconds(desk: Desk) -> None:
+    """More than updated_at can show."""
+    await desk.settle(memory(2, "2026-01-29T12:00:00.000002Z"))
+    outcome = await desk.settle(memory(1, "2026-01-29T12:00:00.000001Z"))
+    assert counts(outcome) == {"superseded": 1}
+
+
+async def test_a_memory_replaces_the_whole_row(desk: Desk) -> None:
+    full = MemorySaved(
+        agent_id="a1",
+        memory=1,
+        collision_history=[{"with": "a2"}],
+        retry_count=3,
+        last_error="no",
+        timestamp=AT,
+    )
+    await desk.settle(full)
+    columns = "SELECT memory_json, collision_history, retry_count, last_error FROM agent_memory"
+    assert await desk.rows(columns) == [("1", '[{"with":"a2"}]', 3, "no")]
+    await desk.settle(memory(2, LATER))
+    assert await desk.rows(columns) == [("2", None, 0, None)]
+
+
+async def test_the_order_of_memories_holds_over_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "tier2.db"
+    async with opened(path) as desk:
+        await desk.settle(memory(2), producer=P2)
+    async with opened(path) as desk:
+        assert counts(await desk.settle(memory(1), producer=P1)) == {"superseded": 1}
+
+
+@pytest.mark.parametrize(
+    ("updated_at", "expected"),
+    [
+        ("2026-01-29 12:00:01", {"superseded": 1}),
+        ("2026-01-29 11:59:59", {"stored": 1}),
+        (1_769_690_096, {"stored": 1}),
+        ("once upon a time", {"stored": 1}),
+    ],
+)
+async def test_a_memory_that_ggend_did_not_write_is_ordered_by_its_updated_at(
+    desk: Desk, updated_at: object, expected: dict[str, int]
+) -> None:
+    """What is no time at all is older than anything."""
+    await desk.rows(
+        "INSERT INTO agent_memory (agent_id, memory_json, updated_at) VALUES ('a1', '0', ?)",
+        updated_at,
+    )
+    assert counts(await desk.settle(memory(1))) == expected
+
+
+# Rows that are refused, and rows that are strange
+
+REFUSING = {
+    "receipts": ("INSERT", "new.agent_id = 'bad'"),
+    "pipeline_metrics": ("INSERT", "new.error_message = 'bad'"),
+    "audit_log": ("INSERT", "new.agent_id = 'bad'"),
+    "workflow_sessions": ("INSERT", "new.session_id = 'bad'"),
+    "collision_detection": ("INSERT", "new.agent_id_1 = 'bad'"),
+    "agent_memory": ("INSERT", "new.agent_id = 'bad'"),
+}
+
+
+async def refuse(desk: Desk, table: str, *, when: str = "", on: str = "") -> None:
+    """Make the database refuse certain rows of a table."""
+    event, condition = REFUSING[table]
+    await desk.rows(
+        f"""
+        CREATE TRIGGER refuse_{table} BEFORE {on or event} ON {table} WHEN {when or condition}
+        BEGIN
+            SELECT RAISE(ABORT, 'not here');
+        END"""
+    )
+
+
+GOOD_AND_BAD: list[tuple[str, Event]] = [
+    ("receipts", receipt("bad", agent_id="bad")),
+    ("pipeline_metrics", stage(error_message="bad")),
+    ("audit_log", audit("bad")),
+    ("workflow_sessions", started("bad")),
+    ("collision_detection", collision(agent_id_1="bad")),
+    ("agent_memory", memory(0, agent_id="bad")),
+]
+
+
+@pytest.mark.parametrize(("table", "bad"), GOOD_AND_BAD, ids=lambda value: value)
+async def test_a_row_that_the_database_refuses_does_not_fail_its_batch(
+    desk: Desk, table: str, bad: Event
+) -> None:
+    await refuse(desk, table)
+    good: list[Event] = [
+        receipt(),
+        stage(),
+        audit(),
+        started(),
+        collision(),
+        memory(1),
+        stage("e9"),
+        audit(operation=""),
+        ended(),
+    ]
+    refused, neighbour = await desk.commit(
+        desk.sent(P1, *good, bad, *good), desk.sent(P2, audit(), receipt("e2"))
+    )
+    assert codes(refused) == [
+        (8, EventCode.INVALID),
+        (18, EventCode.INVALID),
+        (10, EventCode.REFUSED_BY_DATABASE),
+    ]
+    assert [message for sequence, _, message in refused.rejects if sequence == 10] == [
+        f"{table}: not here"
+    ]
+    assert counts(refused) == {"stored": 11, "parked": 2, "duplicate": 3, "rejected": 3}
+    assert counts(neighbour) == {"stored": 2}
+    assert await desk.value(
+        "SELECT event FROM rejected_events WHERE code = 'refused_by_database'"
+    ) == encode_event(bad)
+    assert await desk.account() == {
+        "last_sequence": 19,
+        "stored": 11,
+        "parked": 2,
+        "duplicate": 3,
+        "rejected": 3,
+    }
+
+
+async def test_an_end_that_the_database_refuses_does_not_fail_its_batch(desk: Desk) -> None:
+    await refuse(desk, "workflow_sessions", on="UPDATE", when="new.session_id = 'bad'")
+    outcome = await desk.settle(
+        started(), started("bad"), ended("bad"), ended(), audit(), receipt("e1", session_id="s1")
+    )
+    assert codes(outcome) == [(3, EventCode.REFUSED_BY_DATABASE)]
+    assert await desk.rows("SELECT session_id, status FROM workflow_sessions ORDER BY id") == [
+        ("s1", "completed"),
+        ("bad", "running"),
+    ]
+
+
+async def test_children_of_a_refused_parent_wait(desk: Desk) -> None:
+    await refuse(desk, "receipts")
+    outcome = await desk.settle(receipt("bad", agent_id="bad"), stage("bad"), stage("bad"))
+    assert counts(outcome) == {"parked": 2, "rejected": 1}
+    await desk.rows("DROP TRIGGER refuse_receipts")
+    await desk.settle(receipt("bad", agent_id="bad"))
+    assert await desk.account() == {"last_sequence": 4, "stored": 3, "rejected": 1}
+
+
+async def test_a_receipt_behind_a_refused_one_of_its_id_has_its_own_chance(desk: Desk) -> None:
+    """What is not stored cannot be in conflict."""
+    await refuse(desk, "receipts")
+    outcome = await desk.settle(receipt(agent_id="bad"), receipt(), receipt(agent_id="bad"))
+    assert codes(outcome)[0] == (1, EventCode.REFUSED_BY_DATABASE)
+    assert await desk.rows("SELECT agent_id FROM receipts") == [("a1",)]
+    assert counts(outcome) == {"stored": 1, "rejected": 2}
+
+
+async def test_a_parked_event_that_the_database_refuses_is_rejected_in_its_account(
+    desk: Desk,
+) -> None:
+    await refuse(desk, "pipeline_metrics")
+    await desk.settle(stage(), stage(error_message="bad"), stage())
+    assert counts(await desk.settle(receipt(), producer=P2)) == {"stored": 1}
+    assert await desk.account() == {"last_sequence": 3, "stored": 2, "rejected": 1}
+    assert (await desk.count("parked_events"), desk.store.parked) == (0, 0)
+    assert await desk.rows("SELECT code, producer, sequence FROM rejected_events") == [
+        ("refused_by_database", P1, 2)
+    ]
+
+
+@pytest.mark.parametrize("stored", ["not JSON", "", "[" * 5_000, "{'a': 1}", "\ud7ff[1"])
+async def test_a_stored_text_that_is_no_json_is_other_content(desk: Desk, stored: str) -> None:
+    """A row of version 1.0.0, whose columns have no check."""
+    await desk.settle(receipt(receipt={}), started(context={}))
+    await desk.rows("UPDATE receipts SET receipt_json = ?", stored)
+    await desk.rows("UPDATE workflow_sessions SET context_json = ?", stored)
+    outcome = await desk.settle(receipt(receipt={}), audit(), started(context={}))
+    assert sorted(codes(outcome)) == [(3, EventCode.CONFLICT), (5, EventCode.CONFLICT)]
+
+
+# A transaction that fails
+
+STATE = """
+    SELECT (SELECT COUNT(*) FROM receipts), (SELECT COUNT(*) FROM audit_log),
+           (SELECT COUNT(*) FROM parked_events), (SELECT COUNT(*) FROM rejected_events),
+           (SELECT COUNT(*) FROM producers)"""
+
+
+async def test_a_batch_that_the_full_disk_refused_succeeds_later_with_the_same_counts(
+    desk: Desk,
+) -> None:
+    await desk.settle(stage("e1"), audit(operation=""), memory(1))
+    before = await desk.rows(STATE), await desk.account()
+    pages = await desk.value("PRAGMA page_count")
+    await desk.rows(f"PRAGMA max_page_count = {pages + 4}")
+
+    large = [audit(context="x" * 20_000) for _ in range(3)]
+    batch = [
+        desk.sent(P1, receipt("e1"), stage("e2"), *large, audit(operation="")),
+        desk.sent(P2, audit(), memory(2, LATER), stage("e1"), shed=4),
+        lines(audit(), stage("e9")),
+    ]
+    for _ in range(3):
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            await desk.store.commit(batch)
+        assert (await desk.rows(STATE), await desk.account()) == before
+        assert desk.store.parked == 1
+
+    await desk.rows("PRAGMA max_page_count = 1000000")
+    outcomes = await desk.commit(*batch)
+    assert [counts(outcome) for outcome in outcomes] == [
+        {"stored": 4, "parked": 1, "rejected": 1},
+        {"stored": 3},
+        {"stored": 1, "parked": 1},
+    ]
+    assert desk.store.parked == 2
+    assert await desk.account() == {
+        "last_sequence": 9,
+        "stored": 6,
+        "parked": 1,
+        "rejected": 2,
+    }
+    assert await desk.account(P2) == {"last_sequence": 3, "stored": 3, "shed": 4}
+    assert await desk.rows(STATE) == [(1, 5, 2, 2, 3)]
+
+
+async def test_a_locked_database_refuses_the_batch_and_nothing_is_forgotten(
+    tmp_path: Path,
+) -> None:
+    """Somebody's plain SQL holds the lock: the writer tries the same batch again."""
+    async with opened(tmp_path / "tier2.db") as desk:
+        await desk.rows("PRAGMA busy_timeout = 0")
+        other = sqlite3.connect(tmp_path / "tier2.db", isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            batch = desk.sent(P1, stage(), audit())
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                await desk.store.commit([batch])
+            other.execute("ROLLBACK")
+        finally:
+            other.close()
+        (outcome,) = await desk.commit(batch)
+        assert counts(outcome) == {"stored": 1, "parked": 1}
+        assert desk.store.parked == 1
+
+
+async def test_a_call_that_fails_harms_no_event_of_its_batch(desk: Desk) -> None:
+    def fail(_connection: sqlite3.Connection, _books: Accounts) -> None:
+        raise LookupError("nothing there")
+
+    call = Call(fail, lambda _: None, lambda _: None)
+    results = await desk.store.commit([desk.sent(P1, audit()), call, desk.sent(P1, audit())])
+    assert isinstance(results[1], LookupError)
+    assert await desk.account() == {"last_sequence": 2, "stored": 2}

@@ -236,7 +236,12 @@ class Framed:
             raise MessageMalformed("a Request before Hello")
 
         def answer(result: object) -> None:
-            self._connection.tell(encode_frame(Answer(id=request.id, result=result)))
+            try:
+                encoded = encode_frame(Answer(id=request.id, result=result))
+            except (OverflowError, ValueError) as error:  # an integer that msgpack has not
+                refuse(error)
+            else:
+                self._connection.tell(encoded)
 
         def refuse(error: Exception) -> None:
             code = getattr(error, "code", "failed")

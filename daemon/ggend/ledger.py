@@ -13,8 +13,9 @@ from ggend.accounts import Account, Accounts, Sender
 from ggend.intake import Outcome, Rejection
 from ggend.parking import Parent, Parking
 from ggend.quarantine import Quarantine
-from ggend_schema.codec import encode_event
+from ggend_schema.codec import encode_event, encode_event_line
 from ggend_schema.codes import EventCode
+from ggend_schema.events import Event
 
 __all__ = ["Books", "Fresh", "Item", "Released"]
 
@@ -55,6 +56,7 @@ class Fresh:
         self.outcome.stored -= 1
         self.outcome.rejected += 1
         self.outcome.rejects.append((sequence, code, message))
+        encoded, encoding = _encoded(event)
         self._books.quarantine.reject(
             code=code,
             message=message,
@@ -63,8 +65,8 @@ class Fresh:
             sequence=sequence,
             uid=self._sender.uid,
             client=self._sender.client,
-            encoded=event.encoded if isinstance(event, Rejection) else encode_event(event),
-            encoding=event.encoding if isinstance(event, Rejection) else "msgpack",
+            encoded=encoded,
+            encoding=encoding,
             stamp_ns=stamp_ns,
         )
 
@@ -143,3 +145,13 @@ class Released:
     def count_duplicate(self) -> None:
         """The same content is stored already."""
         self._books.accounts.release(self._account_id, stored=-1, duplicate=1)
+
+
+def _encoded(event: Event | Rejection) -> tuple[bytes, str]:
+    """Return the bytes to keep of a rejected event, and what they are."""
+    if isinstance(event, Rejection):
+        return event.encoded, event.encoding
+    try:
+        return encode_event(event), "msgpack"
+    except (OverflowError, ValueError):
+        return encode_event_line(event), "json"  # JSON has integers that msgpack has not

@@ -22,7 +22,8 @@ _PATIENCE_SECONDS = 0.5
 
 
 def lock_path(path: Path) -> Path:
-    """Return the lock file of a database or socket."""
+    """Return the lock file of a database or socket, by whichever name that is reached."""
+    path = Path(os.path.realpath(path))
     return path.with_name(path.name + ".lock")
 
 

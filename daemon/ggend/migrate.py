@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from importlib import resources
 from pathlib import Path
+from urllib.parse import quote
 
 from msgspec import Struct
 
@@ -23,6 +24,7 @@ __all__ = [
     "create_or_check",
     "migrate",
     "migrations",
+    "refuse_foreign",
     "schema_version",
 ]
 
@@ -69,22 +71,33 @@ def schema_version() -> int:
 
 
 def create_or_check(path: Path) -> MigrationReport:
-    """Create the database if the file is missing or empty; else check that it is current.
+    """Create the database if the file is missing or empty; else bring it up to date.
 
     Raises DatabaseUnusable, and then has changed nothing.
     """
+    refuse_foreign(path)
     try:
         connection = sqlite3.connect(path, isolation_level=None)
     except sqlite3.Error as error:
         raise cannot_open(path, error) from error
     try:
-        return migrate(connection, path)
+        return migrate(connection)
     finally:
         connection.close()
 
 
-def migrate(connection: sqlite3.Connection, path: Path) -> MigrationReport:
-    """Bring an open database to the current schema. `path` is for messages."""
+def refuse_foreign(path: Path) -> None:
+    """Raise DatabaseUnusable unless the file is missing, empty, or ggend's to write.
+
+    It looks through a connection that cannot write: a writing one would, by closing, move
+    somebody's WAL into somebody's file.
+    """
+    if not path.exists():
+        return
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+    except sqlite3.Error as error:
+        raise cannot_open(path, error) from error
     try:
         version, application, tables = _state(connection)
     except sqlite3.DatabaseError as error:
@@ -92,28 +105,37 @@ def migrate(connection: sqlite3.Connection, path: Path) -> MigrationReport:
             f"{path} cannot be read as a SQLite database: {error}",
             hint="name another file with --database, or move this one away",
         ) from error
+    finally:
+        connection.close()
     current = schema_version()
-    if version == 0 and not tables:
-        _create(connection)
-    elif application == 0 and version == 0 and "receipts" in tables:
+    if application == 0 and version == 0 and not tables:
+        return
+    if application == 0 and version == 0 and "receipts" in tables:
         raise DatabaseUnusable(
             f"{path} is a tier-2 database of version 1.0.0, which this release does not upgrade",
             hint="give ggend a new file with --database; the old one stays readable as it is",
         )
-    elif application != APPLICATION_ID:
+    if application != APPLICATION_ID:
         raise DatabaseUnusable(
             f"{path} is the database of another application (application_id {application})",
             hint="name another file with --database",
         )
-    elif version > current:
+    if version > current:
         raise DatabaseUnusable(
             f"{path} has schema version {version}; this ggend knows versions up to {current}",
             hint="upgrade ggend",
         )
-    elif version < current:
+
+
+def migrate(connection: sqlite3.Connection) -> MigrationReport:
+    """Bring an open database, which `refuse_foreign` let pass, to the current schema."""
+    version, _, _ = _state(connection)
+    if version == 0:
+        _create(connection)
+    else:
         _apply(connection, after=version)
     database_id = connection.execute("SELECT id FROM database_identity").fetchone()[0]
-    return MigrationReport(version == 0, current, database_id)
+    return MigrationReport(version == 0, schema_version(), database_id)
 
 
 def cannot_open(path: Path, error: sqlite3.Error) -> DatabaseUnusable:

@@ -19,7 +19,7 @@ import anyio
 
 from ggend.intake import Call, Submission
 from ggend.ledger import Books
-from ggend.migrate import MigrationReport, cannot_open, migrate
+from ggend.migrate import MigrationReport, cannot_open, migrate, refuse_foreign
 from ggend.parking import Parking
 from ggend.quarantine import Quarantine
 from ggend.settle import ROW_ERRORS, settle
@@ -145,13 +145,14 @@ async def open_store(
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         return connection
 
+    refuse_foreign(path)
     connection = _Connection(connect, iter_chunk_size=64)
     try:
         await connection
     except sqlite3.Error as error:
         raise cannot_open(path, error) from error
     try:
-        report = await connection.run(lambda connected: migrate(connected, path))
+        report = await connection.run(migrate)
         parked, rejected = await connection.run(
             lambda connected: _prepare(connected, page_cache_mib)
         )

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterator, MutableMapping
 
 import anyio
+from anyio.abc import TaskStatus
 
 from ggend import __version__
 from ggend.config import Config
@@ -96,7 +97,7 @@ async def _run_stages(
         )
 
     async with anyio.create_task_group() as signals:
-        signals.start_soon(_watch_signals, stopping, environ)
+        await signals.start(_watch_signals, stopping, environ)
         async with anyio.create_task_group() as stages:
             stages.start_soon(judge)
             stages.start_soon(write)
@@ -135,8 +136,14 @@ def _listening(config: Config, environ: MutableMapping[str, str]) -> Iterator[so
             config.socket.unlink(missing_ok=True)
 
 
-async def _watch_signals(stopping: anyio.Event, environ: MutableMapping[str, str]) -> None:
+async def _watch_signals(
+    stopping: anyio.Event,
+    environ: MutableMapping[str, str],
+    *,
+    task_status: TaskStatus[None],
+) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
         async for number in signals:
             log.info("draining", extra={"signal": signal.Signals(number).name})
             notify(environ, "STOPPING=1", "STATUS=draining")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -177,8 +178,6 @@ def test_a_hook_that_starts_from_nothing_doubles_no_violation(place: Path, produ
 
 
 def _forget_watermarks(daemon: Daemon) -> None:
-    import sqlite3
-
     connection = sqlite3.connect(daemon.database)
     with connection:
         connection.execute("DELETE FROM hook_watermarks")

@@ -25,6 +25,9 @@ from ggend_schema.messages import Ack, Goodbye
 from running import PATIENCE_SECONDS, Daemon
 from wire import Peer, audit, batch, line_of, new_producer, packed, unbalanced_accounts
 
+#: Seconds that a daemon may take to refuse its start; after that it has started.
+REFUSAL_SECONDS = 6.0
+
 
 def _environment(socket_path: Path, database: Path, **settings: str) -> dict[str, str]:
     return {
@@ -37,13 +40,16 @@ def _environment(socket_path: Path, database: Path, **settings: str) -> dict[str
 
 def _serve(socket_path: Path, database: Path, **settings: str) -> tuple[int, str]:
     """Run a daemon that must not start; return its exit status and what it says."""
-    finished = subprocess.run(
-        [sys.executable, "-m", "ggend", "serve"],
-        env=_environment(socket_path, database, **settings),
-        capture_output=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
+    try:
+        finished = subprocess.run(
+            [sys.executable, "-m", "ggend", "serve"],
+            env=_environment(socket_path, database, **settings),
+            capture_output=True,
+            timeout=REFUSAL_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise AssertionError(f"it started: {error.stderr!r}") from None
     return finished.returncode, " ".join(finished.stderr.decode().split())
 
 
@@ -147,6 +153,11 @@ def test_sigterm_ends_with_success_and_takes_the_socket_away(daemon: Daemon) -> 
     """Exit status 0, and nobody finds a socket without a daemon."""
     assert daemon.stop() == 0
     assert not daemon.socket.exists()
+
+
+def test_a_daemon_that_is_ready_can_be_stopped(place: Path) -> None:
+    """READY=1 means all of it: a SIGTERM that follows at once drains, it does not kill."""
+    assert [Daemon(place).start().stop() for _ in range(5)] == [0] * 5
 
 
 def test_sigint_ends_as_sigterm_does(daemon: Daemon) -> None:

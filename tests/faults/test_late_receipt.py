@@ -160,7 +160,7 @@ def test_crashes_after_the_hooks_double_no_violation(daemon: Daemon, producer: b
     _send_stages(daemon, producer)
     _send_receipt(daemon, producer)
     _assert_complete(daemon, producer)
-    for _ in range(3):
+    for _ in range(2):
         _crash(daemon)
         _assert_complete(daemon, producer)
 

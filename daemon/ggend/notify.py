@@ -30,7 +30,7 @@ def notify(environ: MutableMapping[str, str], *assignments: str) -> None:
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
         try:
-            sender.sendto("\n".join(assignments).encode(), address)
+            sender.sendto(os.fsencode("\n".join(assignments)), address)
         except OSError as error:
             log.warning("cannot notify", extra={"why": error.strerror, "address": address})
 

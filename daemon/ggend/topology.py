@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, MutableMapping
+from pathlib import Path
 
 import anyio
 from anyio.abc import TaskStatus
@@ -162,10 +163,15 @@ def _status(config: Config, store: Store, intake: Intake, metrics: Metrics) -> d
         "queued_bytes": intake.bytes,
         "parked_now": store.parked,
         "wal_bytes": wal_bytes,
-        "database": str(config.database),
+        "database": _text(config.database),
         "database_id": store.report.database_id,
         "schema_version": store.report.version,
-        "socket": str(config.socket),
+        "socket": _text(config.socket),
         "pid": os.getpid(),
         "version": __version__,
     }
+
+
+def _text(path: Path) -> str:
+    """A path for people: bytes that are no UTF-8 are spelled out."""
+    return os.fsencode(path).decode(errors="backslashreplace")

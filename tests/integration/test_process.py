@@ -539,3 +539,15 @@ def test_the_sockets_mode_can_be_chosen(place: Path) -> None:
         daemon.exchange(line_of(audit("agent")))
         assert oct(_mode(daemon.socket)) == "0o660"
         assert oct(_mode(daemon.database)) == "0o600"
+
+
+def test_a_database_path_need_not_be_utf8(place: Path) -> None:
+    """A path is bytes: the daemon starts, answers and stops with any of them."""
+    odd = Path(os.fsdecode(os.fsencode(place) + b"/x\xff"))
+    odd.mkdir()
+    daemon = Daemon(place)
+    daemon.database = odd / "tier2.db"
+    with daemon:
+        assert daemon.status()["database"] == f"{place}/x\\xff/tier2.db"
+    assert daemon.process is not None
+    assert daemon.process.returncode == 0

@@ -118,8 +118,8 @@ CREATE TABLE parked_events (
     PRIMARY KEY (parent_id, parent, arrival_ns)
 ) WITHOUT ROWID;
 
--- The quarantine. producer and sequence are NULL where the bytes did not say; event is NULL where
--- the table was full or the bytes over the limit (size_bytes and sha256 then still identify them).
+-- The quarantine. producer is NULL for lines without one. Of a line over the length limit, event,
+-- size_bytes and sha256 are those of its first kilobyte, which is all that was kept.
 CREATE TABLE rejected_events (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     received_at TEXT NOT NULL,

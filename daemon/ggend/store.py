@@ -94,8 +94,13 @@ class Store:
 
         A checkpoint that fails loses nothing: the pages stay in the WAL until the next one.
         """
+
+        def checkpoint(connection: sqlite3.Connection) -> None:
+            # Read to its end: a statement that is left open makes the next COMMIT fail.
+            connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+
         try:
-            await self.run(lambda connection: connection.execute(f"PRAGMA wal_checkpoint({mode})"))
+            await self.run(checkpoint)
         except sqlite3.OperationalError as error:
             log.warning("checkpoint failed", extra={"error": error})
 

@@ -389,16 +389,37 @@ async def test_accounts_of_a_batch_are_not_forgotten_within_it(
         assert await desk.account(producer) == {"last_sequence": 4, "stored": 4}
 
 
-async def test_a_finished_producer_is_folded_when_nothing_of_it_is_parked(desk: Desk) -> None:
-    def finish(connection: sqlite3.Connection, books: Accounts) -> None:
-        books.finish(connection, sender(P1))
+KINDS = "SELECT kind, last_sequence, stored, rejected, shed FROM producers ORDER BY kind DESC, id"
 
-    kinds = "SELECT kind, last_sequence, stored, rejected, shed FROM producers ORDER BY kind DESC"
+
+def goodbye(producer: bytes) -> Call:
+    def finish(connection: sqlite3.Connection, books: Accounts) -> None:
+        books.finish(connection, sender(producer))
+
+    return Call(finish, lambda _: None, lambda _: None)
+
+
+async def test_a_finished_producer_is_folded_when_nothing_of_it_is_parked(desk: Desk) -> None:
     await desk.commit(desk.sent(P1, stage(), audit(operation=""), shed=3))
-    await desk.store.commit([Call(finish, lambda _: None, lambda _: None)])
-    assert await desk.rows(kinds) == [("producer", 2, 0, 1, 3)]
+    await desk.store.commit([goodbye(P1)])
+    assert await desk.rows(KINDS) == [("producer", 2, 0, 1, 3)]
     await desk.settle(receipt(), producer=P2)
-    assert await desk.rows(kinds) == [("producer", 1, 1, 0, 0), ("folded", 2, 1, 1, 3)]
+    assert await desk.rows(KINDS) == [("producer", 1, 1, 0, 0), ("folded", 2, 1, 1, 3)]
+    await desk.store.commit([goodbye(P2)])
+    assert await desk.rows(KINDS) == [("folded", 3, 2, 1, 3)]
+
+
+async def test_a_producer_that_comes_back_is_not_folded_before_its_next_goodbye(
+    desk: Desk,
+) -> None:
+    await desk.settle(stage())
+    await desk.store.commit([goodbye(P1)])
+    await desk.settle(audit())
+    await desk.settle(receipt(), producer=P2)
+    assert await desk.account() == {"last_sequence": 2, "stored": 2}
+    assert counts(await desk.settle(audit())) == {"stored": 1}
+    await desk.store.commit([goodbye(P1), goodbye(P2)])
+    assert await desk.rows(KINDS) == [("folded", 4, 4, 0, 0)]
 
 
 # Parking
@@ -747,6 +768,8 @@ async def test_an_end_that_the_database_refuses_does_not_fail_its_batch(desk: De
         ("s1", "completed"),
         ("bad", "running"),
     ]
+    await desk.rows("DROP TRIGGER refuse_workflow_sessions")
+    assert counts(await desk.settle(ended("bad", status="failed"))) == {"stored": 1}
 
 
 async def test_children_of_a_refused_parent_wait(desk: Desk) -> None:

@@ -1,0 +1,105 @@
+"""Run: the benchmarks' command line, `./dev bench`.
+
+The numbers depend on the machine and its mood: compare ratios, and only within one run.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, not installed
+
+from bench import batch as batches
+from bench import ingest as ingestion
+from bench import machine
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="ggend's benchmarks.")
+
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer events and repetitions.")]
+Place = Annotated[
+    Path | None,
+    typer.Option(
+        "--place", help="Where the databases are made. On a disk: in memory, fsync costs nothing."
+    ),
+]
+Json = Annotated[Path | None, typer.Option("--json", help="File for the raw results.")]
+
+#: Events of a run: half a second and more of work, several checkpoints, and receipts that come
+#: 2,000 executions late for most of the run.
+EVENTS, QUICK_EVENTS = 120_000, 24_000
+REPETITIONS, QUICK_REPETITIONS = 5, 3
+
+
+@app.command()
+def ingest(
+    *,
+    events: Annotated[int | None, typer.Option(help="Events in one run.")] = None,
+    repetitions: Annotated[int | None, typer.Option(help="Runs of each case.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these cases, such as tight-128-1p or 'standard-*'."),
+    ] = None,
+    quick: Quick = False,
+    place: Place = None,
+    json: Json = None,
+) -> None:
+    """Acked events a second over the socket, beside plain executemany of the same rows."""
+    console = _console(place)
+    cases = ingestion.cases(only or [])
+    if not cases:
+        known = ", ".join(case.name for case in ingestion.cases([]))
+        raise typer.BadParameter(f"no case matches; there are {known}", param_hint="--only")
+    results: list[ingestion.Result] = []
+    for case in cases:
+        result = ingestion.measure(
+            case,
+            events=events or (QUICK_EVENTS if quick else EVENTS),
+            repetitions=repetitions or (QUICK_REPETITIONS if quick else REPETITIONS),
+            parent=place,
+        )
+        results.append(result)
+        ratios = " ".join(f"{repetition.ratio:.2f}" for repetition in result.repetitions)
+        console.print(f"{case.name}: {ratios}", style="dim", highlight=False)
+    console.print(ingestion.table_of(results))
+    _write(json, place, results)
+
+
+@app.command()
+def batch(*, quick: Quick = False, place: Place = None, json: Json = None) -> None:
+    """Latency of durable batches of 1, 100 and 1,000 events."""
+    console = _console(place)
+    latencies = batches.measure(divisor=5 if quick else 1, parent=place)
+    with tempfile.TemporaryDirectory(prefix="ggend-", dir=place) as name:
+        sync_ms = machine.sync_ms(Path(name))
+    console.print(batches.table_of(latencies, sync_ms))
+    _write(json, place, latencies)
+
+
+def _console(place: Path | None) -> Console:
+    # Piped into a file, a table is 80 columns wide, which is too few for ours.
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    console.print(machine.describe(_directory(place)), highlight=False, soft_wrap=True)
+    return console
+
+
+def _write(path: Path | None, place: Path | None, results: object) -> None:
+    if path is not None:
+        facts = {"machine": machine.describe(_directory(place)), "results": results}
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(facts)) + b"\n")
+
+
+def _directory(place: Path | None) -> Path:
+    return place or Path(tempfile.gettempdir())
+
+
+if __name__ == "__main__":
+    app()

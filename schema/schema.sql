@@ -243,11 +243,9 @@ CREATE TABLE parked_events (
     parent_id TEXT NOT NULL,
     parent TEXT NOT NULL CHECK (parent IN ('receipt', 'session')),
     arrival_ns INTEGER NOT NULL,
-    account_id INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    stamp_ns INTEGER NOT NULL,
     schema_version INTEGER NOT NULL,
-    event BLOB NOT NULL,
+    events INTEGER NOT NULL,
+    payload BLOB NOT NULL,
     PRIMARY KEY (parent_id, parent, arrival_ns)
 ) WITHOUT ROWID;
 

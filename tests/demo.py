@@ -491,7 +491,7 @@ ROWS = """
     SELECT (SELECT COUNT(*) FROM receipts) + (SELECT COUNT(*) FROM pipeline_metrics)
          + (SELECT COUNT(*) FROM audit_log) + (SELECT COUNT(*) FROM collision_detection)
          + (SELECT COUNT(*) FROM workflow_sessions) + (SELECT COUNT(*) FROM session_ends),
-           (SELECT COUNT(*) FROM parked_events),
+           (SELECT coalesce(SUM(events), 0) FROM parked_events),
            (SELECT COUNT(*) FROM rejected_events)"""
 
 

@@ -235,7 +235,7 @@ def unbalanced_accounts(daemon: Daemon) -> list[tuple[object, ...]]:
         FROM (
             SELECT
                 (SELECT coalesce(SUM(parked), 0) FROM producers) AS parked,
-                (SELECT COUNT(*) FROM parked_events) AS parked_rows,
+                (SELECT coalesce(SUM(events), 0) FROM parked_events) AS parked_rows,
                 (SELECT coalesce(SUM(rejected), 0) FROM producers) AS rejected,
                 (SELECT COUNT(*) FROM rejected_events) AS rejected_rows
         )

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from ggend.accounts import Account, Accounts, Sender
 from ggend.intake import Outcome, Rejection
-from ggend.parking import Parent, Parking
+from ggend.parking import Parent, Parked, Parking
 from ggend.quarantine import Quarantine
 from ggend_schema.codec import encode_event, encode_event_line
 from ggend_schema.codes import EventCode
@@ -93,14 +93,8 @@ class Fresh:
             return
         self.outcome.stored -= 1
         self.outcome.parked += 1
-        self._books.parking.park(
-            parent=parent,
-            parent_id=parent_id,
-            account_id=self.account.id,
-            sequence=sequence,
-            stamp_ns=stamp_ns,
-            event=event,
-        )
+        parked = Parked(self.account.id, sequence, stamp_ns, event)
+        self._books.parking.park(parent, parent_id, parked)
 
     def close(self) -> None:
         """Add the outcome to the account."""

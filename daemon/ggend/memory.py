@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from ggend.rows import Row
-from ggend.tables import json_list
+from ggend.tables import any_text, json_list
 from ggend.timestamps import parse_us
 from ggend_schema.errors import InvalidEvent
 
@@ -24,9 +24,9 @@ OrderKey: TypeAlias = tuple[int, bytes, int]
 def order_keys(connection: sqlite3.Connection, agent_ids: Iterable[str]) -> dict[str, OrderKey]:
     """Return the keys of the stored memories of these agents."""
     keys: dict[str, OrderKey] = {}
-    for agent_id, updated_at, microseconds, producer, sequence in connection.execute(
-        _ORDER, (json_list(agent_ids),)
-    ):
+    with any_text(connection):
+        rows = connection.execute(_ORDER, (json_list(agent_ids),)).fetchall()
+    for agent_id, updated_at, microseconds, producer, sequence in rows:
         if microseconds is None:
             keys[agent_id] = (_foreign_us(updated_at), b"", 0)
         else:
@@ -51,7 +51,8 @@ def save_memories(connection: sqlite3.Connection, winners: Iterable[tuple[OrderK
 
 def load_memory(connection: sqlite3.Connection, agent_id: str) -> dict[str, object] | None:
     """Return an agent's memory as JSON texts and plain values, or None."""
-    row = connection.execute(_LOAD, (agent_id,)).fetchone()
+    with any_text(connection):
+        row = connection.execute(_LOAD, (agent_id,)).fetchone()
     if row is None:
         return None
     names = ("memory_json", "collision_history", "retry_count", "last_error", "updated_at")

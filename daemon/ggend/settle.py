@@ -67,7 +67,7 @@ def settle(
         if isinstance(item, Call):
             try:
                 results[position] = item.run(connection, books.accounts)
-            except (NotYours, LookupError, ValueError) as error:
+            except (NotYours, LookupError, ValueError, RecursionError) as error:
                 results[position] = error
     return results
 

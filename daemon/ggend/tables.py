@@ -7,8 +7,9 @@ a statement (docs/PERFORMANCE.md). So rows are bound in blocks.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 
 import msgspec
@@ -19,9 +20,11 @@ __all__ = [
     "AUDITS",
     "COLLISIONS",
     "METRICS",
+    "PARKED",
     "RECEIPTS",
     "SESSIONS",
     "Table",
+    "any_text",
     "json_list",
 ]
 
@@ -61,7 +64,8 @@ class Table:
 
     def stored(self, connection: sqlite3.Connection, ids: Collection[str]) -> dict[str, Row]:
         """Return the stored rows of these ids, in the order of the INSERT's columns."""
-        return {row[0]: row for row in self._select(connection, self._columns, ids)}
+        with any_text(connection):
+            return {row[0]: row for row in self._select(connection, self._columns, ids)}
 
     def _select(
         self, connection: sqlite3.Connection, columns: str, ids: Collection[str]
@@ -92,11 +96,25 @@ AUDITS = Table(
     "execution_id, session_id",
 )
 SESSIONS = Table("workflow_sessions", "session_id, start_time, status, agent_count, context_json")
+PARKED = Table("parked_events", "parent_id, parent, arrival_ns, schema_version, events, payload")
 COLLISIONS = Table(
     "collision_detection",
     "session_id, agent_id_1, agent_id_2, collision_type, description, resolution, severity, "
     "timestamp",
 )
+
+
+@contextlib.contextmanager
+def any_text(connection: sqlite3.Connection) -> Iterator[None]:
+    """Read texts that somebody else may have written: what is not UTF-8 becomes surrogates.
+
+    Otherwise the binding raises OperationalError, as if the database were broken.
+    """
+    connection.text_factory = lambda text: text.decode(errors="surrogateescape")
+    try:
+        yield
+    finally:
+        connection.text_factory = str
 
 
 def json_list(values: Iterable[str]) -> str:

@@ -104,17 +104,16 @@ CREATE TABLE producers (
 );
 CREATE UNIQUE INDEX idx_producers_account ON producers (kind, uid) WHERE kind <> 'producer';
 
--- Events whose parent is not there yet, clustered by the parent that releases them. arrival_ns is
--- the wall clock at arrival, raised where needed to stay unique and in order within one run.
+-- Events whose parent is not there yet, clustered by the parent that releases them. A row holds
+-- what one batch brought for one parent: so many events, as a msgpack array of [account id, sequence,
+-- stamp, event]. arrival_ns is the wall clock, raised where needed to stay in order within one run.
 CREATE TABLE parked_events (
     parent_id TEXT NOT NULL,
     parent TEXT NOT NULL CHECK (parent IN ('receipt', 'session')),
     arrival_ns INTEGER NOT NULL,
-    account_id INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    stamp_ns INTEGER NOT NULL,
     schema_version INTEGER NOT NULL,
-    event BLOB NOT NULL,
+    events INTEGER NOT NULL,
+    payload BLOB NOT NULL,
     PRIMARY KEY (parent_id, parent, arrival_ns)
 ) WITHOUT ROWID;
 

@@ -17,41 +17,60 @@ from ggend_schema.codec import (
     decode_lines,
     salvage_events,
 )
+from ggend_schema.codes import EventCode
 from ggend_schema.errors import InvalidEvent, MessageMalformed
+from ggend_schema.events import Event
 from ggend_schema.limits import BATCH_EVENTS, EVENT_BYTES, SEQUENCE_MAX
 from ggend_schema.messages import Batch
 
-__all__ = ["batch_entries", "block_entries", "line_entry"]
+__all__ = ["batch_entries", "block_entries", "check_batch", "line_entry"]
 
 
-def batch_entries(batch: Batch | SalvagedBatch, payload: memoryview) -> list[Entry]:
-    """Return the entries of a Batch; `payload` is what it was decoded from.
-
-    Raises MessageMalformed when its numbers do not fit together.
-    """
-    events, stamps = batch.events, batch.stamps
-    if len(events) != len(stamps):
+def check_batch(batch: Batch | SalvagedBatch) -> None:
+    """Raise MessageMalformed when the numbers of a Batch do not fit together."""
+    events = len(batch.events)
+    if events != len(batch.stamps):
         raise MessageMalformed(
-            f"a Batch with {len(events)} events and {len(stamps)} stamps; one stamp an event"
+            f"a Batch with {events} events and {len(batch.stamps)} stamps; one stamp an event"
         )
-    if len(events) > BATCH_EVENTS:
-        raise MessageMalformed(f"a Batch of {len(events)} events is over {BATCH_EVENTS}")
-    if batch.first_sequence + len(events) > SEQUENCE_MAX or batch.lost >= batch.first_sequence:
+    if events > BATCH_EVENTS:
+        raise MessageMalformed(f"a Batch of {events} events is over {BATCH_EVENTS}")
+    if batch.first_sequence + events > SEQUENCE_MAX or batch.lost >= batch.first_sequence:
         raise MessageMalformed(
-            f"first_sequence {batch.first_sequence} with {len(events)} events and "
+            f"first_sequence {batch.first_sequence} with {events} events and "
             f"{batch.lost} lost is outside 1 to {SEQUENCE_MAX}"
         )
-    if isinstance(batch, Batch):
-        if len(payload) > EVENT_BYTES:  # one of them may be over the limit
-            return _singly(salvage_events(payload), stamps)
-        try:
-            return [
-                (event, stamp_ns, row_of(event, stamp_ns))
-                for event, stamp_ns in zip(batch.events, stamps, strict=True)
-            ]
-        except InvalidEvent:
-            return _singly(salvage_events(payload), stamps)
-    return _singly(batch.events, stamps)
+
+
+def batch_entries(
+    batches: Sequence[tuple[Batch | SalvagedBatch, memoryview]],
+) -> list[Entry]:
+    """Return the entries of checked Batches, each with the payload that it was decoded from."""
+    try:
+        return [
+            (event, stamp_ns, row_of(event, stamp_ns))
+            for batch, payload in batches
+            for event, stamp_ns in zip(_events(batch, payload), batch.stamps, strict=True)
+        ]
+    except InvalidEvent:
+        return [
+            entry
+            for batch, payload in batches
+            for entry in _singly(
+                batch.events if isinstance(batch, SalvagedBatch) else salvage_events(payload),
+                batch.stamps,
+            )
+        ]
+
+
+def _events(batch: Batch | SalvagedBatch, payload: memoryview) -> Sequence[Event]:
+    """Return the decoded events of a Batch, none of them over the size limit.
+
+    Raises InvalidEvent where that takes a look at each.
+    """
+    if isinstance(batch, SalvagedBatch) or len(payload) > EVENT_BYTES:
+        raise InvalidEvent(EventCode.INVALID, "look at each")
+    return batch.events
 
 
 def _singly(encoded_events: Sequence[memoryview], stamps: Sequence[int]) -> list[Entry]:

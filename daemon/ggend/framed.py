@@ -15,8 +15,8 @@ import msgspec
 
 from ggend.accounts import Accounts, NotYours, Sender
 from ggend.connection import Connection, End
-from ggend.entries import batch_entries
-from ggend.intake import Call, Entry, Outcome, Submission
+from ggend.entries import batch_entries, check_batch
+from ggend.intake import Call, Outcome, Submission
 from ggend.requests import UnknownRequest, local_answer, stored_answer
 from ggend.store import DURABILITY
 from ggend_schema import limits
@@ -43,23 +43,24 @@ log = logging.getLogger("ggend.framed")
 
 
 class _Run:
-    """Consecutive Batches on their way to becoming one Submission."""
+    """Consecutive Batches of one read, on their way to becoming one Submission."""
 
-    __slots__ = ("entries", "first_sequence", "lost", "shed", "size")
+    __slots__ = ("batches", "events", "first_sequence", "lost", "next_sequence", "shed", "size")
 
-    def __init__(self, first_sequence: int, lost: int) -> None:
-        self.first_sequence = first_sequence
-        self.lost = lost
+    def __init__(self, batch: Batch | SalvagedBatch) -> None:
+        self.batches: list[tuple[Batch | SalvagedBatch, memoryview]] = []
+        self.first_sequence = self.next_sequence = batch.first_sequence
+        self.lost = batch.lost
         self.shed = 0
         self.size = 0
-        self.entries: list[Entry] = []
+        self.events = 0
 
-    def continues_with(self, batch: Batch | SalvagedBatch) -> bool:
-        return (
-            batch.lost == 0
-            and batch.first_sequence == self.first_sequence + len(self.entries)
-            and len(self.entries) < limits.BATCH_EVENTS
-        )
+    def add(self, batch: Batch | SalvagedBatch, payload: memoryview) -> None:
+        self.batches.append((batch, payload))
+        self.events += len(batch.events)
+        self.next_sequence += len(batch.events)
+        self.size += len(payload)
+        self.shed = max(self.shed, batch.shed)
 
 
 class Framed:
@@ -89,8 +90,19 @@ class Framed:
         try:
             for payload in self._splitter.feed(chunk):
                 message = decode_client_message(payload)
-                if isinstance(message, Batch | SalvagedBatch):
-                    run = await self._hear_batch(message, payload, run)
+                if isinstance(message, (Batch, SalvagedBatch)):
+                    if self._sender is None or self._sender.producer is None:
+                        raise MessageMalformed("a Batch before a Hello with a producer id")
+                    check_batch(message)
+                    if (
+                        run is None
+                        or message.first_sequence != run.next_sequence
+                        or message.lost
+                        or run.events >= limits.BATCH_EVENTS
+                    ):
+                        await self._submit(run)
+                        run = _Run(message)
+                    run.add(message, payload)
                     continue
                 await self._submit(run)
                 run = None
@@ -181,38 +193,24 @@ class Framed:
         code = GoodbyeCode.NOT_YOURS if isinstance(error, NotYours) else GoodbyeCode.INTERNAL
         self._part(code, str(error))
 
-    async def _hear_batch(
-        self, batch: Batch | SalvagedBatch, payload: memoryview, run: _Run | None
-    ) -> _Run:
-        if self._sender is None or self._sender.producer is None:
-            raise MessageMalformed("a Batch before a Hello with a producer id")
-        entries = batch_entries(batch, payload)
-        if run is None or not run.continues_with(batch):
-            await self._submit(run)
-            run = _Run(batch.first_sequence, batch.lost)
-        run.entries.extend(entries)
-        run.size += len(payload)
-        run.shed = max(run.shed, batch.shed)
-        return run
-
     async def _submit(self, run: _Run | None) -> None:
         if run is None or self._sender is None:
             return
-
-        def done(outcome: Outcome) -> None:
-            self._connection.settled(submission)
-            self._answer(outcome)
-
-        submission = Submission(
-            self._sender,
-            run.entries,
-            done,
-            size=run.size,
-            first_sequence=run.first_sequence,
-            lost=run.lost,
-            shed=run.shed,
+        await self._connection.submit(
+            Submission(
+                self._sender,
+                batch_entries(run.batches),
+                self._settled,
+                size=run.size,
+                first_sequence=run.first_sequence,
+                lost=run.lost,
+                shed=run.shed,
+            )
         )
-        await self._connection.submit(submission)
+
+    def _settled(self, submission: Submission, outcome: Outcome) -> None:
+        self._connection.settled(submission)
+        self._answer(outcome)
 
     def _answer(self, outcome: Outcome) -> None:
         if outcome.failure is EventCode.GAP:
@@ -280,15 +278,14 @@ class Framed:
         done: Callable[[Any], None],
         failed: Callable[[Exception], None],
     ) -> None:
-        def settled_then(tell: Callable[[Any], None]) -> Callable[[Any], None]:
-            def settle(value: Any) -> None:
+        def settled_then(tell: Callable[[Any], None]) -> Callable[[Call, Any], None]:
+            def settle(call: Call, value: Any) -> None:
                 self._connection.settled(call)
                 tell(value)
 
             return settle
 
-        call = Call(run, settled_then(done), settled_then(failed))
-        await self._connection.submit(call)
+        await self._connection.submit(Call(run, settled_then(done), settled_then(failed)))
 
     def _part(self, code: GoodbyeCode, message: str, *, last_sequence: int | None = None) -> None:
         """Read nothing more; say goodbye when all is settled. The first reason counts."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import anyio
 from msgspec import Struct
@@ -71,7 +71,7 @@ class Submission:
         self,
         sender: Sender,
         entries: list[Entry],
-        done: Callable[[Outcome], None],
+        done: Callable[[Submission, Outcome], None],
         *,
         size: int,
         first_sequence: int | None,
@@ -80,6 +80,8 @@ class Submission:
     ) -> None:
         self.sender = sender
         self.entries = entries
+        #: Told the outcome after the commit. It is handed the submission instead of holding it:
+        #: a cycle would keep every event alive until the garbage collector comes.
         self.done = done
         self.bytes = size
         #: None for unnumbered lines: the anonymous account numbers them itself.
@@ -96,8 +98,8 @@ class Call:
     def __init__(
         self,
         run: Callable[[sqlite3.Connection, Accounts], object],
-        done: Callable[[object], None],
-        failed: Callable[[Exception], None],
+        done: Callable[[Call, Any], None],
+        failed: Callable[[Call, Exception], None],
     ) -> None:
         self.run = run
         self.done = done

@@ -144,12 +144,13 @@ class Lines:
         peer = self._connection.peer
         sender = peer if producer is None else _numbered(peer, producer)
 
-        def done(outcome: Outcome) -> None:
+        def done(submission: Submission, outcome: Outcome) -> None:
             self._connection.settled(submission)
-            self._count(outcome, len(entries), line_of)
+            self._count(outcome, len(submission.entries), line_of)
 
-        submission = Submission(sender, entries, done, size=size, first_sequence=first_sequence)
-        await self._connection.submit(submission)
+        await self._connection.submit(
+            Submission(sender, entries, done, size=size, first_sequence=first_sequence)
+        )
 
     def _count(self, outcome: Outcome, lines: int, line_of: Callable[[int], int]) -> None:
         counts = self._counts

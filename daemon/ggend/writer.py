@@ -83,9 +83,9 @@ def _tell(batch: Sequence[Submission | Call], results: list[object], metrics: Me
     for item, result in zip(batch, results, strict=True):
         if isinstance(item, Call):
             if isinstance(result, Exception):
-                item.failed(result)
+                item.failed(item, result)
             else:
-                item.done(result)
+                item.done(item, result)
         elif isinstance(result, Outcome):
             counts["stored"] += result.stored
             counts["replayed"] += result.replayed
@@ -94,5 +94,5 @@ def _tell(batch: Sequence[Submission | Call], results: list[object], metrics: Me
             counts["parked"] += result.parked
             counts["rejected"] += result.rejected
             events += len(item.entries)
-            item.done(result)
+            item.done(item, result)
     return events

@@ -69,15 +69,15 @@ class FrameSplitter:
             (size,) = _LENGTH.unpack_from(chunk, offset)
             if size > self._limit:
                 self.error = FrameTooLarge(size, self._limit)
-                return payloads
+                break
             stop = offset + _LENGTH.size + size
             if stop > end:
                 self._needed = stop - offset
                 break
             payloads.append(view[offset + _LENGTH.size : stop])
-            self.completed += 1
             offset = stop
-        if offset < end:
+        self.completed += len(payloads)
+        if offset < end and self.error is None:
             self._pending += view[offset:]
         return payloads
 

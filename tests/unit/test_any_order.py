@@ -485,8 +485,8 @@ class Producer:
         assert isinstance(batch, Batch)
         submission = Submission(
             self.sender,
-            batch_entries(batch, payload),
-            lambda _: None,
+            batch_entries([(batch, payload)]),
+            lambda _s, _o: None,
             size=len(payload),
             first_sequence=first,
             lost=lost,
@@ -498,7 +498,9 @@ class Producer:
         self.last_sequence += 1
         entries = block_entries(encode_event_line(sent.event)[:-1], sent.stamp_ns)
         assert entries is not None
-        submission = Submission(self.sender, entries, lambda _: None, size=0, first_sequence=None)
+        submission = Submission(
+            self.sender, entries, lambda _s, _o: None, size=0, first_sequence=None
+        )
         return submission, [sent]
 
 
@@ -600,14 +602,14 @@ def goodbye(producer: bytes) -> Call:
     def finish(connection: sqlite3.Connection, books: Accounts) -> None:
         books.finish(connection, Sender(uid=1000, gid=1000, pid=1, producer=producer))
 
-    return Call(finish, lambda _: None, lambda _: None)
+    return Call(finish, lambda _c, _r: None, lambda _c, _e: None)
 
 
 def _fail(_connection: sqlite3.Connection, _books: Accounts) -> None:
     raise sqlite3.OperationalError("as when the disk is full")
 
 
-FAILING = Call(_fail, lambda _: None, lambda _: None)
+FAILING = Call(_fail, lambda _c, _r: None, lambda _c, _e: None)
 
 
 def tables(connection: sqlite3.Connection) -> dict[str, list[str]]:

@@ -180,8 +180,8 @@ def submission(
     assert isinstance(batch, Batch | SalvagedBatch)
     return Submission(
         sender(producer),
-        batch_entries(batch, memoryview(encoded)),
-        lambda _: None,
+        batch_entries([(batch, memoryview(encoded))]),
+        lambda _s, _o: None,
         size=len(encoded),
         first_sequence=first,
         lost=lost,
@@ -193,7 +193,9 @@ def lines(*events: Event, uid: int = 1000) -> Submission:
     """What unnumbered lines become."""
     entries = block_entries(b"".join(map(encode_event_line, events)).rstrip(b"\n"), STAMP_NS)
     assert entries is not None
-    return Submission(sender(None, uid=uid), entries, lambda _: None, size=0, first_sequence=None)
+    return Submission(
+        sender(None, uid=uid), entries, lambda _s, _o: None, size=0, first_sequence=None
+    )
 
 
 @asynccontextmanager
@@ -396,7 +398,7 @@ def goodbye(producer: bytes) -> Call:
     def finish(connection: sqlite3.Connection, books: Accounts) -> None:
         books.finish(connection, sender(producer))
 
-    return Call(finish, lambda _: None, lambda _: None)
+    return Call(finish, lambda _c, _r: None, lambda _c, _e: None)
 
 
 async def test_a_finished_producer_is_folded_when_nothing_of_it_is_parked(desk: Desk) -> None:
@@ -904,7 +906,7 @@ async def test_a_locked_database_refuses_the_batch_and_nothing_is_forgotten(
 async def test_a_request_for_a_memory_that_is_no_json_fails_alone(desk: Desk, stored: str) -> None:
     await desk.rows(f"INSERT INTO agent_memory (agent_id, memory_json) VALUES ('a1', {stored})")
     answer = stored_answer(Request(id=1, op="load_memory", arguments={"agent_id": "a1"}))
-    call = Call(lambda connection, _: answer(connection), lambda _: None, lambda _: None)
+    call = Call(lambda connection, _: answer(connection), lambda _c, _r: None, lambda _c, _e: None)
     results = await desk.store.commit([desk.sent(P1, audit()), call])
     assert isinstance(results[1], Exception)
     assert await desk.account() == {"last_sequence": 1, "stored": 1}
@@ -914,7 +916,7 @@ async def test_a_call_that_fails_harms_no_event_of_its_batch(desk: Desk) -> None
     def fail(_connection: sqlite3.Connection, _books: Accounts) -> None:
         raise LookupError("nothing there")
 
-    call = Call(fail, lambda _: None, lambda _: None)
+    call = Call(fail, lambda _c, _r: None, lambda _c, _e: None)
     results = await desk.store.commit([desk.sent(P1, audit()), call, desk.sent(P1, audit())])
     assert isinstance(results[1], LookupError)
     assert await desk.account() == {"last_sequence": 2, "stored": 2}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from datetime import UTC
 from typing import Any
 
@@ -88,6 +89,17 @@ def test_every_width_of_every_format_is_skipped(value: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize("first", [byte for byte in range(256) if byte != 0xC1], ids=hex)
+def test_every_first_byte_is_skipped_as_the_decoder_reads_it(first: int) -> None:
+    """With zeros behind it: empty texts and containers, or as many zeros as it says."""
+    whole = bytes([first]) + bytes(40)
+    for size in range(1, len(whole)):
+        with suppress(msgspec.DecodeError):
+            msgspec.msgpack.decode(whole[:size])
+            break
+    assert skip(memoryview(whole), 0) == size
+
+
 @unhurried
 @given(values, st.data())
 def test_a_value_that_is_cut_off_is_malformed(value: Any, data: st.DataObject) -> None:
@@ -95,6 +107,8 @@ def test_a_value_that_is_cut_off_is_malformed(value: Any, data: st.DataObject) -
     kept = data.draw(st.integers(0, len(encoded) - 1))
     with pytest.raises(MessageMalformed):
         array_spans(encoded[:kept])
+    with pytest.raises(MessageMalformed):
+        skip(encoded[:kept], 0)
 
 
 @unhurried

@@ -761,3 +761,18 @@ def test_a_typed_batch_is_as_good_as_an_encoded_one(shared: Daemon) -> None:
     assert shared.query("SELECT timestamp FROM audit_log WHERE operation = 'typed'") == [
         ("1970-01-01T00:00:00.000Z",)
     ]
+
+
+def test_checkpoints_between_batches_disturb_nothing(place: Path) -> None:
+    """Each batch is followed by a checkpoint, and the next one commits at once."""
+    with Daemon(place, checkpoint_events=1) as daemon, Peer(daemon.socket) as peer:
+        producer = new_producer()
+        peer.hello(producer)
+        for sequence in range(1, 21):
+            peer.send(batch(sequence, *_audits(producer, sequence, sequence)))
+            peer.read_to_ack(sequence)
+        assert daemon.query("SELECT COUNT(*) FROM audit_log") == [(20,)]
+    log = daemon.log.read_text()
+    assert "cannot write" not in log
+    assert "checkpoint failed" not in log
+    assert "hook failed" not in log

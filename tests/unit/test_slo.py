@@ -1,0 +1,159 @@
+"""Objectives, and the hook that writes down what breaks them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ggend.hooks import Hook
+from ggend.migrate import create_or_check
+from ggend.objectives import EXECUTION_DURATION, STAGE_DURATIONS
+from ggend.slo import slo_hooks
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    path = tmp_path / "tier2.db"
+    create_or_check(path)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA foreign_keys = ON")
+    yield connection
+    connection.close()
+
+
+def _receipt(connection: sqlite3.Connection, execution_id: str, duration_ms: int = 0) -> None:
+    connection.execute(
+        "INSERT INTO receipts (execution_id, agent_id, operation, status, timestamp, duration_ms) "
+        "VALUES (?, 'a', 'generation', 'passed', '2026-01-29T12:00:00.000Z', ?)",
+        (execution_id, duration_ms),
+    )
+
+
+def _stage(
+    connection: sqlite3.Connection,
+    duration_ms: int,
+    *,
+    stage: str = "μ₂_extract",
+    timestamp: str = "2026-01-29T12:00:00.000Z",
+) -> None:
+    connection.execute(
+        "INSERT INTO pipeline_metrics (execution_id, stage, duration_ms, status, timestamp) "
+        "VALUES ('e', ?, ?, 'passed', ?)",
+        (stage, duration_ms, timestamp),
+    )
+
+
+def _judge(connection: sqlite3.Connection, hooks: list[Hook] | None = None) -> None:
+    for hook in hooks or slo_hooks():
+        while hook.turn(connection):
+            pass
+
+
+def _violations(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
+    columns = "execution_id, metric, severity, target_value, actual_value, timestamp"
+    violations = connection.execute(
+        f"SELECT {columns}, description FROM slo_violations ORDER BY metric, severity, execution_id"
+    ).fetchall()
+    breaches = connection.execute(
+        f"SELECT {columns}, description FROM slo_breaches ORDER BY metric, severity, execution_id"
+    ).fetchall()
+    assert violations == breaches
+    return [row[1:5] for row in violations]
+
+
+@pytest.mark.parametrize(
+    ("actual", "severity"),
+    [(2000, None), (2001, "warning"), (5000, "warning"), (5001, "critical")],
+)
+def test_a_value_is_judged_strictly_above_its_limits(actual: int, severity: str | None) -> None:
+    breach = EXECUTION_DURATION.judge(actual)
+    assert (breach and breach.severity) == severity
+
+
+def test_a_breach_reads_as_a_sentence() -> None:
+    breach = STAGE_DURATIONS["μ₂_extract"].judge(3210)
+    assert breach is not None
+    assert breach.description == (
+        "Stage μ₂_extract took 3,210 ms, over the critical limit of 2,500 ms."
+    )
+
+
+def test_above_critical_there_is_only_the_critical_row(connection: sqlite3.Connection) -> None:
+    _receipt(connection, "e", 6000)
+    _judge(connection)
+    assert _violations(connection) == [("execution.duration_ms", "critical", 5000.0, 6000.0)]
+
+
+@pytest.mark.parametrize("stage", STAGE_DURATIONS)
+def test_every_stage_has_its_own_limits(connection: sqlite3.Connection, stage: str) -> None:
+    objective = STAGE_DURATIONS[stage]
+    _receipt(connection, "e")
+    _stage(connection, int(objective.warning), stage=stage)
+    _judge(connection)
+    assert _violations(connection) == []
+    _stage(connection, int(objective.warning) + 1, stage=stage)
+    _judge(connection)
+    assert _violations(connection) == [
+        (f"stage.{stage}.duration_ms", "warning", objective.warning, objective.warning + 1)
+    ]
+
+
+@pytest.mark.parametrize("order", [(1100, 1300, 1200), (1300, 1100, 1200), (1200, 1100, 1300)])
+@pytest.mark.parametrize("together", [True, False], ids=["one look", "a look each"])
+def test_of_repeated_stages_the_worst_stands(
+    connection: sqlite3.Connection, order: tuple[int, ...], together: bool
+) -> None:
+    """One row a metric, execution and severity, the same for any order of arrival."""
+    hooks = slo_hooks()
+    _receipt(connection, "e")
+    for duration_ms in order:
+        _stage(connection, duration_ms, timestamp=f"2026-01-29T12:00:0{duration_ms % 7}.000Z")
+        if not together:
+            _judge(connection, hooks)
+    _judge(connection, hooks)
+    assert _violations(connection) == [("stage.μ₂_extract.duration_ms", "warning", 1000.0, 1300.0)]
+
+
+def test_looking_again_from_the_start_changes_nothing(connection: sqlite3.Connection) -> None:
+    """A crash may lose the watermark, and nothing else."""
+    for number in range(50):
+        _receipt(connection, f"e{number}", 1000 + 100 * number)
+    _judge(connection)
+    before = _violations(connection)
+    assert len(before) == 39
+    connection.execute("DELETE FROM hook_watermarks")
+    _judge(connection)
+    assert _violations(connection) == before
+
+
+def test_a_backlog_is_looked_at_in_slices(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ggend.hooks.SLICE_ROWS", 10)
+    for number in range(35):
+        _receipt(connection, f"e{number}", 9000)
+    hook = slo_hooks()[0]
+    assert [hook.turn(connection) for _ in range(4)] == [25, 15, 5, 0]
+    assert len(_violations(connection)) == 35
+
+
+def test_the_new_rows_are_found_by_indexes(connection: sqlite3.Connection) -> None:
+    """No statement of the hook scans a table of the contract."""
+    from ggend import slo
+
+    for name, parameters in (
+        ("_SLOW_EXECUTIONS", 3),
+        ("_SLOW_STAGES", 12),
+        ("_WORSE_VIOLATIONS", 1),
+        ("_NEW_VIOLATIONS", 1),
+        ("_BREACHES", 1),
+    ):
+        plan = connection.execute(
+            f"EXPLAIN QUERY PLAN {getattr(slo, name)}", ("[]",) * parameters
+        ).fetchall()
+        assert [
+            row[3] for row in plan if row[3].startswith("SCAN") and "VIRTUAL" not in row[3]
+        ] == []

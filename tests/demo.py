@@ -552,7 +552,7 @@ def _check_accounts(database: Path, reports: list[Report], console: Console) -> 
     )
 
 
-def _promise(console: Console, is_kept: bool, sentence: str, *details: str) -> None:  # noqa: FBT001
+def _promise(console: Console, is_kept: bool, sentence: str, *details: str) -> None:
     if not is_kept:
         raise DemoFailed(" ".join(("this is not so:", sentence, *details)))
     console.print(f"[green]✓[/] {sentence}")

@@ -136,7 +136,7 @@ def test_a_payload_stays_as_it_was_while_further_bytes_come() -> None:
 @given(lines, st.booleans(), cuts)
 def test_any_cut_of_the_stream_gives_the_same_lines(
     sent: list[bytes],
-    ends_with_lf: bool,  # noqa: FBT001
+    ends_with_lf: bool,
     at: list[float],
 ) -> None:
     """The last LF is optional. No piece is longer than the limit: the daemon reads far less."""
@@ -171,7 +171,7 @@ def test_the_beginning_of_an_overlong_line_is_kept_at_any_cut(at: list[float]) -
 
 @pytest.mark.parametrize("ends_with_lf", [True, False])
 def test_a_line_is_partial_until_its_lf(
-    ends_with_lf: bool,  # noqa: FBT001
+    ends_with_lf: bool,
 ) -> None:
     splitter = LineSplitter(LINE_LIMIT)
     assert splitter.feed(b'{"a":1}\n{"b"') == [b'{"a":1}']
@@ -201,7 +201,7 @@ def test_a_line_is_overlong_from_one_byte_over_the_limit(size: int, ending: byte
 )
 def test_the_first_byte_tells_the_encoding(
     first: bytes,
-    is_lines: bool,  # noqa: FBT001
+    is_lines: bool,
 ) -> None:
     """A frame within the limit begins with a zero byte."""
     assert is_ndjson(first[0]) is is_lines

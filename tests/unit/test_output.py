@@ -27,7 +27,7 @@ def test_escape_shows_what_a_terminal_would_act_on() -> None:
 @pytest.mark.parametrize("terminal", [False, True])
 def test_no_stored_text_reaches_the_terminal_as_it_is(
     form: Format,
-    terminal: bool,  # noqa: FBT001
+    terminal: bool,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -237,7 +237,7 @@ def test_json_text_is_compact(value: Any) -> None:
 def test_what_is_not_json_is_refused_at_any_depth(
     value: Any,
     depth: int,
-    in_a_list: bool,  # noqa: FBT001
+    in_a_list: bool,
 ) -> None:
     wrapped = nested(depth, lambda v: [0, v] if in_a_list else {"a": 0, "b": v}, value)
     with pytest.raises(InvalidEvent, match=r"\$\.context") as caught:

@@ -6,8 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from running import Daemon, free_place
+
+# A deadline for one example would make a slow machine a failing test; pytest-timeout bounds a test.
+settings.register_profile("ggend", deadline=None)
+settings.load_profile("ggend")
 
 
 @pytest.fixture

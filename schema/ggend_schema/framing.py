@@ -128,15 +128,14 @@ class LineSplitter:
         if self._skipping:
             self._skipping = False
             chunk = chunk[first + 1 :]
-        elif len(self._pending) + first > self._limit:
-            out.append(OverlongLine(bytes((self._pending + chunk[:first])[:_HEAD_BYTES])))
-            self._pending.clear()
-            chunk = chunk[first + 1 :]
         whole, found, rest = chunk.rpartition(b"\n")
         if found:
             block = bytes(self._pending) + whole if self._pending else whole
             self._pending.clear()
-            out.append(block)
+            if len(block) <= self._limit:
+                out.append(block)
+            else:
+                out += map(self._checked, block.split(b"\n"))
         self._hold(rest, out)
         return out
 
@@ -145,6 +144,9 @@ class LineSplitter:
         last = bytes(self._pending)
         self._pending.clear()
         return last
+
+    def _checked(self, line: bytes) -> bytes | OverlongLine:
+        return line if len(line) <= self._limit else OverlongLine(line[:_HEAD_BYTES])
 
     def _hold(self, part: bytes, out: list[bytes | OverlongLine]) -> None:
         if self._skipping:

@@ -26,7 +26,6 @@ class Metrics:
         )
         self.connections = 0
         self.connections_total = 0
-        self.refused_connections = 0
         #: Why the writer cannot write at the moment; None when it can.
         self.trouble: str | None = None
         #: The newest row seen, the rows behind the table's newest, and the last error, by hook.
@@ -52,7 +51,6 @@ class Metrics:
             "uptime_seconds": round(now - self._started, 3),
             "connections": self.connections,
             "connections_total": self.connections_total,
-            "refused_connections": self.refused_connections,
             **self.events,
             "commits": self.commits,
             "last_commit_age_seconds": (

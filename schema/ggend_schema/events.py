@@ -81,9 +81,11 @@ STAGES: dict[str, str] = {
 }
 
 
-class ReceiptEmitted(
-    Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="receipt_emitted"
-):
+class _Event(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    """What all events have in common. (`frozen` and `kw_only` are repeated for type checkers.)"""
+
+
+class ReceiptEmitted(_Event, frozen=True, kw_only=True, tag="receipt_emitted"):
     """One execution of the pipeline has ended. Row in `receipts`, unique by execution_id."""
 
     execution_id: Name
@@ -102,15 +104,7 @@ class ReceiptEmitted(
     session_id: Name | None = None
 
 
-class StageCompleted(
-    Struct,
-    frozen=True,
-    kw_only=True,
-    omit_defaults=True,
-    gc=False,
-    tag_field="type",
-    tag="stage_completed",
-):
+class StageCompleted(_Event, frozen=True, kw_only=True, tag="stage_completed", gc=False):
     """One of the five stages has ended. Row in `pipeline_metrics`, parked until its receipt."""
 
     execution_id: Name
@@ -123,15 +117,7 @@ class StageCompleted(
     timestamp: Timestamp | None = None
 
 
-class Collision(
-    Struct,
-    frozen=True,
-    kw_only=True,
-    omit_defaults=True,
-    gc=False,
-    tag_field="type",
-    tag="collision",
-):
+class Collision(_Event, frozen=True, kw_only=True, tag="collision", gc=False):
     """Two agents met. Row in `collision_detection`, parked until its session."""
 
     session_id: Name
@@ -144,7 +130,7 @@ class Collision(
     timestamp: Timestamp | None = None
 
 
-class Audit(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="audit"):
+class Audit(_Event, frozen=True, kw_only=True, tag="audit"):
     """An agent did something worth remembering. Row in `audit_log`; never parked."""
 
     agent_id: Name
@@ -158,9 +144,7 @@ class Audit(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="ty
     timestamp: Timestamp | None = None
 
 
-class SessionStarted(
-    Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="session_started"
-):
+class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started"):
     """A swarm begins to work. Row in `workflow_sessions` with status running."""
 
     session_id: Name
@@ -169,15 +153,7 @@ class SessionStarted(
     timestamp: Timestamp | None = None
 
 
-class SessionEnded(
-    Struct,
-    frozen=True,
-    kw_only=True,
-    omit_defaults=True,
-    gc=False,
-    tag_field="type",
-    tag="session_ended",
-):
+class SessionEnded(_Event, frozen=True, kw_only=True, tag="session_ended", gc=False):
     """A swarm has ended. Updates its row; what is left out is derived from its receipts."""
 
     session_id: Name
@@ -188,9 +164,7 @@ class SessionEnded(
     timestamp: Timestamp | None = None
 
 
-class MemorySaved(
-    Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="memory_saved"
-):
+class MemorySaved(_Event, frozen=True, kw_only=True, tag="memory_saved"):
     """An agent saves its whole memory. Row in `agent_memory`; the later timestamp wins."""
 
     agent_id: Name

@@ -1,7 +1,7 @@
 """Places: where the socket and the database are when nobody says otherwise.
 
-Run by root or by a system service, the host's places; run by anyone else, the user's own
-(XDG Base Directory Specification). `GGEND_SOCKET` and `GGEND_DATABASE` win over both.
+These are the user's own (XDG Base Directory Specification), also for runs by hand as root; the
+units of the host's service name the host's. `GGEND_SOCKET` and `GGEND_DATABASE` win over both.
 """
 
 from __future__ import annotations

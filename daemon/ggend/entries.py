@@ -15,7 +15,7 @@ from ggend_schema.codec import (
     decode_event,
     decode_line,
     decode_lines,
-    salvage_events,
+    salvage_batch,
 )
 from ggend_schema.codes import EventCode
 from ggend_schema.errors import InvalidEvent, MessageMalformed
@@ -52,15 +52,12 @@ def batch_entries(
             for batch, payload in batches
             for event, stamp_ns in zip(_events(batch, payload), batch.stamps, strict=True)
         ]
-    except InvalidEvent:
-        return [
-            entry
-            for batch, payload in batches
-            for entry in _singly(
-                batch.events if isinstance(batch, SalvagedBatch) else salvage_events(payload),
-                batch.stamps,
-            )
-        ]
+    except InvalidEvent as error:
+        entries: list[Entry] = []
+        for batch, payload in batches:
+            salvaged = batch if isinstance(batch, SalvagedBatch) else salvage_batch(payload, error)
+            entries += _singly(salvaged.events, batch.stamps)
+        return entries
 
 
 def _events(batch: Batch | SalvagedBatch, payload: memoryview) -> Sequence[Event]:

@@ -41,7 +41,7 @@ __all__ = [
     "encode_event",
     "encode_event_line",
     "encode_frame",
-    "salvage_events",
+    "salvage_batch",
 ]
 
 #: Everything that decoding untrusted bytes raises (the last three are not msgspec's).
@@ -72,6 +72,10 @@ class _BatchHeader(msgspec.Struct, frozen=True, kw_only=True):
     lost: Total = 0
 
 
+class _RawBatch(_BatchHeader, frozen=True, kw_only=True, tag="batch"):
+    events: list[msgspec.Raw]
+
+
 class NumberedLine(msgspec.Struct, frozen=True, kw_only=True):
     """The optional numbering of an NDJSON line; `producer` is 32 hex digits."""
 
@@ -79,6 +83,7 @@ class NumberedLine(msgspec.Struct, frozen=True, kw_only=True):
     sequence: msgspec.UnsetType | SequenceNumber = msgspec.UNSET
 
 
+_raw_batches: msgspec.msgpack.Decoder[_RawBatch] = msgspec.msgpack.Decoder(_RawBatch)
 _line_numbers = msgspec.json.Decoder(NumberedLine)
 
 
@@ -121,43 +126,53 @@ def decode_client_message(payload: memoryview) -> ClientMessage | SalvagedBatch:
     try:
         return _messages.decode(payload)
     except DECODE_ERRORS as error:
-        return _salvage(payload, error)
+        return salvage_batch(payload, error)
 
 
-def _salvage(payload: memoryview, why: Exception) -> SalvagedBatch:
-    events: list[memoryview] = []
-    header: dict[str, object] = {}
-    is_batch = False
-    for key, value in map_spans(payload):
-        try:
-            name = msgspec.msgpack.decode(key, type=str)
-            if name == "events":
-                events = array_spans(value)
-            elif name == "type":
-                is_batch = msgspec.msgpack.decode(value) == "batch"
-            elif name in _BatchHeader.__struct_fields__:
-                header[name] = msgspec.msgpack.decode(value)
-        except DECODE_ERRORS as error:
-            raise MessageMalformed(f"not a message of this protocol: {error}") from error
-    if not is_batch:
-        raise MessageMalformed(f"not a message of this protocol: {why}") from why
+def salvage_batch(payload: memoryview, why: Exception) -> SalvagedBatch:
+    """Read a Batch of which an event is broken: the envelope, and each event's own bytes.
+
+    `why` is what was wrong with it as a whole.
+
+    Raises MessageMalformed when the envelope is broken too.
+    """
     try:
-        checked = msgspec.convert(header, _BatchHeader)
-    except msgspec.ValidationError as error:
-        raise MessageMalformed(f"not a Batch: {error}") from error
+        batch = _raw_batches.decode(payload)
+    except DECODE_ERRORS:
+        # One that is nested so deep that even skipping it recurses too far is found by its spans.
+        return _salvage_by_spans(payload, why)
+    events = [memoryview(event) for event in batch.events]
     return SalvagedBatch(
-        first_sequence=checked.first_sequence,
-        stamps=checked.stamps,
+        first_sequence=batch.first_sequence,
+        stamps=batch.stamps,
         events=events,
-        shed=checked.shed,
-        lost=checked.lost,
+        shed=batch.shed,
+        lost=batch.lost,
     )
 
 
-def salvage_events(payload: memoryview) -> list[memoryview]:
-    """Return the encoded events of a Batch payload that did decode."""
-    found = [value for key, value in map_spans(payload) if msgspec.msgpack.decode(key) == "events"]
-    return array_spans(found[-1])  # of a key that stands twice, the last counts
+def _salvage_by_spans(payload: memoryview, why: Exception) -> SalvagedBatch:
+    found: dict[str, object] = {}
+    events: list[memoryview] = []
+    try:
+        for key, value in map_spans(payload):
+            name = msgspec.msgpack.decode(key, type=str)
+            if name == "events":
+                events = array_spans(value)
+            elif name in ("type", *_BatchHeader.__struct_fields__):
+                found[name] = msgspec.msgpack.decode(value)
+        if found.pop("type", None) != "batch":
+            raise MessageMalformed(f"not a message of this protocol: {why}") from why
+        header = msgspec.convert(found, _BatchHeader)
+    except DECODE_ERRORS as error:
+        raise MessageMalformed(f"not a message of this protocol: {error}") from error
+    return SalvagedBatch(
+        first_sequence=header.first_sequence,
+        stamps=header.stamps,
+        events=events,
+        shed=header.shed,
+        lost=header.lost,
+    )
 
 
 def decode_event(encoded: bytes | memoryview) -> Event:

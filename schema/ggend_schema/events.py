@@ -82,7 +82,7 @@ STAGES: dict[str, str] = {
 
 
 class _Event(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
-    """What all events have in common. (`frozen` and `kw_only` are repeated for type checkers.)"""
+    """What all events have in common; type checkers want two of the options repeated."""
 
 
 class ReceiptEmitted(_Event, frozen=True, kw_only=True, tag="receipt_emitted"):

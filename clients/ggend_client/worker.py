@@ -36,6 +36,9 @@ FLIGHT_EVENTS = 8_192
 #: buffers and here, not in the daemon's memory.
 FLIGHT_BYTES = 4 * 1024 * 1024
 
+#: How long to wait for the host program to close a file when it has as many open as it may.
+DESCRIPTOR_SECONDS = 0.1
+
 #: The shortest linger. Zero would spin while an ack is on its way.
 LINGER_SECONDS_MIN = 0.001
 
@@ -110,9 +113,10 @@ class Worker:
 
     def run(self) -> None:
         """Work until `stop`: the body of the thread."""
-        wake, self._waker = socket.socketpair()
-        wake.settimeout(0)
-        self._waker.settimeout(0)
+        wake = self._make_waker()
+        if wake is None:
+            self.has_ended = True
+            return
         try:
             while not self._is_finished():
                 try:
@@ -124,7 +128,23 @@ class Worker:
             self._finish()
             self.has_ended = True
             wake.close()
-            self._waker.close()
+            if self._waker is not None:
+                self._waker.close()
+
+    def _make_waker(self) -> socket.socket | None:
+        """Make the wake socket, as soon as the process has descriptors; None when told to stop."""
+        while not self._is_finished():
+            try:
+                wake, waker = socket.socketpair()
+            except OSError as error:
+                self.last_error = str(error)
+                time.sleep(self._until_stop(DESCRIPTOR_SECONDS))
+            else:
+                wake.settimeout(0)
+                waker.settimeout(0)
+                self._waker = waker
+                return wake
+        return None
 
     def nudge(self) -> None:
         """Cut the linger and the pause between attempts. Safe from any thread."""

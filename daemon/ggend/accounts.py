@@ -215,7 +215,10 @@ def _open(connection: sqlite3.Connection, sender: Sender, now: str) -> Account:
 
 
 def _fold(connection: sqlite3.Connection, account_id: int, now: str) -> None:
-    """Add an account to the folded total and delete it, if it is finished and nothing is parked."""
+    """Add an account to the folded total and delete it, if it is finished and nothing is parked.
+
+    One that would bring the total near what an integer holds stays as it is: producers may lie.
+    """
     if connection.execute(_IS_DONE, (account_id,)).fetchone() is None:
         return
     connection.execute(_OPEN_FOLDED, (now, now))
@@ -274,7 +277,11 @@ _IS_DONE = """
     FROM producers
     WHERE id = ?
       AND finished = 1
-      AND parked = 0"""
+      AND parked = 0
+      AND max(last_sequence, shed) < 0x4000000000000000 - coalesce((
+          SELECT max(last_sequence, shed)
+          FROM producers
+          WHERE kind = 'folded'), 0)"""
 _OPEN_FOLDED = """
     INSERT INTO producers (kind, uid, first_seen, last_seen)
     VALUES ('folded', 0, ?, ?)

@@ -98,7 +98,7 @@ def _split(assignment: str) -> tuple[str, Any]:
 def _bad(message: str, kind: str) -> BadEvent:
     return BadEvent(
         f"not a valid {kind}: {message.replace('$.', '')}",
-        hint="`ggend emit --help` shows an example; docs/STORAGE.md describes every field",
+        hint="`ggend emit --help` shows an example; docs/WIRE.md says where the fields are",
     )
 
 

@@ -205,7 +205,7 @@ def _check(key: str, setting: _Setting, environ: Mapping[str, str]) -> object:
 
 def _check_path(key: str, setting: _Setting, environ: Mapping[str, str]) -> Path:
     value = setting.value
-    if not isinstance(value, (str, Path)) or not str(value) or "\0" in str(value):
+    if not isinstance(value, (str, Path)) or not Path(value).name or "\0" in str(value):
         raise _bad(key, setting, "the path of a file")
     path = Path(value)
     if path.parts[:1] == ("~",) and environ.get("HOME"):

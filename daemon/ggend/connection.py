@@ -132,8 +132,7 @@ class Connection:
                     dialogue = choose(self, chunk[0])
                     reason = await self._listen(dialogue, chunk)
             if dialogue is not None:
-                while self.unsettled:
-                    await self._changed_once()
+                await self.wait_until_settled()
                 dialogue.end(reason)
             self._is_closing = True
             self._notify()
@@ -158,8 +157,7 @@ class Connection:
 
     async def _receive(self, partial_since: float | None) -> bytes:
         """Return the next bytes, b"" at the end. Raises TimeoutError for half-sent input."""
-        while len(self._outbox) >= OUTBOX_BYTES:
-            await self._changed_once()
+        await self.wait_for_reader()
         try:
             if partial_since is None:
                 return await self._stream.receive(READ_BYTES)
@@ -169,6 +167,16 @@ class Connection:
                 return await self._stream.receive(READ_BYTES)
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             return b""
+
+    async def wait_for_reader(self) -> None:
+        """Wait until the peer has read enough of what it was told."""
+        while len(self._outbox) >= OUTBOX_BYTES:
+            await self._changed_once()
+
+    async def wait_until_settled(self) -> None:
+        """Wait until nothing of this peer is on its way."""
+        while self.unsettled:
+            await self._changed_once()
 
     async def submit(self, item: Submission | Call) -> None:
         """Hand on to the intake; wait while too much of this peer's, or of all, is unsettled."""
@@ -212,6 +220,8 @@ class Connection:
                 except TimeoutError:
                     log.warning("peer does not read its answers", extra={"pid": self.peer.pid})
                     self._reading.cancel()
+                    self._notify()
+                    return  # half a message may be out: nothing that follows would be understood
                 self._notify()
             if self._is_closing:
                 return

@@ -11,13 +11,15 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import msgspec
 
 from ggend.accounts import Accounts, NotYours, Sender
 from ggend.connection import Connection, End
 from ggend.entries import batch_entries, check_batch
 from ggend.intake import Call, Outcome, Submission
-from ggend.requests import UnknownRequest, local_answer, stored_answer
+from ggend.requests import AnswerTooLarge, UnknownRequest, local_answer, stored_answer
 from ggend.store import DURABILITY
 from ggend_schema import limits
 from ggend_schema.codec import SalvagedBatch, decode_client_message, encode_frame
@@ -239,7 +241,10 @@ class Framed:
             except (OverflowError, ValueError) as error:  # an integer that msgpack has not
                 refuse(error)
             else:
-                self._connection.tell(encoded)
+                if len(encoded) > limits.FRAME_BYTES:
+                    refuse(AnswerTooLarge(len(encoded)))
+                else:
+                    self._connection.tell(encoded)
 
         def refuse(error: Exception) -> None:
             code = getattr(error, "code", "failed")
@@ -247,6 +252,9 @@ class Framed:
                 encode_frame(Answer(id=request.id, code=code, message=str(error)))
             )
 
+        # One answer at a time: a peer that asks a thousand times and reads nothing gets no further.
+        await self._connection.wait_for_reader()
+        await anyio.lowlevel.checkpoint()
         local = local_answer(request, self._services)
         if local is not None and not self._connection.unsettled:
             # Nothing of this peer is on its way, so that the answer need not wait for the disk:
@@ -260,7 +268,9 @@ class Framed:
             except UnknownRequest as error:
                 refuse(error)
             else:
+                await self._connection.wait_until_settled()
                 await self._call(lambda connection, _: stored(connection), answer, refuse)
+                await self._connection.wait_until_settled()
 
     async def _hear_goodbye(self, goodbye: Goodbye) -> bool:
         sender = self._sender

@@ -7,8 +7,10 @@ many lines came and what became of them. Lines count from 1 as the peer's editor
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import anyio
+import anyio.lowlevel
 import msgspec
 
 from ggend.accounts import Sender
@@ -38,7 +40,7 @@ class _Run:
         self.size = 0
 
     def continues_with(self, producer: bytes | None, sequence: int | None) -> bool:
-        if producer != self.producer:
+        if producer != self.producer or len(self.entries) >= limits.BATCH_EVENTS:
             return False
         return self.first_sequence is None or sequence == self.first_sequence + len(self.entries)
 
@@ -111,6 +113,8 @@ class Lines:
         entries = block_entries(block, stamp_ns)
         if entries is None:
             for run in _runs(block.split(b"\n"), first_line, stamp_ns):
+                # Lines taken one by one are slow: others have their turn in between.
+                await anyio.lowlevel.checkpoint()
                 await self._submit(
                     run.producer, run.first_sequence, run.entries, run.size, run.lines.__getitem__
                 )
@@ -188,9 +192,9 @@ def _nonblank_lines(block: bytes) -> list[int]:
     return [index for index, line in enumerate(block.split(b"\n")) if line.strip()]
 
 
-def _runs(lines: Sequence[bytes], first_line: int, stamp_ns: int) -> list[_Run]:
+def _runs(lines: Sequence[bytes], first_line: int, stamp_ns: int) -> Iterator[_Run]:
     """Decode lines singly, and gather those that one Submission can carry."""
-    runs: list[_Run] = []
+    run: _Run | None = None
     for number, line in enumerate(lines, first_line):
         if not line.strip():
             continue
@@ -202,9 +206,12 @@ def _runs(lines: Sequence[bytes], first_line: int, stamp_ns: int) -> list[_Run]:
             entry = line_entry(line, stamp_ns)
         except InvalidEvent as error:
             entry = Rejection(error.code, error.message, line, "json"), stamp_ns, None
-        if not runs or not runs[-1].continues_with(producer, sequence):
-            runs.append(_Run(producer, sequence))
-        runs[-1].entries.append(entry)
-        runs[-1].lines.append(number)
-        runs[-1].size += len(line)
-    return runs
+        if run is None or not run.continues_with(producer, sequence):
+            if run is not None:
+                yield run
+            run = _Run(producer, sequence)
+        run.entries.append(entry)
+        run.lines.append(number)
+        run.size += len(line)
+    if run is not None:
+        yield run

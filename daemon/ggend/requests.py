@@ -10,18 +10,28 @@ import msgspec
 
 from ggend.memory import load_memory
 from ggend_schema.errors import SchemaError
+from ggend_schema.limits import FRAME_BYTES
 
 if TYPE_CHECKING:
     from ggend.connection import Services
     from ggend_schema.messages import Request
 
-__all__ = ["UnknownRequest", "local_answer", "stored_answer"]
+__all__ = ["AnswerTooLarge", "UnknownRequest", "local_answer", "stored_answer"]
 
 
 class UnknownRequest(SchemaError):
     """No request of this name, or not with these arguments."""
 
     code = "unknown_request"
+
+
+class AnswerTooLarge(SchemaError):
+    """What was asked for does not fit into a frame."""
+
+    code = "too_large"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the answer takes {size} bytes, over the limit of {FRAME_BYTES} a frame")
 
 
 def local_answer(request: Request, services: Services) -> Callable[[], object] | None:

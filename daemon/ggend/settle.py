@@ -65,10 +65,14 @@ def settle(
     settlement.write()
     for position, item in enumerate(batch):
         if isinstance(item, Call):
+            connection.execute("SAVEPOINT call")
             try:
                 results[position] = item.run(connection, books.accounts)
-            except (NotYours, LookupError, ValueError, RecursionError) as error:
+            except (NotYours, LookupError, ValueError, RecursionError, *ROW_ERRORS) as error:
+                connection.execute("ROLLBACK TO call")
                 results[position] = error
+            finally:
+                connection.execute("RELEASE call")
     return results
 
 

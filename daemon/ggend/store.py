@@ -25,7 +25,7 @@ from ggend.quarantine import Quarantine
 from ggend.settle import ROW_ERRORS, settle
 from ggend.timestamps import format_ms
 
-__all__ = ["DURABILITY", "CommitUnknown", "Store", "open_store"]
+__all__ = ["DURABILITY", "CommitUnknown", "DatabaseReplaced", "Store", "open_store"]
 
 log = logging.getLogger("ggend.store")
 
@@ -46,6 +46,14 @@ _BUSY_MS = 2_000
 
 class CommitUnknown(Exception):
     """COMMIT failed in a way that leaves open whether it happened: the process must end."""
+
+
+class DatabaseReplaced(Exception):
+    """The path names another file than the open one, or none: what is written would be lost."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} was removed or replaced while ggend had it open")
 
 
 class _Connection(aiosqlite.Connection):
@@ -69,6 +77,7 @@ class Store:
         self._books = books
         self.path = path
         self.report = report
+        self._identity = _identity(path)
 
     @property
     def parked(self) -> int:
@@ -85,8 +94,10 @@ class Store:
         """Settle a batch in one transaction; return the results when they are durable.
 
         Raises sqlite3.OperationalError when nothing was committed and it may be tried again,
-        CommitUnknown when nobody can tell.
+        CommitUnknown when nobody can tell; DatabaseReplaced.
         """
+        if _identity(self.path) != self._identity:
+            raise DatabaseReplaced(self.path)
         return await self.run(lambda connection: self._commit(connection, batch))
 
     async def checkpoint(self, mode: str = "PASSIVE") -> None:
@@ -134,6 +145,15 @@ class Store:
             books.quarantine.forget(rejected)
             raise
         return results
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of the file, found without opening it."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextlib.asynccontextmanager

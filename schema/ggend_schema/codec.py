@@ -7,6 +7,7 @@ let through or report as something else (broken UTF-8, deep nesting) is mapped h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
@@ -73,7 +74,7 @@ class _BatchHeader(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _RawBatch(_BatchHeader, frozen=True, kw_only=True, tag="batch"):
-    events: list[msgspec.Raw]
+    events: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=limits.BATCH_EVENTS)]
 
 
 class NumberedLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -56,7 +56,7 @@ BATCH_EVENTS = 4_096
 PRODUCER_BYTES = 16
 
 #: The largest sequence: a million events a second for thirty years. Far enough below 64 bits
-#: that the sums over thousands of producers which lie about it do not overflow.
+#: that sums over producers which lie about it are noticed before they overflow (docs/adr/0007).
 SEQUENCE_MAX = 10**15
 
 #: Errors spelled out in an NDJSON answer; the rest is only counted.

@@ -81,6 +81,8 @@ def _spans(buffer: memoryview, *, first: int, last: int, wide: tuple[int, int]) 
     if not buffer or not (first <= buffer[0] <= last or buffer[0] in wide):
         raise MessageMalformed("expected a msgpack map with an array in `events`")
     offset, count = _head(buffer, 0)
+    if count > SKIPPED_VALUES:
+        raise MessageMalformed(f"more than {SKIPPED_VALUES} values")
     spans: list[memoryview] = []
     for _ in range(count):
         end = skip(buffer, offset)

@@ -776,3 +776,42 @@ def test_checkpoints_between_batches_disturb_nothing(place: Path) -> None:
     assert "cannot write" not in log
     assert "checkpoint failed" not in log
     assert "hook failed" not in log
+
+
+def test_a_peer_that_asks_and_never_reads_costs_others_nothing(daemon: Daemon) -> None:
+    """Answers wait for their reader one by one, not all at once in memory."""
+    daemon.exchange(b'{"type":"memory_saved","agent_id":"a","memory":"' + b"x" * 900_000 + b'"}\n')
+    with Peer(daemon.socket) as greedy, Peer(daemon.socket) as other:
+        greedy.hello()
+        greedy.send(
+            *(
+                Request(id=number, op="load_memory", arguments={"agent_id": "a"})
+                for number in range(2_000)
+            )
+        )
+        producer = new_producer()
+        other.hello(producer)
+        other.send(batch(1, *_audits(producer, 1, 3)))
+        other.read_to_ack(3)
+        assert daemon.process is not None
+        peak = Path(f"/proc/{daemon.process.pid}/status").read_text()
+        kib = next(int(line.split()[1]) for line in peak.splitlines() if line.startswith("VmHWM"))
+        assert kib < 200_000
+
+
+def test_an_answer_that_fits_in_no_frame_is_a_code(daemon: Daemon) -> None:
+    """The daemon keeps the frame limit that it announces."""
+    numbers = b"[" + b"0.1," * 261_000 + b"0.1]"
+    daemon.exchange(
+        b'{"type":"memory_saved","agent_id":"a","memory":'
+        + numbers
+        + b',"collision_history":'
+        + numbers
+        + b"}\n"
+    )
+    with Peer(daemon.socket) as peer:
+        peer.hello()
+        peer.send(Request(id=1, op="load_memory", arguments={"agent_id": "a"}))
+        answer = peer.read()
+        assert isinstance(answer, Answer)
+        assert answer.code == "too_large"

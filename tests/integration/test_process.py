@@ -551,3 +551,28 @@ def test_a_database_path_need_not_be_utf8(place: Path) -> None:
         assert daemon.status()["database"] == f"{place}/x\\xff/tier2.db"
     assert daemon.process is not None
     assert daemon.process.returncode == 0
+
+
+def test_a_database_that_is_taken_away_ends_the_daemon(daemon: Daemon) -> None:
+    """Nothing is acknowledged that would go into a file without a name."""
+    assert daemon.process is not None
+    daemon.exchange(line_of(audit("agent")))
+    daemon.database.unlink()
+    assert daemon.exchange(line_of(audit("agent"))) == b""
+    assert daemon.process.wait(15) == os.EX_IOERR
+    assert "removed or replaced" in daemon.log.read_text()
+
+
+@pytest.mark.parametrize("flag", ["--database", "--socket"])
+@pytest.mark.parametrize("value", ["/", "", "."])
+def test_a_path_without_a_name_is_a_bad_value(place: Path, flag: str, value: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "ggend", "serve", flag, value],
+        cwd=place,
+        env={**os.environ, "HOME": os.fspath(place)},
+        capture_output=True,
+        text=True,
+        timeout=15,
+    )
+    assert ran.returncode == os.EX_CONFIG
+    assert "Traceback" not in ran.stderr

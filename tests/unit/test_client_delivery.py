@@ -550,3 +550,32 @@ def test_ask_does_not_wait_for_ever(daemon: FakeDaemon) -> None:
 def test_ask_notices_a_daemon_that_goes_away(daemon: FakeDaemon) -> None:
     with pytest.raises(ConnectionLost, match="without an answer"):
         ask(daemon.path, "hang_up")
+
+
+def test_a_program_that_has_every_file_open_delivers_when_it_has_closed_one(
+    daemon: FakeDaemon,
+) -> None:
+    """The worker waits for a descriptor; it neither dies nor writes to the program's stderr."""
+    program = f"""
+import os, resource, time
+from ggend_client import Audit, Client
+resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))
+client = Client({str(daemon.path)!r})
+held = []
+while True:
+    try:
+        held.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        break
+assert client.emit(Audit(agent_id="a", operation="o", status="completed"))
+assert not client.flush(0.3)
+assert client.statistics().last_error
+for descriptor in held:
+    os.close(descriptor)
+assert client.flush(10)
+client.close()
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")

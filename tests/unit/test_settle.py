@@ -920,3 +920,39 @@ async def test_a_call_that_fails_harms_no_event_of_its_batch(desk: Desk) -> None
     results = await desk.store.commit([desk.sent(P1, audit()), call, desk.sent(P1, audit())])
     assert isinstance(results[1], LookupError)
     assert await desk.account() == {"last_sequence": 2, "stored": 2}
+
+
+async def test_a_producer_that_lies_about_its_losses_cannot_overflow_the_total(desk: Desk) -> None:
+    """It keeps its own row, and the next honest one is still folded."""
+    await desk.commit(desk.sent(P1, audit()), desk.sent(P2, audit()))
+    await desk.store.commit([goodbye(P1)])
+    await desk.rows(
+        "UPDATE producers SET last_sequence = ?, lost = ? WHERE kind = 'folded'",
+        2**62 - 10**15,
+        2**62 - 10**15 - 1,
+    )
+    await desk.rows(
+        "UPDATE producers SET last_sequence = ?, lost = ? WHERE producer = ?",
+        10**15,
+        10**15 - 1,
+        P2,
+    )
+    await desk.store.commit([goodbye(P2)])
+    assert await desk.rows("SELECT kind, finished FROM producers ORDER BY id") == [
+        ("producer", 1),
+        ("folded", 0),
+    ]
+
+
+async def test_a_call_that_the_database_refuses_fails_alone(desk: Desk) -> None:
+    """Its neighbours in the batch are stored, and what it did before is undone."""
+
+    def refused(connection: sqlite3.Connection, _accounts: Accounts) -> None:
+        connection.execute("DELETE FROM producers")
+        connection.execute("INSERT INTO audit_log (agent_id) VALUES ('a')")
+
+    call = Call(refused, lambda _c, _r: None, lambda _c, _e: None)
+    outcome, error = await desk.store.commit([desk.sent(P1, audit()), call])
+    assert isinstance(outcome, Outcome)
+    assert isinstance(error, sqlite3.IntegrityError)
+    assert (await desk.count("audit_log"), await desk.count("producers")) == (1, 1)

@@ -25,8 +25,8 @@ app = typer.Typer(
     name="ggend",
     help="The event-ingestion daemon of ggen: typed events in over a Unix socket, durable SQLite "
     "rows out, exactly once.",
-    epilog="Exit statuses follow sysexits.h: 64 usage, 65 bad input, 69 no daemon, 78 bad "
-    "configuration.",
+    epilog="Exit statuses follow sysexits.h: 65 bad input, 69 no daemon, 71 no socket, 74 the "
+    "database cannot be written, 75 another daemon runs, 78 bad configuration; 2 and 64 are usage.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

@@ -47,13 +47,13 @@ def serve(
     import anyio
 
     from ggend.logs import set_up_logs
-    from ggend.store import CommitUnknown
+    from ggend.store import CommitUnknown, DatabaseReplaced
     from ggend.topology import run_daemon
 
     set_up_logs(loaded.config.log_level)
     try:
         anyio.run(run_daemon, loaded.config, os.environ)
-    except* (sqlite3.Error, CommitUnknown) as errors:
+    except* (sqlite3.Error, CommitUnknown, DatabaseReplaced) as errors:
         raise _Stopped(errors) from errors
 
 

@@ -1,5 +1,5 @@
 -- The seven tables of tier 2 as version 1.0.0 created them. A public interface: names, types,
--- constraints and defaults are never changed, only added to (docs/STORAGE.md).
+-- constraints and defaults are never changed, only added to.
 
 CREATE TABLE receipts (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

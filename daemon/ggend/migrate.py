@@ -10,11 +10,11 @@ from __future__ import annotations
 import sqlite3
 from importlib import resources
 from pathlib import Path
-from urllib.parse import quote
 
 from msgspec import Struct
 
 from ggend.errors import DatabaseUnusable
+from ggend.readonly import database_uri
 
 __all__ = [
     "APPLICATION_ID",
@@ -95,7 +95,7 @@ def refuse_foreign(path: Path) -> None:
     if not path.exists():
         return
     try:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+        connection = sqlite3.connect(database_uri(path, "mode=ro"), uri=True)
     except sqlite3.Error as error:
         raise cannot_open(path, error) from error
     try:

@@ -18,7 +18,7 @@ from urllib.parse import quote_from_bytes
 from ggend.errors import DatabaseUnusable
 from ggend.lock import lock_path
 
-__all__ = ["open_readonly", "primary_code"]
+__all__ = ["database_uri", "open_readonly", "primary_code"]
 
 #: How long a reader waits for a lock. Readers of a WAL file wait for nobody; a file of version
 #: 1.0.0 may still be in rollback mode, where a writer's commit locks them out for a moment.
@@ -79,16 +79,20 @@ def open_readonly(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def database_uri(path: Path, mode: str) -> str:
+    """Return the SQLite URI of a path, which may hold any bytes; `mode` is such as `mode=ro`."""
+    # Path.as_uri would do, but refuses relative paths; `?`, `#` and `%` in a name must be escaped.
+    return f"file:{quote_from_bytes(bytes(path.absolute()))}?{mode}"
+
+
 def primary_code(error: BaseException) -> int:
     """Return SQLite's primary result code of an error, 0 where it has none."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    # Path.as_uri would do, but refuses relative paths; `?`, `#` and `%` in a name must be escaped.
-    name = quote_from_bytes(bytes(path.absolute()))
     connection = sqlite3.connect(
-        f"file:{name}?{mode}", uri=True, isolation_level=None, timeout=_BUSY_SECONDS
+        database_uri(path, mode), uri=True, isolation_level=None, timeout=_BUSY_SECONDS
     )
     try:
         connection.text_factory = _text

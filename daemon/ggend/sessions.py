@@ -10,17 +10,17 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable
+from typing import Literal
 
 from ggend.rows import Row
 
-__all__ = ["End", "count_late_receipts", "end_session"]
-
-#: Whether the end was "stored", is a "duplicate", or a "conflict" with the stored one.
-End = str
+__all__ = ["count_late_receipts", "end_session"]
 
 
-def end_session(connection: sqlite3.Connection, row: Row) -> End:
-    """Apply a session_ended to its existing row."""
+def end_session(
+    connection: sqlite3.Connection, row: Row
+) -> Literal["stored", "duplicate", "conflict"]:
+    """Apply a session_ended to its existing row; say what it is to the end stored already."""
     session_id, end_time, status, total, successful, failed = row
     (was, is_recorded, *stored) = connection.execute(_END_OF, (session_id,)).fetchone()
     given = (total, successful, failed)

@@ -136,7 +136,7 @@ def _listening(config: Config, environ: MutableMapping[str, str]) -> Iterator[so
         return
     with (
         hold_lock(config.socket, what="socket"),
-        bind_socket(config.socket, int(config.socket_mode, 8)) as listening,
+        bind_socket(config.socket, config.socket_mode_bits) as listening,
     ):
         try:
             yield listening

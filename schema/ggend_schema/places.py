@@ -10,9 +10,17 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["SYSTEM_SOCKET", "client_sockets", "user_config", "user_database", "user_socket"]
+__all__ = [
+    "SYSTEM_DATABASE",
+    "SYSTEM_SOCKET",
+    "client_sockets",
+    "user_config",
+    "user_database",
+    "user_socket",
+]
 
 SYSTEM_SOCKET = Path("/run/ggend/ggend.sock")
+SYSTEM_DATABASE = Path("/var/lib/ggend/tier2.db")
 
 
 def user_socket(environ: Mapping[str, str]) -> Path:

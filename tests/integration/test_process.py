@@ -551,6 +551,8 @@ def test_a_database_path_need_not_be_utf8(place: Path) -> None:
         assert daemon.status()["database"] == f"{place}/x\\xff/tier2.db"
     assert daemon.process is not None
     assert daemon.process.returncode == 0
+    with daemon:  # and once more, now that the file is there
+        assert daemon.status()["health"] == "ok"
 
 
 def test_a_database_that_is_taken_away_ends_the_daemon(daemon: Daemon) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ggend import __version__
 from ggend.cli.config import config
 from ggend.cli.emit import emit
 from ggend.cli.imports import imports
@@ -44,9 +45,7 @@ app.add_typer(config, name="config")
 
 def _show_version(*, wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        show_line(f"ggend {version('ggend')}")
+        show_line(f"ggend {__version__}")
         raise typer.Exit
 
 

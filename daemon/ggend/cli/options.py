@@ -14,6 +14,7 @@ import typer
 
 from ggend.cli.output import Format
 from ggend.config import load_config
+from ggend_schema.places import SYSTEM_DATABASE
 
 __all__ = [
     "DatabaseOption",
@@ -23,9 +24,6 @@ __all__ = [
     "chosen_database",
     "chosen_socket",
 ]
-
-#: The database of the system service.
-SYSTEM_DATABASE = Path("/var/lib/ggend/tier2.db")
 
 DatabaseOption: TypeAlias = Annotated[
     Path | None,

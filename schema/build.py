@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from ggend.migrate import APPLICATION_ID, migrations
+from ggend.database.migrations import APPLICATION_ID, migrations
 from ggend_schema.events import Event
 
 __all__ = ["generated"]
@@ -70,7 +70,7 @@ def _event_schema() -> str:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "One NDJSON line of ggend",
         "description": "One event. A line may also carry `producer` (32 hex digits) and `sequence` "
-        "(from 1) for exactly-once; unknown keys are ignored.",
+        "(from 1) for exactly-once, and `permanent` beside them; unknown keys are ignored.",
         **schema,
         "$defs": components,
     }

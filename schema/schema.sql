@@ -148,6 +148,8 @@ CREATE INDEX idx_receipts_session_id ON receipts (session_id) WHERE session_id I
 
 CREATE INDEX idx_audit_log_execution_id ON audit_log (execution_id) WHERE execution_id IS NOT NULL;
 
+CREATE INDEX idx_audit_log_unattributed ON audit_log (agent_id, timestamp) WHERE execution_id IS NULL;
+
 CREATE VIEW recent_executions AS
 SELECT
     r.execution_id,

@@ -15,6 +15,22 @@ settings.register_profile("ggend", deadline=None)
 settings.load_profile("ggend")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the suite in `contract/tier2`."""
+    group = parser.getgroup("data contract")
+    group.addoption(
+        "--target",
+        action="append",
+        metavar="PATH",
+        help="a database or a file of SQL to check, instead of those that ggend makes",
+    )
+    group.addoption(
+        "--contract-version",
+        choices=("1.0.0", "2"),
+        help="which version's promises the targets keep; default: told by their headers",
+    )
+
+
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A directory of the test's own, with a path short enough for sockets."""

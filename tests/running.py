@@ -56,7 +56,8 @@ class Daemon:
                     [sys.executable, "-m", "ggend", "serve"], env=environ, stderr=log
                 )
             try:
-                assert b"READY=1" in ready.recv(4096)
+                while b"READY=1" not in ready.recv(4096):
+                    pass  # an upgrade asks for patience first
             except TimeoutError:
                 self.process.kill()
                 self.process.wait()

@@ -167,7 +167,8 @@ def _add_oddities(connection: sqlite3.Connection) -> None:
         VALUES ('', 'agent-1', 'no time', 'skipped', 'not json'),
                ('2026-01-29 00:00:00.25', 'agent-1', 'space and fraction', 'started', NULL);
         INSERT INTO audit_log (id, timestamp, agent_id, operation, status)
-        VALUES (900000, '2026-01-29T00:00:00+02:00', 'agent-2', 'a gap in the ids', 'completed');
+        SELECT max(id) + 1000, '2026-01-29T00:00:00+02:00', 'agent-2', 'a gap', 'completed'
+        FROM audit_log;
         """
     )
 

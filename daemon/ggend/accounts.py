@@ -2,13 +2,15 @@
 
     last_sequence = stored + duplicate + superseded + parked + rejected + lost
 
-holds for each row of `producers` after every commit; a CHECK constraint holds it too. The cache
+holds for each row of `producers` after every commit; a CHECK constraint holds it too. `purged`
+stands beside the sum: of what was stored or rejected, the rows that are no longer there. The cache
 lives on the writer's thread and is thrown away when a transaction is rolled back.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -177,6 +179,21 @@ class Accounts:
         connection.execute(_FINISH, (account.id,))
         _fold(connection, account.id, self.now)
 
+    def purge(self, connection: sqlite3.Connection, rows: Mapping[int | None, int]) -> None:
+        """Count purged rows on the accounts that they came under.
+
+        Rows that name no account, or one that was folded meanwhile, count on the folded total.
+        """
+        unnamed = 0
+        for account_id, purged in rows.items():
+            found = 0
+            if account_id is not None:
+                found = connection.execute(_PURGE, (purged, account_id)).rowcount
+            unnamed += 0 if found else purged
+        if unnamed:
+            connection.execute(_OPEN_FOLDED, (self.now, self.now))
+            connection.execute(_PURGE_FOLDED, (unnamed,))
+
     def forget(self) -> None:
         """Drop the cache: what it holds was rolled back."""
         self._by_key.clear()
@@ -300,6 +317,14 @@ _FOLD = """
         shed = producers.shed + done.shed
     FROM (SELECT * FROM producers WHERE id = ?) AS done
     WHERE producers.kind = 'folded'"""
+_PURGE = """
+    UPDATE producers
+    SET purged = purged + ?
+    WHERE id = ?"""
+_PURGE_FOLDED = """
+    UPDATE producers
+    SET purged = purged + ?
+    WHERE kind = 'folded'"""
 _FORGET = """
     DELETE FROM producers
     WHERE id = ?"""

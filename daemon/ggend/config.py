@@ -39,6 +39,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     socket: Annotated[Path, Meta(description="The Unix socket that producers connect to.")]
     database: Annotated[Path, Meta(description="The SQLite file.")]
+    upgrade: Annotated[
+        bool,
+        Meta(description="Whether a database of an older version is upgraded, after a backup."),
+    ] = True
     socket_mode: Annotated[
         Mode, Meta(description="Who may connect: permissions of the socket, octal, in quotes.")
     ] = "0600"
@@ -236,6 +240,8 @@ def _allowed(key: str) -> str:
             return f"a whole number from {kind.ge} to {kind.le}"
         case msgspec.inspect.FloatType():
             return f"a number of seconds above {kind.gt:g}, at most {kind.le:g}"
+        case msgspec.inspect.BoolType():
+            return "true or false"
         case msgspec.inspect.LiteralType():
             return "one of " + ", ".join(str(value) for value in kind.values)
         case _:

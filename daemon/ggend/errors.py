@@ -14,6 +14,7 @@ __all__ = [
     "DaemonUnreachable",
     "DatabaseUnusable",
     "GgendError",
+    "NotAllowed",
     "SocketUnusable",
     "UsageMistake",
 ]
@@ -70,3 +71,10 @@ class DaemonUnreachable(GgendError):
 
     code = "daemon_unreachable"
     exit_status = os.EX_UNAVAILABLE
+
+
+class NotAllowed(GgendError):
+    """This user may not have that done."""
+
+    code = "not_allowed"
+    exit_status = os.EX_NOPERM

@@ -15,11 +15,12 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from ggend.accounts import Accounts, NotYours, Sender
+from ggend.accounts import NotYours, Sender
+from ggend.books import Books
 from ggend.connection import Connection, End
 from ggend.entries import batch_entries, check_batch
 from ggend.intake import Call, Outcome, Submission
-from ggend.requests import AnswerTooLarge, UnknownRequest, local_answer, stored_answer
+from ggend.requests import AnswerTooLarge, RequestRefused, local_answer, stored_answer
 from ggend.store import DURABILITY
 from ggend_schema import limits
 from ggend_schema.codec import SalvagedBatch, decode_client_message, encode_frame
@@ -162,8 +163,8 @@ class Framed:
             return
         producer = hello.producer
 
-        def last_sequence(connection: sqlite3.Connection, accounts: Accounts) -> int:
-            return accounts.of(connection, sender).last_sequence
+        def last_sequence(connection: sqlite3.Connection, books: Books) -> int:
+            return books.accounts.of(connection, sender).last_sequence
 
         def welcome(last_sequence: int) -> None:
             previous = self._services.owners.get(producer)
@@ -261,30 +262,30 @@ class Framed:
             # this is how `status` answers while the writer cannot write.
             answer(local())
         elif local is not None:
-            await self._call(lambda _connection, _accounts: None, lambda _: answer(local()), refuse)
+            await self._call(lambda _connection, _books: None, lambda _: answer(local()), refuse)
         else:
             try:
-                stored = stored_answer(request)
-            except UnknownRequest as error:
+                stored = stored_answer(request, self._connection.peer.uid)
+            except RequestRefused as error:
                 refuse(error)
             else:
                 await self._connection.wait_until_settled()
-                await self._call(lambda connection, _: stored(connection), answer, refuse)
+                await self._call(stored, answer, refuse)
                 await self._connection.wait_until_settled()
 
     async def _hear_goodbye(self, goodbye: Goodbye) -> bool:
         sender = self._sender
         if goodbye.code == GoodbyeCode.DONE and sender is not None and sender.producer is not None:
 
-            def finish(connection: sqlite3.Connection, accounts: Accounts) -> None:
-                accounts.finish(connection, sender)
+            def finish(connection: sqlite3.Connection, books: Books) -> None:
+                books.accounts.finish(connection, sender)
 
             await self._call(finish, lambda _: None, self._refuse)
         return False
 
     async def _call(
         self,
-        run: Callable[[sqlite3.Connection, Accounts], object],
+        run: Callable[[sqlite3.Connection, Books], object],
         done: Callable[[Any], None],
         failed: Callable[[Exception], None],
     ) -> None:

@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 import anyio
 from msgspec import Struct
 
-from ggend.accounts import Accounts, Sender
+from ggend.accounts import Sender
+from ggend.books import Books
 from ggend.rows import Row
 from ggend_schema.codes import EventCode
 from ggend_schema.events import Event
@@ -93,17 +94,19 @@ class Submission:
 class Call:
     """Something to run on the writer's connection, in its turn, inside the transaction."""
 
-    __slots__ = ("done", "failed", "run")
+    __slots__ = ("changed_rows", "done", "failed", "run")
 
     def __init__(
         self,
-        run: Callable[[sqlite3.Connection, Accounts], object],
+        run: Callable[[sqlite3.Connection, Books], object],
         done: Callable[[Call, Any], None],
         failed: Callable[[Call, Exception], None],
     ) -> None:
         self.run = run
         self.done = done
         self.failed = failed
+        #: What it did to the database, for whoever decides when a checkpoint is due.
+        self.changed_rows = 0
 
 
 class Intake:

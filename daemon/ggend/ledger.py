@@ -9,29 +9,18 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, TypeAlias
 
-from ggend.accounts import Account, Accounts, Sender
+from ggend.accounts import Account, Sender
+from ggend.books import Books
 from ggend.intake import Outcome, Rejection
-from ggend.parking import Parent, Parked, Parking
-from ggend.quarantine import Quarantine
+from ggend.parking import Parent, Parked
 from ggend_schema.codec import encode_event, encode_event_line
 from ggend_schema.codes import EventCode
 from ggend_schema.events import Event
 
-__all__ = ["Books", "Fresh", "Item", "Released"]
+__all__ = ["Fresh", "Item", "Released"]
 
 #: Ledger, sequence, event, stamp (ns), row.
 Item: TypeAlias = tuple[Any, int, Any, int, Any]
-
-
-class Books:
-    """What the writer's thread keeps between batches; the database holds it too."""
-
-    __slots__ = ("accounts", "parking", "quarantine")
-
-    def __init__(self, parking: Parking, quarantine: Quarantine) -> None:
-        self.accounts = Accounts()
-        self.parking = parking
-        self.quarantine = quarantine
 
 
 class Fresh:

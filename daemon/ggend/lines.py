@@ -30,10 +30,13 @@ __all__ = ["Lines"]
 class _Run:
     """Lines on their way to becoming one Submission: one sender, consecutive numbers."""
 
-    __slots__ = ("entries", "first_sequence", "lines", "producer", "size")
+    __slots__ = ("entries", "first_sequence", "lines", "permanent", "producer", "size")
 
-    def __init__(self, producer: bytes | None, first_sequence: int | None) -> None:
+    def __init__(
+        self, producer: bytes | None, first_sequence: int | None, *, permanent: bool
+    ) -> None:
         self.producer = producer
+        self.permanent = permanent
         self.first_sequence = first_sequence
         self.entries: list[Entry] = []
         self.lines: list[int] = []
@@ -116,12 +119,16 @@ class Lines:
                 # Lines taken one by one are slow: others have their turn in between.
                 await anyio.lowlevel.checkpoint()
                 await self._submit(
-                    run.producer, run.first_sequence, run.entries, run.size, run.lines.__getitem__
+                    self._sender(run),
+                    run.first_sequence,
+                    run.entries,
+                    run.size,
+                    run.lines.__getitem__,
                 )
         elif entries:
             # Blank lines are rare and errors after decoding too: find the line only when asked.
             await self._submit(
-                None,
+                self._connection.peer,
                 None,
                 entries,
                 len(block),
@@ -134,20 +141,29 @@ class Lines:
         message = f"a line is over the limit of {limits.EVENT_BYTES} bytes"
         refused = Rejection(EventCode.TOO_LARGE, message, overlong.head, "json")
         await self._submit(
-            None, None, [(refused, self._clock(), None)], len(overlong.head), lambda _: line
+            self._connection.peer,
+            None,
+            [(refused, self._clock(), None)],
+            len(overlong.head),
+            lambda _: line,
+        )
+
+    def _sender(self, run: _Run) -> Sender:
+        peer = self._connection.peer
+        if run.producer is None:
+            return peer
+        return msgspec.structs.replace(
+            peer, producer=run.producer, permanent=run.permanent, client="ndjson"
         )
 
     async def _submit(
         self,
-        producer: bytes | None,
+        sender: Sender,
         first_sequence: int | None,
         entries: list[Entry],
         size: int,
         line_of: Callable[[int], int],
     ) -> None:
-        peer = self._connection.peer
-        sender = peer if producer is None else _numbered(peer, producer)
-
         def done(submission: Submission, outcome: Outcome) -> None:
             self._connection.settled(submission)
             self._count(outcome, len(submission.entries), line_of)
@@ -184,10 +200,6 @@ class Lines:
             self._errors_omitted += 1
 
 
-def _numbered(peer: Sender, producer: bytes) -> Sender:
-    return msgspec.structs.replace(peer, producer=producer, client="ndjson")
-
-
 def _nonblank_lines(block: bytes) -> list[int]:
     return [index for index, line in enumerate(block.split(b"\n")) if line.strip()]
 
@@ -201,15 +213,16 @@ def _runs(lines: Sequence[bytes], first_line: int, stamp_ns: int) -> Iterator[_R
         entry: Entry
         producer: bytes | None = None
         sequence: int | None = None
+        permanent = False
         try:
-            producer, sequence = decode_line_number(line)
+            producer, sequence, permanent = decode_line_number(line)
             entry = line_entry(line, stamp_ns)
         except InvalidEvent as error:
             entry = Rejection(error.code, error.message, line, "json"), stamp_ns, None
         if run is None or not run.continues_with(producer, sequence):
             if run is not None:
                 yield run
-            run = _Run(producer, sequence)
+            run = _Run(producer, sequence, permanent=permanent)
         run.entries.append(entry)
         run.lines.append(number)
         run.size += len(line)

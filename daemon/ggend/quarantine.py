@@ -67,6 +67,10 @@ class Quarantine:
             )
         )
 
+    def purge(self, rows: int) -> None:
+        """Make room: so many rejected events were deleted in this transaction."""
+        self.count -= rows
+
     def save(self, connection: sqlite3.Connection) -> None:
         """Write what was rejected in this batch."""
         connection.executemany(_REJECT, self._pending)

@@ -1,14 +1,24 @@
-"""Requests: what a peer may ask, by the `op` of its Request."""
+"""Requests: what a peer may ask, by the `op` of its Request, and who may ask it.
+
+What a request does to the database it does on the writer's connection, in its turn; it never
+commits.
+"""
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import msgspec
+from msgspec import Meta, Struct
 
+from ggend.books import Books
 from ggend.memory import load_memory
+from ggend.purge import SLICE_ROWS, Position, purge_slice
 from ggend_schema.errors import SchemaError
 from ggend_schema.limits import FRAME_BYTES
 
@@ -16,16 +26,31 @@ if TYPE_CHECKING:
     from ggend.connection import Services
     from ggend_schema.messages import Request
 
-__all__ = ["AnswerTooLarge", "UnknownRequest", "local_answer", "stored_answer"]
+__all__ = ["AnswerTooLarge", "NotAllowed", "RequestRefused", "local_answer", "stored_answer"]
+
+#: Asked on the writer's thread, inside the transaction.
+Stored: TypeAlias = Callable[[sqlite3.Connection, Books], object]
 
 
-class UnknownRequest(SchemaError):
+class RequestRefused(SchemaError):
+    """A request that is not answered with a result; `code` says why."""
+
+    code = "failed"
+
+
+class UnknownRequest(RequestRefused):
     """No request of this name, or not with these arguments."""
 
     code = "unknown_request"
 
 
-class AnswerTooLarge(SchemaError):
+class NotAllowed(RequestRefused):
+    """The peer is another user, and this request changes what is stored."""
+
+    code = "not_allowed"
+
+
+class AnswerTooLarge(RequestRefused):
     """What was asked for does not fit into a frame."""
 
     code = "too_large"
@@ -34,22 +59,41 @@ class AnswerTooLarge(SchemaError):
         super().__init__(f"the answer takes {size} bytes, over the limit of {FRAME_BYTES} a frame")
 
 
+class _PurgeArguments(Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `purge`. What is left out of a Position begins at the beginning."""
+
+    cutoff: Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\Z")]
+    position: Position | None = None
+    limit: Annotated[int, Meta(ge=1, le=SLICE_ROWS)] = SLICE_ROWS
+
+
 def local_answer(request: Request, services: Services) -> Callable[[], object] | None:
     """Return what answers a request without the database, if something does."""
     return services.status if request.op == "status" else None
 
 
-def stored_answer(request: Request) -> Callable[[sqlite3.Connection], object]:
-    """Return what answers a request from the database, on the writer's connection.
+def stored_answer(request: Request, uid: int) -> Stored:
+    """Return what answers a request of this user from the database, on the writer's connection.
 
-    Raises UnknownRequest.
+    Raises RequestRefused.
     """
-    if request.op == "load_memory":
-        agent_id = request.arguments.get("agent_id")
-        if not isinstance(agent_id, str):
-            raise UnknownRequest("load_memory needs the argument agent_id, a string")
-        return lambda connection: _memory(connection, agent_id)
-    raise UnknownRequest(f"no request is called {request.op!r}; there are status, load_memory")
+    if request.op in _CHANGING and uid not in (0, os.geteuid()):
+        raise NotAllowed(
+            f"{request.op} changes what is stored: only the user of the daemon (uid "
+            f"{os.geteuid()}) and root may ask for it, not uid {uid}"
+        )
+    answer = (_READING | _CHANGING).get(request.op)
+    if answer is None:
+        known = ", ".join(["status", *_READING, *_CHANGING])
+        raise UnknownRequest(f"no request is called {request.op!r}; there are {known}")
+    return answer(request.arguments)
+
+
+def _load_memory(arguments: Mapping[str, Any]) -> Stored:
+    agent_id = arguments.get("agent_id")
+    if not isinstance(agent_id, str):
+        raise UnknownRequest("load_memory needs the argument agent_id, a string")
+    return lambda connection, _books: _memory(connection, agent_id)
 
 
 def _memory(connection: sqlite3.Connection, agent_id: str) -> dict[str, object] | None:
@@ -62,3 +106,33 @@ def _memory(connection: sqlite3.Connection, agent_id: str) -> dict[str, object] 
         "collision_history": None if history is None else msgspec.json.decode(str(history)),
         **found,
     }
+
+
+def _purge(arguments: Mapping[str, Any]) -> Stored:
+    try:
+        wanted = msgspec.convert(arguments, _PurgeArguments)
+    except msgspec.ValidationError as error:
+        raise UnknownRequest(f"purge cannot be done with these arguments: {error}") from error
+    now = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%d %H:%M:%S")
+    if wanted.cutoff > now:
+        raise UnknownRequest(f"the cutoff {wanted.cutoff} of a purge is later than now ({now})")
+
+    def purge(connection: sqlite3.Connection, books: Books) -> object:
+        done = purge_slice(
+            connection,
+            books.accounts,
+            cutoff=wanted.cutoff,
+            position=wanted.position,
+            limit=wanted.limit,
+        )
+        books.quarantine.purge(done.deleted.get("rejected_events", 0))
+        return msgspec.to_builtins(done)
+
+    return purge
+
+
+#: What any peer may ask of the database.
+_READING: dict[str, Callable[[Mapping[str, Any]], Stored]] = {"load_memory": _load_memory}
+
+#: What changes the database other than by events: for the daemon's own user and root alone.
+_CHANGING: dict[str, Callable[[Mapping[str, Any]], Stored]] = {"purge": _purge}

@@ -17,8 +17,9 @@ from functools import partial
 from itertools import islice
 
 from ggend.accounts import NotYours
+from ggend.books import Books
 from ggend.intake import Call, Outcome, Rejection, Submission
-from ggend.ledger import Books, Fresh, Item, Released
+from ggend.ledger import Fresh, Item, Released
 from ggend.memory import OrderKey, order_keys, save_memories
 from ggend.parking import Parent
 from ggend.rows import Row, row_of, same_json
@@ -66,13 +67,15 @@ def settle(
     for position, item in enumerate(batch):
         if isinstance(item, Call):
             connection.execute("SAVEPOINT call")
+            before = connection.total_changes
             try:
-                results[position] = item.run(connection, books.accounts)
+                results[position] = item.run(connection, books)
             except (NotYours, LookupError, ValueError, RecursionError, *ROW_ERRORS) as error:
                 connection.execute("ROLLBACK TO call")
                 results[position] = error
             finally:
                 connection.execute("RELEASE call")
+            item.changed_rows = connection.total_changes - before
     return results
 
 

@@ -11,15 +11,19 @@ import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import aiosqlite
 import anyio
+import anyio.to_thread
 
+from ggend.books import Books
+from ggend.database.migrate import cannot_open
+from ggend.database.readonly import primary_code
+from ggend.database.upgrade import Preparation, Tell, prepare_database
 from ggend.intake import Call, Submission
-from ggend.ledger import Books
-from ggend.migrate import MigrationReport, cannot_open, migrate, refuse_foreign
 from ggend.parking import Parking
 from ggend.quarantine import Quarantine
 from ggend.settle import ROW_ERRORS, settle
@@ -71,7 +75,7 @@ class Store:
     """The database as the writer sees it."""
 
     def __init__(
-        self, connection: _Connection, path: Path, report: MigrationReport, books: Books
+        self, connection: _Connection, path: Path, report: Preparation, books: Books
     ) -> None:
         self._connection = connection
         self._books = books
@@ -138,7 +142,9 @@ class Store:
         except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            elif committing:
+            elif committing and primary_code(error) != sqlite3.SQLITE_FULL:
+                # A full disk is the one case in which SQLite has rolled back by itself and the
+                # outcome is known: the last frame of a transaction is the one that commits it.
                 raise CommitUnknown(f"COMMIT failed: {error}") from error
             books.accounts.forget()
             books.parking.forget(parked)
@@ -158,11 +164,18 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 @contextlib.asynccontextmanager
 async def open_store(
-    path: Path, *, page_cache_mib: int, parked_max_events: int, rejected_max_events: int
+    path: Path,
+    *,
+    upgrade: bool = True,
+    tell: Tell = lambda _: None,
+    page_cache_mib: int,
+    parked_max_events: int,
+    rejected_max_events: int,
 ) -> AsyncIterator[Store]:
     """Open the database, created if missing, and close it with its WAL emptied.
 
-    Raises DatabaseUnusable.
+    One of an older version is brought up to date if `upgrade` allows it; `tell` is told how far
+    that is. Raises DatabaseUnusable.
     """
 
     def connect() -> sqlite3.Connection:
@@ -170,14 +183,15 @@ async def open_store(
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         return connection
 
-    refuse_foreign(path)
+    report = await anyio.to_thread.run_sync(
+        partial(prepare_database, path, upgrade=upgrade, tell=tell), abandon_on_cancel=True
+    )
     connection = _Connection(connect, iter_chunk_size=64)
     try:
         await connection
     except sqlite3.Error as error:
         raise cannot_open(path, error) from error
     try:
-        report = await connection.run(migrate)
         parked, rejected = await connection.run(
             lambda connected: _prepare(connected, page_cache_mib)
         )

@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from anyio.abc import TaskStatus
 from ggend import __version__
 from ggend.config import Config
 from ggend.connection import Services
+from ggend.database.upgrade import Step, Tell
 from ggend.hooks import Commits, run_hooks
 from ggend.intake import Intake
 from ggend.listener import adopt_socket, bind_socket, run_listener
@@ -48,6 +50,11 @@ SWITCH_SECONDS = 0.0005
 #: that are all freed by reference count; at the default of 700 the collector walks them 30 times.
 GC_OBJECTS = 50_000
 
+#: Seconds between two signs of life while the database is upgraded, and how long the service
+#: manager may wait for the next one.
+UPGRADE_TICK_SECONDS = 1.0
+UPGRADE_PATIENCE_SECONDS = 60
+
 
 async def run_daemon(config: Config, environ: MutableMapping[str, str]) -> None:
     """Run until SIGTERM or SIGINT.
@@ -62,10 +69,19 @@ async def run_daemon(config: Config, environ: MutableMapping[str, str]) -> None:
     with hold_lock(config.database, what="database"), _listening(config, environ) as listening:
         async with open_store(
             config.database,
+            upgrade=config.upgrade,
+            tell=_teller(environ),
             page_cache_mib=config.page_cache_mib,
             parked_max_events=config.parked_max_events,
             rejected_max_events=config.rejected_max_events,
         ) as store:
+            if store.report.backup is not None:
+                log.info(
+                    "upgraded",
+                    extra={"backup": store.report.backup, "rows": sum(store.report.rows.values())},
+                )
+                for oddity in store.report.oddities:
+                    log.warning("left as it was", extra={"rows": oddity})
             await _run_stages(config, environ, listening, store)
 
 
@@ -142,6 +158,26 @@ def _listening(config: Config, environ: MutableMapping[str, str]) -> Iterator[so
             yield listening
         finally:
             config.socket.unlink(missing_ok=True)
+
+
+def _teller(environ: MutableMapping[str, str]) -> Tell:
+    """Tell systemd and the log how far an upgrade is, so that nobody loses patience."""
+    told: dict[str, float] = {}
+
+    def tell(step: Step) -> None:
+        if step.what not in told:
+            log.info("upgrading", extra={"step": step.what})
+        elif time.monotonic() - told[step.what] < UPGRADE_TICK_SECONDS:
+            return
+        told[step.what] = time.monotonic()
+        share = "" if step.share is None else f", {step.share:.0%}"
+        notify(
+            environ,
+            f"EXTEND_TIMEOUT_USEC={UPGRADE_PATIENCE_SECONDS * 1_000_000}",
+            f"STATUS=upgrading the database: {step.what}{share}",
+        )
+
+    return tell
 
 
 async def _watch_signals(

@@ -56,7 +56,9 @@ async def run_writer(
         metrics.count_commit(events, seconds)
         log.debug("committed", extra={"events": events, "ms": round(seconds * 1000, 3)})
         committed()
-        since_checkpoint += events
+        since_checkpoint += events + sum(
+            item.changed_rows for item in batch if isinstance(item, Call)
+        )
         due = checkpoint_events if intake.events else checkpoint_events // IDLE_SHARE
         if since_checkpoint > due:
             since_checkpoint = 0

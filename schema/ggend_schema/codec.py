@@ -82,6 +82,8 @@ class NumberedLine(msgspec.Struct, frozen=True, kw_only=True):
 
     producer: msgspec.UnsetType | str = msgspec.UNSET
     sequence: msgspec.UnsetType | SequenceNumber = msgspec.UNSET
+    #: Only `true` means something; on a line without a number it is one of the unknown keys.
+    permanent: object = False
 
 
 _raw_batches: msgspec.msgpack.Decoder[_RawBatch] = msgspec.msgpack.Decoder(_RawBatch)
@@ -208,10 +210,10 @@ def decode_lines(block: bytes) -> list[Event] | None:
     return events if breaks == block.count(b"}\n{") == len(events) - 1 else None
 
 
-def decode_line_number(line: bytes) -> tuple[bytes | None, int | None]:
-    """Return the producer id and sequence that a line carries. Raises InvalidEvent.
+def decode_line_number(line: bytes) -> tuple[bytes | None, int | None, bool]:
+    """Return the producer id and sequence that a line carries, and whether the id is permanent.
 
-    One without the other is refused: it would look exactly-once and not be it.
+    Raises InvalidEvent. One without the other is refused: it would look exactly-once and not be it.
     """
     try:
         numbered = _line_numbers.decode(line)
@@ -224,9 +226,9 @@ def decode_line_number(line: bytes) -> tuple[bytes | None, int | None]:
             producer = b""
         if len(producer) != limits.PRODUCER_BYTES:
             raise InvalidEvent(EventCode.INVALID, "`producer` must be 32 hex digits")
-        return producer, numbered.sequence
+        return producer, numbered.sequence, numbered.permanent is True
     if numbered.producer is msgspec.UNSET and numbered.sequence is msgspec.UNSET:
-        return None, None
+        return None, None, False
     raise InvalidEvent(EventCode.INVALID, "`producer` and `sequence` go together or not at all")
 
 

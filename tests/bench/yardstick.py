@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ggend.config import Config
-from ggend.migrate import create_or_check
+from ggend.database.upgrade import prepare_database
 from ggend_schema import Audit, Collision, Event, ReceiptEmitted, SessionStarted, StageCompleted
 
 __all__ = ["TABLES", "committed_batches", "count_rows", "plan", "store"]
@@ -121,7 +121,7 @@ def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
 
 def store(database: Path, batches: Plan, config: Config) -> float:
     """Store the batches in a new database as a daemon with this config would; return seconds."""
-    create_or_check(database)
+    prepare_database(database)
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         for pragma in (
             "journal_mode = WAL",

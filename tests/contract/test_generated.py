@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ggend.migrate import create_or_check
+from ggend.database.migrate import State
+from ggend.database.upgrade import prepare_database
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +32,7 @@ def test_generated_files_are_current() -> None:
 
 def test_schema_sql_gives_the_database_that_migrations_give(tmp_path: Path) -> None:
     migrated, loaded = tmp_path / "migrated.db", tmp_path / "loaded.db"
-    create_or_check(migrated)
+    prepare_database(migrated)
     connection = sqlite3.connect(loaded)
     connection.executescript((ROOT / "schema" / "schema.sql").read_text(encoding="utf-8"))
     connection.close()
@@ -43,6 +44,6 @@ def test_a_database_from_schema_sql_is_accepted_as_current(tmp_path: Path) -> No
     connection = sqlite3.connect(loaded)
     connection.executescript((ROOT / "schema" / "schema.sql").read_text(encoding="utf-8"))
     connection.close()
-    report = create_or_check(loaded)
-    assert not report.created
+    report = prepare_database(loaded)
+    assert report.was is State.CURRENT
     assert len(report.database_id) == 32

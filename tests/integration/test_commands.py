@@ -12,8 +12,6 @@ import pytest
 
 from running import Daemon
 
-LOGS = Path(__file__).parents[3] / "shared" / "data" / "ggen-receipt-logs"
-
 
 def ggend(daemon: Daemon, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run a command against this daemon."""
@@ -117,19 +115,3 @@ def test_init_makes_a_database_once(place: Path) -> None:
     first = daemon.query("SELECT id FROM database_identity")
     assert ggend(daemon, "init", os.fspath(daemon.database)).returncode == 0
     assert daemon.query("SELECT id FROM database_identity") == first
-
-
-@pytest.mark.skipif(not LOGS.exists(), reason="the real receipt logs are not on this machine")
-def test_real_receipt_logs_are_imported_exactly_once(daemon: Daemon) -> None:
-    """177 real receipts in lines of up to 35 KB; importing them again adds nothing."""
-    logs = [os.fspath(log) for log in sorted(LOGS.glob("*.jsonl"))]
-    ran = ggend(daemon, "import", "ggen-log", *logs)
-    assert ran.returncode == 0, ran.stderr
-    counts = "SELECT (SELECT count(*) FROM receipts), (SELECT count(*) FROM audit_log)"
-    first = daemon.query(counts)
-    assert first[0][0] == 177
-    shown = ggend(daemon, "query", "recent", "--format", "json")
-    assert "ggen-sync" in shown.stdout
-    assert ggend(daemon, "import", "ggen-log", *logs).returncode == 0
-    assert daemon.query(counts) == first
-    assert daemon.query("SELECT count(*) FROM rejected_events") == [(0,)]

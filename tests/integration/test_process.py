@@ -480,7 +480,7 @@ def test_a_file_that_is_not_ours_is_refused_untouched(
     database = place / "tier2.db"
     make(database)
     before = _bytes(place, database.name)
-    status, said = _serve(place / "g.sock", database)
+    status, said = _serve(place / "g.sock", database, upgrade="false")
     assert status == os.EX_DATAERR
     assert named in said
     assert _bytes(place, database.name) == before

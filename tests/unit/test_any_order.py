@@ -25,7 +25,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ggend import accounts, hooks
-from ggend.accounts import Accounts, Sender
+from ggend.accounts import Sender
+from ggend.books import Books
 from ggend.entries import batch_entries, block_entries
 from ggend.hooks import Hook
 from ggend.intake import Call, Outcome, Submission
@@ -599,13 +600,13 @@ ACCOUNTS = f"SELECT last_sequence, {', '.join(OUTCOMES)}, replayed FROM producer
 def goodbye(producer: bytes) -> Call:
     """What Goodbye{done} asks of the writer."""
 
-    def finish(connection: sqlite3.Connection, books: Accounts) -> None:
-        books.finish(connection, Sender(uid=1000, gid=1000, pid=1, producer=producer))
+    def finish(connection: sqlite3.Connection, books: Books) -> None:
+        books.accounts.finish(connection, Sender(uid=1000, gid=1000, pid=1, producer=producer))
 
     return Call(finish, lambda _c, _r: None, lambda _c, _e: None)
 
 
-def _fail(_connection: sqlite3.Connection, _books: Accounts) -> None:
+def _fail(_connection: sqlite3.Connection, _books: Books) -> None:
     raise sqlite3.OperationalError("as when the disk is full")
 
 

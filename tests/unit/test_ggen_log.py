@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ggend.ggen_log import LogLine, LogReader, UnreadableLine, log_producer
+from ggend.importing.ggen_log import LogLine, LogReader, line_producer
 from ggend_schema import limits
 from ggend_schema.events import Audit, Event, ReceiptEmitted
 
@@ -179,26 +179,32 @@ def test_chunks_of_any_size_give_the_same_lines() -> None:
         assert log.lines == 5
 
 
-def test_the_producer_is_that_of_the_first_readable_line() -> None:
-    log = reader()
-    assert list(log.feed(b"broken\n"))
-    assert log.producer is None
-    assert list(log.feed(line(1) + line(2)))
-    assert log.producer == log_producer(line(1), "ggen-sync")
+def test_each_line_is_a_producer_of_its_own() -> None:
+    """Whatever stands around it: two logs that begin alike have nothing in common after that."""
+    alone = [found.producer for found in [*read(line(1)), *read(line(2)), *read(line(3))]]
+    assert len(set(alone)) == 3
+    assert [found.producer for found in read(line(3), b"broken\n", line(1))] == [
+        alone[2],
+        b"",
+        alone[0],
+    ]
+    assert [found.producer for found in read(line(2, ts_ns=5))] == [alone[1]]
 
 
-def test_the_producer_depends_on_the_first_record_and_the_agent_alone() -> None:
-    producer = log_producer(line(1), "ggen-sync")
+def test_the_producer_depends_on_the_chain_hash_and_the_agent_alone() -> None:
+    producer = line_producer(f"{1:064x}", "ggen-sync")
+    assert read(line(1))[0].producer == producer
     assert len(producer) == limits.PRODUCER_BYTES
-    assert producer == log_producer(line(1, ts_ns=5), "ggen-sync")
-    assert producer != log_producer(line(2), "ggen-sync")
-    assert producer != log_producer(line(1), "other")
+    assert producer != line_producer(f"{2:064x}", "ggen-sync")
+    assert producer != line_producer(f"{1:064x}", "other")
     assert producer.hex() == "e4057184bb0aa75916b36945d6e88a50", "frozen: databases hold it"
 
 
-def test_a_broken_line_has_no_producer() -> None:
-    with pytest.raises(UnreadableLine):
-        log_producer(b"{", "ggen-sync")
+def test_a_log_that_took_the_place_of_another_may_continue_its_chain() -> None:
+    old = reader()
+    assert list(old.feed(line(1) + line(2)))
+    new = LogReader(agent="ggen-sync", modified_ns=MODIFIED_NS, continues=old.last_hash)
+    assert [found.chain_break for found in new.feed(line(3) + line(4))] == [None, None]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real logs are not here")

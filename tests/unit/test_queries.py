@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ggend import readonly
+from ggend.database import readonly
 from ggend.errors import DatabaseUnusable, UsageMistake
-from ggend.queries import NAMED, Result, open_readonly, run
+from ggend.reading.queries import NAMED, Result, open_readonly, run
 
 RECEIPT = (
     "INSERT INTO receipts (execution_id, agent_id, operation, status, timestamp, duration_ms) "
@@ -57,18 +57,6 @@ def test_recent_is_newest_first_and_stops_at_the_limit(reader: sqlite3.Connectio
     assert [row[0] for row in result.rows] == ["e3", "e2"]
     assert result.has_more
     assert not run(reader, NAMED["recent"], 3).has_more
-
-
-def test_violations_are_newest_first(database: Path) -> None:
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.executemany(
-            "INSERT INTO slo_violations (execution_id, metric, target_value, actual_value, "
-            "severity, timestamp) VALUES ('e1', ?, 1, 2, 'warning', '2026-01-29T12:00:00.000Z')",
-            [("older",), ("newer",)],
-        )
-    with closing(open_readonly(database)) as connection:
-        result = run(connection, NAMED["violations"], 1)
-    assert dict(zip(result.columns, result.rows[0], strict=True))["metric"] == "newer"
 
 
 def test_accounts_sum_up_the_producers(database: Path) -> None:
@@ -130,6 +118,12 @@ def test_a_statement_that_sqlite_does_not_take_is_a_mistake(
 ) -> None:
     with pytest.raises(UsageMistake, match="SQLite refused the query"):
         run(reader, sql, 10)
+
+
+@pytest.mark.parametrize("typed", ["\udcff", 2**70])
+def test_what_sqlite_cannot_take_is_a_mistake(typed: object, reader: sqlite3.Connection) -> None:
+    with pytest.raises(UsageMistake, match="cannot take what was typed"):
+        run(reader, "SELECT :typed", 10, {"typed": typed})
 
 
 def test_an_empty_statement_gives_an_empty_result(reader: sqlite3.Connection) -> None:

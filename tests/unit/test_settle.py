@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from ggend import accounts
-from ggend.accounts import Accounts, Sender
+from ggend.accounts import Sender
+from ggend.books import Books
 from ggend.entries import batch_entries, block_entries
 from ggend.intake import Call, Outcome, Submission
 from ggend.requests import stored_answer
@@ -395,8 +396,8 @@ KINDS = "SELECT kind, last_sequence, stored, rejected, shed FROM producers ORDER
 
 
 def goodbye(producer: bytes) -> Call:
-    def finish(connection: sqlite3.Connection, books: Accounts) -> None:
-        books.finish(connection, sender(producer))
+    def finish(connection: sqlite3.Connection, books: Books) -> None:
+        books.accounts.finish(connection, sender(producer))
 
     return Call(finish, lambda _c, _r: None, lambda _c, _e: None)
 
@@ -905,15 +906,15 @@ async def test_a_locked_database_refuses_the_batch_and_nothing_is_forgotten(
 )
 async def test_a_request_for_a_memory_that_is_no_json_fails_alone(desk: Desk, stored: str) -> None:
     await desk.rows(f"INSERT INTO agent_memory (agent_id, memory_json) VALUES ('a1', {stored})")
-    answer = stored_answer(Request(id=1, op="load_memory", arguments={"agent_id": "a1"}))
-    call = Call(lambda connection, _: answer(connection), lambda _c, _r: None, lambda _c, _e: None)
+    answer = stored_answer(Request(id=1, op="load_memory", arguments={"agent_id": "a1"}), 1000)
+    call = Call(answer, lambda _c, _r: None, lambda _c, _e: None)
     results = await desk.store.commit([desk.sent(P1, audit()), call])
     assert isinstance(results[1], Exception)
     assert await desk.account() == {"last_sequence": 1, "stored": 1}
 
 
 async def test_a_call_that_fails_harms_no_event_of_its_batch(desk: Desk) -> None:
-    def fail(_connection: sqlite3.Connection, _books: Accounts) -> None:
+    def fail(_connection: sqlite3.Connection, _books: Books) -> None:
         raise LookupError("nothing there")
 
     call = Call(fail, lambda _c, _r: None, lambda _c, _e: None)
@@ -947,7 +948,7 @@ async def test_a_producer_that_lies_about_its_losses_cannot_overflow_the_total(d
 async def test_a_call_that_the_database_refuses_fails_alone(desk: Desk) -> None:
     """Its neighbours in the batch are stored, and what it did before is undone."""
 
-    def refused(connection: sqlite3.Connection, _accounts: Accounts) -> None:
+    def refused(connection: sqlite3.Connection, _books: Books) -> None:
         connection.execute("DELETE FROM producers")
         connection.execute("INSERT INTO audit_log (agent_id) VALUES ('a')")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ggend.database.upgrade import prepare_database
 from ggend.hooks import Hook
-from ggend.migrate import create_or_check
 from ggend.objectives import EXECUTION_DURATION, STAGE_DURATIONS
 from ggend.slo import slo_hooks
 
@@ -17,7 +17,7 @@ from ggend.slo import slo_hooks
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     path = tmp_path / "tier2.db"
-    create_or_check(path)
+    prepare_database(path)
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA foreign_keys = ON")
     yield connection

@@ -11,13 +11,19 @@ from typing import Annotated
 import typer
 
 from ggend import __version__
+from ggend.cli.analytics import analytics
+from ggend.cli.check import check
 from ggend.cli.config import config
 from ggend.cli.emit import emit
+from ggend.cli.export import export
 from ggend.cli.imports import imports
 from ggend.cli.init import init
 from ggend.cli.output import show_line
+from ggend.cli.purge import purge
 from ggend.cli.query import query
+from ggend.cli.reset import reset
 from ggend.cli.serve import serve
+from ggend.cli.stats import stats
 from ggend.cli.status import status
 
 __all__ = ["app"]
@@ -27,7 +33,8 @@ app = typer.Typer(
     help="The event-ingestion daemon of ggen: typed events in over a Unix socket, durable SQLite "
     "rows out, exactly once.",
     epilog="Exit statuses follow sysexits.h: 65 bad input, 69 no daemon, 71 no socket, 74 the "
-    "database cannot be written, 75 another daemon runs, 78 bad configuration; 2 and 64 are usage.",
+    "database cannot be written, 75 another daemon runs, 77 not allowed, 78 bad configuration; 2 "
+    "and 64 are usage.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -38,6 +45,12 @@ app.command()(serve)
 app.command()(status)
 app.command()(emit)
 app.command()(init)
+app.command()(check)
+app.command()(purge)
+app.command()(reset)
+app.command()(stats)
+app.command()(analytics)
+app.command()(export)
 app.add_typer(imports, name="import")
 app.add_typer(query, name="query")
 app.add_typer(config, name="config")

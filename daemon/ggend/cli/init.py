@@ -1,16 +1,19 @@
-"""`ggend init`: make the database without starting the daemon."""
+"""`ggend init`: make or upgrade the database without starting the daemon."""
 
 from __future__ import annotations
 
-import sqlite3
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ggend.cli.options import chosen_database
-from ggend.cli.output import show_line
+from ggend.cli.report import Report, at_work, finish, log_report
 from ggend.errors import DatabaseUnusable
+
+if TYPE_CHECKING:
+    from ggend.database.upgrade import Preparation
 
 __all__ = ["init"]
 
@@ -19,27 +22,85 @@ def init(
     path: Annotated[
         Path | None, typer.Argument(help="The SQLite file. Default: the configured one.")
     ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    log: Annotated[
+        Path | None, typer.Option("--log", help="Append the report to this file.")
+    ] = None,
+    upgrade: Annotated[
+        bool,
+        typer.Option(
+            "--upgrade/--no-upgrade", help="Whether to upgrade a database of an older version."
+        ),
+    ] = True,
 ) -> None:
-    """Make the database, or check that it is one that this version can use.
+    """Make the database, or upgrade it, and verify that it is as it should be.
 
-    The daemon does the same when it starts. Run again, this changes nothing. While a daemon has the
-    database open it is refused.
+    The daemon does the same when it starts. Before an upgrade from version 1.0.0 a verified copy is
+    kept beside the file; every row stays as it is. Run again, this changes nothing. While a daemon
+    has the database open it is refused.
 
-    Example:
+    Exit status: 0 as it should be, 65 the file cannot be used or something is not as promised, 75 a
+    daemon has it.
+
+    Examples:
         ggend init ./tier2.db
+
+        ggend init ./tier2.db --json --log init.log
     """
+    import sqlite3
+
+    from ggend.database.findings import Finding, Verdict
+    from ggend.database.preflight import preflight
+    from ggend.database.readonly import open_readonly
+    from ggend.database.upgrade import prepare_database
+    from ggend.database.verify import self_test, table_sizes, verify
     from ggend.lock import hold_lock
-    from ggend.migrate import create_or_check
 
     database = chosen_database(path)
     try:
         database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with hold_lock(database, what="database"):
-            report = create_or_check(database)
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
         raise DatabaseUnusable(
             f"{database} cannot be made: {error}",
             hint="give the path of a file in a directory that this user may write to",
         ) from error
-    did = "made" if report.created else "is there already"
-    show_line(f"{database} {did}: schema version {report.version}, id {report.database_id}")
+    findings = preflight(database)
+    with at_work() as tell, hold_lock(database, what="database"):
+        prepared = prepare_database(
+            database, upgrade=upgrade, tell=lambda step: tell(step.what, step.share)
+        )
+        with closing(open_readonly(database)) as connection:
+            findings += verify(connection, tell, pages=False)
+            rows = table_sizes(connection)
+        try:
+            findings.append(self_test(database))
+        except sqlite3.Error as error:
+            findings.append(Finding("self test", Verdict.FAILED, str(error)))
+    findings += [
+        Finding("odd rows", Verdict.WARNING, f"{oddity}, left as they were")
+        for oddity in prepared.oddities
+    ]
+    report = Report(
+        database=str(database),
+        done=_done(database, prepared),
+        findings=findings,
+        bytes=database.stat().st_size,
+        rows=rows,
+    )
+    if log is not None:
+        log_report(report, log)
+    finish(report, as_json=as_json)
+
+
+def _done(database: Path, prepared: Preparation) -> str:
+    from ggend.database.migrate import State
+
+    now = f"version {prepared.version}, id {prepared.database_id}"
+    if prepared.was is State.EMPTY:
+        return f"{database} was made: {now}"
+    if prepared.was is State.CURRENT:
+        return f"{database} is there already, nothing was changed: {now}"
+    mended = f"; made {', '.join(prepared.mended)}" * bool(prepared.mended)
+    kept = f"; the file as it was is kept in {prepared.backup}" * (prepared.backup is not None)
+    return f"{database} was upgraded from {prepared.was.value}: {now}{mended}{kept}"

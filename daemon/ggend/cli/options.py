@@ -34,7 +34,13 @@ DatabaseOption: TypeAlias = Annotated[
     ),
 ]
 FormatOption: TypeAlias = Annotated[
-    Format, typer.Option("--format", "-f", help="A table for people, JSON or CSV for programs.")
+    Format,
+    typer.Option(
+        "--format",
+        "-f",
+        help="A table for people, Markdown for reports; JSON, NDJSON (a line each) or CSV for "
+        "programs.",
+    ),
 ]
 LimitOption: TypeAlias = Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows at most.")]
 SocketOption: TypeAlias = Annotated[

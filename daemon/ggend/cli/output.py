@@ -1,53 +1,47 @@
 """Output: everything that the commands print, and nothing else prints.
 
-Tables for people, JSON and CSV for programs. What is stored came from other programs: control
-and escape characters in it never reach the terminal. On a terminal tables are drawn, in a pipe
-they are plain aligned columns of any width. What is wider than the terminal is shown row by row.
+Tables for people; JSON, NDJSON, CSV and Markdown for programs (`forms`). On a terminal tables are
+drawn, row by row where they are wider than it, and what is taller goes through a pager (`pager`);
+in a pipe they are plain aligned columns of any width.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from ggend.queries import Result
+from ggend.cli.forms import Format, cell, escape, is_numeric, json_text, pieces
+from ggend.cli.pager import page
+from ggend.reading.queries import Result
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["Format", "complain", "escape", "progress", "show", "show_json", "show_line"]
-
-
-class Format(StrEnum):
-    """How rows are printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-
-
-#: What a terminal may act on, or show in another place than it stands: C0 and C1 controls, line
-#: and paragraph separators, marks that turn the direction of text, and lone surrogates.
-_UNSAFE = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
-_UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
-#: In CSV a quoted field may hold line breaks and tabs.
-_UNSAFE_IN_CSV = re.compile(rf"(?![\n\t])[{_UNSAFE}]")
-#: Between the tokens of JSON there is white space; inside them the encoder escapes it already.
-_UNSAFE_IN_JSON = re.compile(rf"(?![\n])[{_UNSAFE}]")
+__all__ = [
+    "Format",
+    "complain",
+    "escape",
+    "progress",
+    "show",
+    "show_json",
+    "show_line",
+    "show_text",
+]
 
 #: Columns between two cells of a drawn table.
 _GAP = 3
 
-_STYLES = {
+#: What is shortened where room is short: ids and hashes of 32 hexadecimal digits or more, and how
+#: much of them is left. `ggend query execution` takes the beginning of an id.
+_HASH = re.compile(r"\b[0-9a-fA-F]{32,}\b")
+_SHORT_HASH = 12
+
+#: Words that have a colour wherever they are the whole of a cell.
+STYLES = {
     "passed": "green",
     "completed": "green",
     "ok": "green",
@@ -60,41 +54,47 @@ _STYLES = {
 }
 
 
-def escape(text: str) -> str:
-    """Show the characters that a terminal would act on, instead of sending them to it."""
-    return _UNSAFE_CHARACTER.sub(_escaped, text)
-
-
-def show(result: Result, *, form: Format = Format.TABLE) -> None:
-    """Print rows."""
-    match form:
-        case Format.JSON:
-            names = _distinct(result.columns)
-            show_json([dict(zip(names, map(_plain, row), strict=True)) for row in result.rows])
-        case Format.CSV:
-            _show_csv(result)
-        case Format.TABLE if sys.stdout.isatty():
-            _draw(result)
-        case Format.TABLE:
-            _show_columns(result)
+def show(result: Result, *, form: Format = Format.TABLE, fit: bool = False) -> None:
+    """Print rows. `fit`: see `table_text`."""
+    if form is Format.TABLE:
+        show_text(table_text(result, fit=fit))
+    else:
+        show_text("".join(pieces(result.columns, result.rows, form)))
     if result.has_more:
-        complain(f"only the first {len(result.rows)} rows are shown", hint="--limit shows more")
+        sys.stdout.flush()
+        complain(
+            f"only the first {len(result.rows)} rows are shown",
+            hint=result.next_page or "--limit shows more",
+        )
+
+
+def table_text(result: Result, *, fit: bool = False) -> str:
+    """Return rows as a table: drawn on a terminal, plain aligned columns elsewhere.
+
+    `fit`: where the terminal is too narrow, hashes are shortened and the last columns left out,
+    instead of showing row by row.
+    """
+    if not sys.stdout.isatty():
+        return "".join(pieces(result.columns, result.rows, Format.TABLE))
+    return _drawn(result, fit=fit)
 
 
 def show_json(value: object) -> None:
     """Print one JSON value, indented."""
-    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode()
-    show_line_as_is(_UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    show_text(json_text(value) + "\n")
 
 
 def show_line(text: str) -> None:
     """Print one line."""
-    show_line_as_is(escape(text))
+    sys.stdout.write(escape(text) + "\n")
 
 
-def show_line_as_is(text: str) -> None:
-    """Print text that is safe already."""
-    sys.stdout.write(text + "\n")
+def show_text(text: str) -> None:
+    """Print text that is safe already; on a terminal through a pager where it is too tall."""
+    if sys.stdout.isatty():
+        page(text)
+    else:
+        sys.stdout.write(text)
 
 
 def complain(message: str, *, hint: str = "") -> None:
@@ -104,22 +104,26 @@ def complain(message: str, *, hint: str = "") -> None:
         sys.stderr.write(f"  hint: {escape(hint)}\n")
 
 
-def progress() -> Progress:
-    """Make a progress bar that counts bytes, on standard error; invisible in a pipe."""
+def progress(*, rows: bool = False) -> Progress:
+    """Make a bar that counts bytes, or rows, on standard error; invisible in a pipe."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
+        MofNCompleteColumn,
         Progress,
         TextColumn,
         TimeRemainingColumn,
     )
 
     console = Console(stderr=True)
+    counted = (
+        (MofNCompleteColumn(), TextColumn("rows")) if rows else (DownloadColumn(binary_units=True),)
+    )
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        DownloadColumn(binary_units=True),
+        *counted,
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
@@ -127,93 +131,68 @@ def progress() -> Progress:
     )
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape", "surrogatepass").decode()
-
-
-def _plain(value: object) -> object:
-    return value.hex() if isinstance(value, bytes) else value
-
-
-def _cell(value: object) -> str:
-    return "-" if value is None else escape(str(_plain(value)))
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """`SELECT a, a` has two columns of one name; an object has not."""
-    seen: dict[str, int] = {}
-    distinct = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        distinct.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
-    return distinct
-
-
-def _is_numeric(column: Iterable[object]) -> bool:
-    return all(value is None or isinstance(value, (int, float)) for value in column)
-
-
-def _show_csv(result: Result) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for row in [tuple(result.columns), *result.rows]:
-        writer.writerow(
-            _UNSAFE_IN_CSV.sub(_escaped, value) if isinstance(value, str) else value
-            for value in map(_plain, row)
-        )
-    sys.stdout.write(text.getvalue())
-
-
-def _show_columns(result: Result) -> None:
-    cells = [[escape(name) for name in result.columns]]
-    cells += [[_cell(value) for value in row] for row in result.rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    numeric = [_is_numeric(column) for column in zip(*result.rows, strict=True)]
-    numeric = numeric or [False] * len(widths)
-    for row in cells:
-        aligned = (
-            cell.rjust(width) if is_number else cell.ljust(width)
-            for cell, width, is_number in zip(row, widths, numeric, strict=True)
-        )
-        show_line_as_is("  ".join(aligned).rstrip())
-
-
-def _draw(result: Result) -> None:
-    from rich.cells import cell_len
+def _drawn(result: Result, *, fit: bool) -> str:
     from rich.console import Console
 
     if not result.rows:
-        show_line_as_is("no rows")
-        return
+        return "no rows\n"
     console = Console()
     header = [escape(name) for name in result.columns]
-    cells = [[_cell(value) for value in row] for row in result.rows]
-    widths = [max(map(cell_len, column)) for column in zip(header, *cells, strict=True)]
-    if sum(widths) + _GAP * (len(widths) - 1) <= console.width:
-        console.print(_table(result, header, cells))
-    else:
-        indent = max(map(len, header))
-        for number, row in enumerate(cells, start=1):
-            console.rule(f"row {number}", align="left", style="dim")
-            for name, cell in zip(header, row, strict=True):
-                # The terminal wraps what is long: copied from there it is whole.
-                console.print(_text(name.ljust(indent)), _text(cell), soft_wrap=True)
+    cells = [[cell(value) for value in row] for row in result.rows]
+    shown = _columns_that_fit(header, cells, console.width)
+    if fit and shown < len(header):
+        cells = [[_HASH.sub(_shortened, text) for text in row] for row in cells]
+        shown = _columns_that_fit(header, cells, console.width)
+    with console.capture() as captured:
+        if shown == len(header) or (fit and shown):
+            console.print(_table(result, header, cells, shown))
+            if shown < len(header):
+                left_out = f"left out: {', '.join(header[shown:])} (--wide or --format has them)"
+                console.print(_text(left_out, style="dim"))
+        else:
+            _draw_rows(console, header, cells)
+    return captured.get()
 
 
-def _table(result: Result, header: list[str], cells: list[list[str]]) -> Table:
+def _columns_that_fit(header: list[str], cells: list[list[str]], width: int) -> int:
+    from rich.cells import cell_len
+
+    left = width + _GAP
+    for number, column in enumerate(zip(header, *cells, strict=True)):
+        left -= max(map(cell_len, column)) + _GAP
+        if left < 0:
+            return number
+    return len(header)
+
+
+def _shortened(found: re.Match[str]) -> str:
+    return found[0][:_SHORT_HASH] + "…"
+
+
+def _draw_rows(console: Console, header: list[str], cells: list[list[str]]) -> None:
+    indent = max(map(len, header))
+    for number, row in enumerate(cells, start=1):
+        console.rule(f"row {number}", align="left", style="dim")
+        for name, text in zip(header, row, strict=True):
+            # The terminal wraps what is long: copied from there it is whole.
+            console.print(_text(name.ljust(indent)), _text(text), soft_wrap=True)
+
+
+def _table(result: Result, header: list[str], cells: list[list[str]], shown: int) -> Table:
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name, column in zip(header, zip(*result.rows, strict=True), strict=True):
-        table.add_column(_text(name), justify="right" if _is_numeric(column) else "left")
+    columns = list(zip(*result.rows, strict=True))[:shown]
+    for name, column in zip(header, columns, strict=False):
+        table.add_column(_text(name), justify="right" if is_numeric(column) else "left")
     for row in cells:
-        table.add_row(*map(_text, row))
+        table.add_row(*map(_text, row[:shown]))
     return table
 
 
-def _text(cell: str) -> Text:
+def _text(text: str, *, style: str = "") -> Text:
     """Text, unlike str, is not searched for rich's markup."""
     from rich.text import Text
 
-    return Text(cell, style=_STYLES.get(cell, ""))
+    return Text(text, style=STYLES.get(text, style))

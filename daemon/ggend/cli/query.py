@@ -8,9 +8,14 @@ from typing import Annotated
 
 import typer
 
+from ggend.cli import filters as by
+from ggend.cli import lists
 from ggend.cli.options import DatabaseOption, FormatOption, LimitOption, chosen_database
-from ggend.cli.output import Format, show
-from ggend.queries import NAMED, open_readonly, run
+from ggend.cli.output import Format, show, show_json, show_text
+from ggend.cli.portrait import as_json, decoded, portrait
+from ggend.reading.execution import find_execution, load_execution, load_memory
+from ggend.reading.listings import read_listing
+from ggend.reading.queries import NAMED, open_readonly, run
 
 __all__ = ["query"]
 
@@ -19,77 +24,100 @@ query = typer.Typer(
     no_args_is_help=True,
 )
 
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
 
 @query.command()
 def recent(
     *, database: DatabaseOption = None, form: FormatOption = Format.TABLE, limit: LimitOption = 20
 ) -> None:
-    """Show the newest executions, with their audit entries and violations counted.
+    """Show the view of the newest executions, with their audit entries and violations counted.
+
+    It holds the newest 100. `ggend query executions` has filters, and goes further back.
 
     Example:
         ggend query recent --limit 5
     """
-    _show(NAMED["recent"], database, form, limit)
+    _run(NAMED["recent"], database, form, limit)
+
+
+query.command()(lists.executions)
 
 
 @query.command()
-def agents(
-    *, database: DatabaseOption = None, form: FormatOption = Format.TABLE, limit: LimitOption = 100
+def execution(
+    wanted: Annotated[
+        str, typer.Argument(metavar="ID", help="The execution's id, or a beginning of it.")
+    ],
+    *,
+    as_receipt: Annotated[
+        bool, typer.Option("--receipt", help="Print only the receipt's JSON.")
+    ] = False,
+    json: JsonFlag = False,
+    database: DatabaseOption = None,
 ) -> None:
-    """Show how each agent performs, the busiest first.
+    """Show one execution: its stages as a waterfall, its audit entries, violations and session.
 
     Example:
-        ggend query agents --format csv > agents.csv
+        ggend query execution execution-0000001 --database other.db
     """
-    _show(NAMED["agents"], database, form, limit)
+    with closing(open_readonly(chosen_database(database))) as connection:
+        found = load_execution(connection, find_execution(connection, wanted))
+    if as_receipt:
+        show_json(decoded(found.execution["receipt_json"]))
+    elif json:
+        show_json(as_json(found))
+    else:
+        show_text(portrait(found))
+
+
+query.command()(lists.agents)
+query.command()(lists.stages)
+query.command()(lists.sessions)
+query.command()(lists.collisions)
+query.command()(lists.violations)
+query.command()(lists.audit)
 
 
 @query.command()
-def stages(
-    *, database: DatabaseOption = None, form: FormatOption = Format.TABLE, limit: LimitOption = 100
+def memory(
+    agent: Annotated[
+        str | None, typer.Argument(metavar="[AGENT]", help="Print the memory of this agent.")
+    ] = None,
+    *,
+    since: by.Since = None,
+    until: by.Until = None,
+    text: by.Substring = None,
+    before: by.Before = None,
+    wide: by.Wide = False,
+    json: JsonFlag = False,
+    database: DatabaseOption = None,
+    form: FormatOption = Format.TABLE,
+    limit: LimitOption = 100,
 ) -> None:
-    """Show how long each stage of the pipeline takes, the slowest first.
+    """List the agents that saved a memory, or print the memory of one.
 
-    Example:
-        ggend query stages
+    --json prints the whole row of one agent, not its memory alone. --since and --until look at
+    when a memory was saved; --text looks in the memory too.
+
+    Examples:
+        ggend query memory --since 24h
+        ggend query memory agent-1 --database other.db
     """
-    _show(NAMED["stages"], database, form, limit)
-
-
-@query.command()
-def sessions(
-    *, database: DatabaseOption = None, form: FormatOption = Format.TABLE, limit: LimitOption = 20
-) -> None:
-    """Show the newest sessions of the swarm.
-
-    Example:
-        ggend query sessions --format json
-    """
-    _show(NAMED["sessions"], database, form, limit)
-
-
-@query.command()
-def collisions(
-    *, database: DatabaseOption = None, form: FormatOption = Format.TABLE, limit: LimitOption = 20
-) -> None:
-    """Show where agents met, newest first.
-
-    Example:
-        ggend query collisions --limit 50
-    """
-    _show(NAMED["collisions"], database, form, limit)
-
-
-@query.command()
-def violations(
-    *, database: DatabaseOption = None, form: FormatOption = Format.TABLE, limit: LimitOption = 20
-) -> None:
-    """Show the objectives that executions missed, newest first.
-
-    Example:
-        ggend query violations --limit 50
-    """
-    _show(NAMED["violations"], database, form, limit)
+    if agent is None:
+        filters = by.filters_of(since=since, until=until, text=text, before=before)
+        with closing(open_readonly(chosen_database(database))) as connection:
+            result = read_listing(connection, "memory", filters, limit=limit, wide=wide)
+        show(result, form=Format.JSON if json else form, fit=not wide)
+        return
+    with closing(open_readonly(chosen_database(database))) as connection:
+        found = load_memory(connection, agent)
+    found["memory"] = decoded(found.pop("memory_json"))
+    found["collision_history"] = decoded(found["collision_history"])
+    if json:
+        show_json(found)
+        return
+    show_json(found["memory"])
 
 
 @query.command()
@@ -103,7 +131,7 @@ def accounts(
     Example:
         ggend query accounts
     """
-    _show(NAMED["accounts"], database, form, limit)
+    _run(NAMED["accounts"], database, form, limit)
 
 
 @query.command()
@@ -119,10 +147,10 @@ def sql(
     Example:
         ggend query sql "SELECT status, COUNT(*) FROM receipts GROUP BY status"
     """
-    _show(statement, database, form, limit)
+    _run(statement, database, form, limit)
 
 
-def _show(statement: str, database: Path | None, form: Format, limit: int) -> None:
+def _run(statement: str, database: Path | None, form: Format, limit: int) -> None:
     with closing(open_readonly(chosen_database(database))) as connection:
         result = run(connection, statement, limit)
     show(result, form=form)

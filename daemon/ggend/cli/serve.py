@@ -30,18 +30,26 @@ def serve(
     log_level: Annotated[
         str | None, typer.Option("--log-level", help="debug, info, warning or error.")
     ] = None,
+    upgrade: Annotated[
+        bool | None,
+        typer.Option(
+            "--upgrade/--no-upgrade", help="Whether to upgrade a database of an older version."
+        ),
+    ] = None,
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C.
 
     Every setting can also be given in the configuration file or as GGEND_<KEY>; `ggend config
-    show` lists them. On SIGTERM what was read is committed and acknowledged before it exits.
+    show` lists them. On SIGTERM what was read is committed and acknowledged before it exits. A
+    database of an older version is upgraded first, after a verified backup copy beside it.
 
-    Example: `ggend serve --database ./tier2.db --socket ./ggend.sock`
+    Example:
+        ggend serve --database ./tier2.db --socket ./ggend.sock
     """
     loaded = load_config(
         path=config,
         environ=os.environ,
-        flags={"socket": socket, "database": database, "log_level": log_level},
+        flags={"socket": socket, "database": database, "log_level": log_level, "upgrade": upgrade},
     )
     # The parts that only the daemon needs are imported when it is sure to start.
     import anyio

@@ -7,6 +7,9 @@ CREATE INDEX idx_receipts_session_id ON receipts (session_id) WHERE session_id I
 ALTER TABLE audit_log ADD COLUMN execution_id TEXT;
 ALTER TABLE audit_log ADD COLUMN session_id TEXT;
 CREATE INDEX idx_audit_log_execution_id ON audit_log (execution_id) WHERE execution_id IS NOT NULL;
+-- Finds what recent_executions looks for in time: without it a burst of entries that name their
+-- execution is read in vain.
+CREATE INDEX idx_audit_log_unattributed ON audit_log (agent_id, timestamp) WHERE execution_id IS NULL;
 
 -- Audit rows without an execution_id belong to an execution of the same agent that covers their
 -- timestamp. The text ranges (with T and, for rows of version 1.0.0, with a space) are one second
@@ -159,6 +162,12 @@ CREATE TABLE hook_watermarks (
     row_id INTEGER NOT NULL,
     PRIMARY KEY (hook, source)
 ) WITHOUT ROWID;
+
+-- Rows of version 1.0.0 were judged by those who wrote them.
+INSERT INTO hook_watermarks (hook, source, row_id)
+SELECT 'slo', 'receipts', coalesce(max(id), 0) FROM receipts
+UNION ALL
+SELECT 'slo', 'pipeline_metrics', coalesce(max(id), 0) FROM pipeline_metrics;
 
 -- The order key of the memory that won: later timestamp, then producer, then sequence.
 CREATE TABLE memory_order (

@@ -6,13 +6,14 @@ Never writes. What a statement may do on the connection is decided in `readonly`
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 
 import msgspec
 
+from ggend.database.readonly import open_readonly, primary_code
 from ggend.errors import DatabaseUnusable, UsageMistake
-from ggend.readonly import open_readonly, primary_code
 
-__all__ = ["NAMED", "Result", "open_readonly", "run"]
+__all__ = ["NAMED", "Result", "columns_of", "open_readonly", "run"]
 
 RECENT = """
 SELECT *
@@ -27,47 +28,6 @@ FROM agent_performance_summary
 STAGES = """
 SELECT *
 FROM pipeline_stage_performance
-"""
-
-SESSIONS = """
-SELECT
-    session_id,
-    status,
-    start_time,
-    end_time,
-    agent_count,
-    total_duration_ms,
-    successful_operations,
-    failed_operations
-FROM workflow_sessions
-ORDER BY id DESC
-"""
-
-COLLISIONS = """
-SELECT
-    timestamp,
-    severity,
-    collision_type,
-    session_id,
-    agent_id_1,
-    agent_id_2,
-    description,
-    resolution
-FROM collision_detection
-ORDER BY id DESC
-"""
-
-VIOLATIONS = """
-SELECT
-    timestamp,
-    severity,
-    metric,
-    target_value,
-    actual_value,
-    execution_id,
-    description
-FROM slo_violations
-ORDER BY id DESC
 """
 
 #: Promise 3, summed up: last_sequence = stored + duplicate + superseded + parked + rejected + lost.
@@ -90,38 +50,58 @@ GROUP BY kind
 ORDER BY kind DESC
 """
 
-#: What `ggend query NAME` runs, newest first where there is a time.
+#: What `ggend query NAME` runs where nothing is filtered: the views, and the accounts.
 NAMED: dict[str, str] = {
     "recent": RECENT,
     "agents": AGENTS,
     "stages": STAGES,
-    "sessions": SESSIONS,
-    "collisions": COLLISIONS,
-    "violations": VIOLATIONS,
     "accounts": ACCOUNTS,
 }
 
 
+COLUMN_NAMES = """
+SELECT name
+FROM pragma_table_info(:table)
+"""
+
+#: More columns than a table can have.
+_MOST_COLUMNS = 32_767
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows of one query. `has_more`: there were more than the limit."""
+    """Rows of one query. `has_more`: there were more than the limit; `next_page`: how to go on."""
 
     columns: list[str]
     rows: list[tuple[object, ...]]
     has_more: bool = False
+    next_page: str = ""
 
 
-def run(connection: sqlite3.Connection, sql: str, limit: int) -> Result:
+def run(
+    connection: sqlite3.Connection,
+    sql: str,
+    limit: int,
+    parameters: Mapping[str, object] | None = None,
+) -> Result:
     """Run one statement that reads, and return its first `limit` rows. Raises UsageMistake."""
     try:
-        cursor = connection.execute(sql)
+        cursor = connection.execute(sql, parameters or {})
         rows = cursor.fetchmany(limit + 1)
     except (sqlite3.Error, sqlite3.Warning) as error:
         if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
             raise KeyboardInterrupt from error
         raise _refused(error) from error
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise UsageMistake(f"SQLite cannot take what was typed: {error}") from error
     columns = [column[0] for column in cursor.description or ()]
     cursor.close()
     return Result(columns=columns, rows=rows[:limit], has_more=len(rows) > limit)
+
+
+def columns_of(connection: sqlite3.Connection, table: str) -> set[str]:
+    """Return the names of a table's columns; none: there is no such table."""
+    rows = run(connection, COLUMN_NAMES, _MOST_COLUMNS, {"table": table}).rows
+    return {str(name) for (name,) in rows}
 
 
 def _refused(error: Exception) -> UsageMistake | DatabaseUnusable:

@@ -3,13 +3,14 @@
 Never opens a file, a socket or a database: bytes of lines in, events out.
 
 A line is `{"record": {…}, "payload": {…}}` and becomes one receipt_emitted, and one audit for
-each decision that wrote or injected something, in the order of the line. The events of a log are
-numbered from 1 in this order under a producer id that `log_producer` derives from the log itself.
-Importing again therefore gives the same numbers, and the daemon recognises them, also when the
-file has grown in the meantime or was touched.
+each decision that wrote or injected something, in the order of the line. Each line is a permanent
+producer of its own, whose id `line_producer` derives from the agent and the chain hash, and its
+events are numbered from 1. However often a line comes, in whatever file and at whatever place in
+it, the daemon recognises it; what stands before or after it does not matter.
 
 Each record names the chain hash of the one before; where that does not fit, the chain is broken
-there. A break, or a line that cannot be read, is reported with its number and stops nothing.
+there. A break, or a line that cannot be read, is reported with its number and stops nothing. Links
+are all that is checked: neither the hash of a payload (BLAKE3) nor a signature is computed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ggend_schema.errors import InvalidEvent
 from ggend_schema.events import Audit, Event, ReceiptEmitted, ReceiptStatus
 from ggend_schema.framing import LineSplitter, OverlongLine
 
-__all__ = ["DEFAULT_AGENT", "LogLine", "LogReader", "UnreadableLine", "log_producer"]
+__all__ = ["DEFAULT_AGENT", "LogLine", "LogReader", "UnreadableLine", "line_producer"]
 
 #: The agent of imported receipts: these logs name none.
 DEFAULT_AGENT = "ggen-sync"
@@ -54,6 +55,8 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a log: its events, or the problem why it has none."""
 
     number: int
+    #: Who numbers the events; empty where there are none.
+    producer: bytes = b""
     events: list[Event] = []
     #: Bytes of the line.
     size: int = 0
@@ -86,33 +89,38 @@ _lines = msgspec.json.Decoder(_Line)
 _values = msgspec.json.Decoder(dict[str, Any])
 
 
-def log_producer(first_line: bytes, agent: str) -> bytes:
-    """Derive the producer id of a log from its first readable line. Raises UnreadableLine.
+def line_producer(chain_hash_hex: str, agent: str) -> bytes:
+    """Derive the producer id of a line.
 
-    The agent is part of it: the same log for another agent is other events.
+    The agent is part of it: the same line for another agent is other events.
     """
-    first = _decode(first_line).record.chain_hash_hex
-    content = first.encode() + b"\0" + agent.encode()
     return hashlib.blake2b(
-        content, digest_size=limits.PRODUCER_BYTES, person=b"ggend ggen-log"
+        chain_hash_hex.encode() + b"\0" + agent.encode(),
+        digest_size=limits.PRODUCER_BYTES,
+        person=b"ggend ggen-log",
     ).digest()
 
 
 class LogReader:
     """Reads one log, in chunks of any size, and watches its chain."""
 
-    __slots__ = ("_agent", "_modified_ns", "_previous", "_splitter", "lines", "producer")
+    __slots__ = ("_agent", "_continues", "_previous", "_splitter", "lines", "modified_ns")
 
-    def __init__(self, *, agent: str, modified_ns: int) -> None:
-        """`modified_ns` is the file's modification time, for records that have no time."""
+    def __init__(self, *, agent: str, modified_ns: int, continues: str | None = None) -> None:
+        """`continues` is the last chain hash of the log that this one took the place of, if any."""
         self._agent = agent
-        self._modified_ns = modified_ns
+        self._continues = continues
+        #: The file's modification time, for records that have no time; set anew as it grows.
+        self.modified_ns = modified_ns
         self._previous: str | None = _NO_RECORD
         self._splitter = LineSplitter()
         #: Lines read so far, blank ones too.
         self.lines = 0
-        #: The producer id of the log, from its first readable line on.
-        self.producer: bytes | None = None
+
+    @property
+    def last_hash(self) -> str | None:
+        """The chain hash of the last line, if it is known."""
+        return None if self._previous == _NO_RECORD else self._previous
 
     def feed(self, chunk: bytes) -> Iterator[LogLine]:
         """Read the lines that this chunk completes; blank ones only count."""
@@ -137,13 +145,17 @@ class LogReader:
         try:
             parsed = _decode(line)
             events = self._events(parsed, line)
-            if self.producer is None:
-                self.producer = log_producer(line, self._agent)
         except UnreadableLine as error:
             yield self._unreadable(str(error))
             return
         chain_break = self._follow(parsed.record)
-        yield LogLine(number=self.lines, events=events, chain_break=chain_break, size=len(line))
+        yield LogLine(
+            number=self.lines,
+            producer=line_producer(parsed.record.chain_hash_hex, self._agent),
+            events=events,
+            chain_break=chain_break,
+            size=len(line),
+        )
 
     def _unreadable(self, problem: str) -> LogLine:
         self._previous = None  # the next line cannot be compared with this one
@@ -154,6 +166,8 @@ class LogReader:
         if expected is None or record.prev_chain_hash_hex == expected:
             return None
         if expected == _NO_RECORD:
+            if record.prev_chain_hash_hex == self._continues:
+                return None
             return f"the first record continues {_short(record.prev_chain_hash_hex)}"
         return (
             f"the record continues {_short(record.prev_chain_hash_hex)}, "
@@ -163,7 +177,7 @@ class LogReader:
     def _events(self, line: _Line, text: bytes) -> list[Event]:
         record, payload = line.record, line.payload
         try:
-            timestamp = format_ms((record.ts_ns or self._modified_ns) // 1_000_000)
+            timestamp = format_ms((record.ts_ns or self.modified_ns) // 1_000_000)
             events: list[Event] = [
                 ReceiptEmitted(
                     execution_id=record.chain_hash_hex,

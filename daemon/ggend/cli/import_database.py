@@ -1,0 +1,196 @@
+"""`ggend import database`: the rows of another tier2.db that this one has not."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ggend.cli.delivery import Delivery, require_daemon
+from ggend.cli.forms import Format
+from ggend.cli.import_report import Problems, show_reports
+from ggend.cli.options import DatabaseOption, FormatOption, SocketOption, chosen_socket
+from ggend.cli.output import complain
+from ggend.database.migrations import schema_version
+from ggend.database.readonly import open_readonly
+from ggend.errors import DaemonUnreachable, DatabaseUnusable, UsageMistake
+from ggend.importing.merge import TABLES, Merge, Tally
+from ggend.reading.snapshot import columns_of, snapshot
+from ggend_client import ClientError, ask
+from ggend_schema.events import Event
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+__all__ = ["database"]
+
+
+def database(
+    other: Annotated[
+        Path, typer.Argument(metavar="OTHER.db", help="The database whose rows are taken in.")
+    ],
+    *,
+    own: DatabaseOption = None,
+    socket: SocketOption = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds to wait for the daemon to store a part.")
+    ] = 30.0,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Merge another tier2.db, of version 1.0.0 or this one, into the daemon's database.
+
+    What is missing is sent to the daemon as events with their own timestamps; OTHER.db is only
+    read. Rows are compared by content, so merging twice adds nothing, and a merge that was cut
+    short can be run again. Run one merge at a time.
+
+    An execution or a session that is in both with other content is a conflict: it is reported, it
+    stays as it is here, and what belongs to it is skipped. The later memory of an agent wins. Rows
+    that no event may hold (a time that is none, text that is no JSON, control characters in a
+    name) are reported by table and id, and stay where they are. Stages and collisions whose parent
+    is in neither database are orphans, and stay too, as do events that wait there for their parent.
+    Violations are not copied: executions and stages are judged again here. Ids and created_at are
+    new.
+
+    Exit status: 0 all is here, 65 there were conflicts or unreadable rows, 69 the daemon is not
+    there.
+
+    Example:
+        ggend import database other.db
+    """
+    place = chosen_socket(socket)
+    require_daemon(place)
+    database_id, path = _daemons_database(place, own, timeout)
+    _check_other(other, path)
+    problems = Problems(str(other))
+    with (
+        closing(open_readonly(path)) as here,
+        snapshot(other) as there,
+        Delivery(place, name="ggend import", timeout_seconds=timeout) as delivery,
+        _progress() as bar,
+    ):
+        _check_identity(here, path, database_id)
+        _check_version(there, other)
+        rows = {table: _count(there, table) for table in (*TABLES, "slo_violations")}
+        waiting = _waiting(there)
+        task = bar.add_task(other.name, total=sum(rows[table] for table in TABLES))
+
+        def flush() -> int:
+            delivery.flush()
+            return delivery.rejected
+
+        tallies = Merge(
+            there,
+            here,
+            send=lambda event, size: _send(delivery, event, size),
+            flush=flush,
+            tell=problems.tell,
+            advance=partial(bar.advance, task),
+        ).run()
+        for reject in delivery.rejects():
+            problems.tell(f"rejected: {reject.code}: {reject.message}")
+    problems.end()
+    if rows["slo_violations"]:
+        complain(
+            f"{rows['slo_violations']:,} violations are not copied: they are judged again here"
+        )
+    if waiting:
+        complain(f"{waiting:,} events that wait there for their parent are not copied")
+    show_reports(tallies, form)
+    if any(_is_bad(tally) for tally in tallies):
+        raise typer.Exit(os.EX_DATAERR)
+
+
+def _is_bad(tally: Tally) -> bool:
+    return bool(tally.conflicts or tally.unreadable)
+
+
+def _send(delivery: Delivery, event: Event, size: int) -> None:
+    delivery.send([event], size=size)
+
+
+def _daemons_database(socket: Path | None, flag: Path | None, timeout: float) -> tuple[str, Path]:
+    """Return the id and the path of the database that the daemon writes to."""
+    try:
+        status = ask(socket, "status", timeout=timeout)
+        # Answered in its turn: what an earlier run sent before it was cut short is stored now.
+        ask(socket, "load_memory", {"agent_id": "ggend import"}, timeout=timeout)
+    except ClientError as error:
+        raise DaemonUnreachable(str(error), hint=error.hint) from error
+    return status["database_id"], flag or Path(status["database"])
+
+
+def _check_other(other: Path, own: Path) -> None:
+    try:
+        is_same = other.samefile(own)
+    except OSError:
+        return  # opening it says what is wrong
+    if is_same:
+        raise UsageMistake(
+            f"{other} is the daemon's own database",
+            hint="give another one; a backup copy of it can be merged",
+        )
+
+
+def _check_identity(here: sqlite3.Connection, path: Path, database_id: str) -> None:
+    """What is compared must be what the daemon writes to."""
+    found = None
+    if "database_identity" in columns_of(here):
+        (found,) = here.execute("SELECT id FROM database_identity").fetchone()
+    if found != database_id:
+        raise DatabaseUnusable(
+            f"{path} is not the database that the daemon writes to",
+            hint="name the daemon's socket with --socket, and its database with --database",
+        )
+
+
+def _check_version(there: sqlite3.Connection, other: Path) -> None:
+    (version,) = there.execute("PRAGMA user_version").fetchone()
+    if version > schema_version():
+        raise DatabaseUnusable(
+            f"{other} has schema version {version}; this ggend knows versions up to "
+            f"{schema_version()}",
+            hint="upgrade ggend",
+        )
+
+
+def _waiting(there: sqlite3.Connection) -> int:
+    if "parked_events" not in columns_of(there):
+        return 0
+    (events,) = there.execute("SELECT coalesce(sum(events), 0) FROM parked_events").fetchone()
+    return int(events)
+
+
+def _count(there: sqlite3.Connection, table: str) -> int:
+    try:
+        (rows,) = there.execute(f"SELECT COUNT(*) FROM {table}").fetchone()  # noqa: S608 - TABLES
+    except sqlite3.OperationalError as error:
+        raise DatabaseUnusable(
+            f"this is not a tier 2 database: {error}",
+            hint="versions 1.0.0 and later have seven tables",
+        ) from error
+    return int(rows)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Show how many rows have been compared, on standard error; invisible in a pipe."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rows"),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as bar:
+        yield bar

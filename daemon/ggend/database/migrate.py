@@ -1,0 +1,123 @@
+"""Migrate: bring a database file to the current schema, or say why it may not be touched.
+
+Each migration runs in one transaction with the `user_version` that records it, so that a crash
+leaves the file before it or after it. Nothing is written to a file that is not ggend's own; one of
+version 1.0.0 is recognised here, and upgraded in `upgrade`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from enum import Enum
+from pathlib import Path
+
+from ggend.database.migrations import (
+    APPLICATION_ID,
+    Migration,
+    migrations,
+    schema_version,
+    statements,
+)
+from ggend.database.readonly import database_uri, primary_code
+from ggend.errors import DatabaseUnusable
+
+__all__ = ["State", "apply", "cannot_open", "create", "recognise"]
+
+#: The tables by which a database of version 1.0.0 is recognised: no other application has both.
+_TELLING = {"receipts", "pipeline_metrics"}
+
+
+class State(Enum):
+    """What a file is to this program."""
+
+    EMPTY = "missing or empty"
+    VERSION_1 = "version 1.0.0"
+    OLDER = "an older version"
+    CURRENT = "current"
+
+
+def recognise(path: Path) -> State:
+    """Say what the file is. Raises DatabaseUnusable for what ggend may not write to.
+
+    It looks through a connection that cannot write: a writing one would, by closing, move
+    somebody's WAL into somebody's file.
+    """
+    if not path.exists():
+        return State.EMPTY
+    try:
+        version, application, tables = _look(path)
+    except sqlite3.DatabaseError as error:
+        if primary_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+            raise cannot_open(path, error) from error
+        raise DatabaseUnusable(
+            f"{path} cannot be read as a SQLite database: {error}",
+            hint="name another file with --database, or move this one away",
+        ) from error
+    if application == version == 0 and not tables:
+        return State.EMPTY
+    if application == version == 0 and tables >= _TELLING:
+        return State.VERSION_1
+    if application != APPLICATION_ID:
+        raise DatabaseUnusable(
+            f"{path} is the database of another application (application_id {application}, "
+            f"tables {', '.join(sorted(tables)[:4]) or 'none'})",
+            hint="name another file with --database",
+        )
+    if version > schema_version():
+        raise DatabaseUnusable(
+            f"{path} has schema version {version}; this ggend knows versions up to "
+            f"{schema_version()}",
+            hint="upgrade ggend",
+        )
+    return State.CURRENT if version == schema_version() else State.OLDER
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make everything in an empty database."""
+    connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    connection.execute("BEGIN IMMEDIATE")
+    apply(connection, migrations())
+
+
+def apply(connection: sqlite3.Connection, wanted: Sequence[Migration]) -> None:
+    """Run migrations in the open transaction, record the last one, and commit."""
+    try:
+        for migration in wanted:
+            for statement in statements(migration.sql):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {wanted[-1].version}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def cannot_open(path: Path, error: sqlite3.Error) -> DatabaseUnusable:
+    """Say that there is no getting at the file at all."""
+    return DatabaseUnusable(
+        f"cannot open the database {path}: {error}",
+        hint="check that its directory exists and is writable",
+    )
+
+
+def _look(path: Path) -> tuple[int, int, set[str]]:
+    try:
+        return _state(path, "mode=ro")
+    except sqlite3.OperationalError as error:
+        if primary_code(error) != sqlite3.SQLITE_READONLY:
+            raise
+        # A program was killed in a transaction. Whoever opens the file next rolls that back: until
+        # then nobody can read it.
+        return _state(path, "mode=rw")
+
+
+def _state(path: Path, mode: str) -> tuple[int, int, set[str]]:
+    with closing(sqlite3.connect(database_uri(path, mode), uri=True)) as connection:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    return version, application, {name for (name,) in names}

@@ -1,0 +1,146 @@
+"""Probes: what the CHECKs of a schema accept and refuse, tried out on an empty copy of it.
+
+The copy is made in memory from the schema's own statements, so that any database can be probed,
+also one that may not be written to. Reads no row and writes none outside that copy.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, get_args
+
+from ggend_schema import events
+
+__all__ = ["probe"]
+
+#: One valid row of each table: parents first.
+_ROWS: dict[str, dict[str, Any]] = {
+    "workflow_sessions": {
+        "session_id": "probe",
+        "start_time": "2026-01-29T12:34:56.789Z",
+        "status": "running",
+        "agent_count": 1,
+    },
+    "receipts": {
+        "execution_id": "probe",
+        "agent_id": "probe",
+        "operation": "watch",
+        "status": "passed",
+        "timestamp": "2026-01-29T12:34:56.789Z",
+        "duration_ms": 1,
+    },
+    "agent_memory": {"agent_id": "probe", "memory_json": "{}"},
+    "audit_log": {
+        "timestamp": "2026-01-29T12:34:56.789Z",
+        "agent_id": "probe",
+        "operation": "probe",
+        "status": "started",
+    },
+    "collision_detection": {
+        "session_id": "probe",
+        "agent_id_1": "a",
+        "agent_id_2": "b",
+        "collision_type": "file_conflict",
+        "description": "probe",
+        "severity": "info",
+        "timestamp": "2026-01-29T12:34:56.789Z",
+    },
+    "pipeline_metrics": {
+        "execution_id": "probe",
+        "stage": "μ₁_normalize",
+        "duration_ms": 1,
+        "status": "passed",
+        "timestamp": "2026-01-29T12:34:56.789Z",
+    },
+    "slo_violations": {
+        "execution_id": "probe",
+        "metric": "probe",
+        "target_value": 1.0,
+        "actual_value": 2.0,
+        "severity": "warning",
+        "timestamp": "2026-01-29T12:34:56.789Z",
+    },
+}
+
+#: The nine enumerations and their values.
+_ENUMERATIONS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("receipts", "operation"): get_args(events.Operation),
+    ("receipts", "status"): get_args(events.ReceiptStatus),
+    ("audit_log", "status"): get_args(events.AuditStatus),
+    ("workflow_sessions", "status"): ("running", *get_args(events.SessionEndStatus)),
+    ("collision_detection", "collision_type"): get_args(events.CollisionType),
+    ("collision_detection", "severity"): get_args(events.Severity),
+    ("pipeline_metrics", "stage"): tuple(dict.fromkeys(events.STAGES.values())),
+    ("pipeline_metrics", "status"): get_args(events.StageStatus),
+    ("slo_violations", "severity"): ("warning", "critical"),
+}
+
+#: What no enumeration holds.
+_STRANGE = ("", "nonsense")
+
+
+def probe(schema: sqlite3.Connection) -> Iterator[str]:
+    """Yield what the CHECKs of the seven tables accept or refuse that they should not."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
+        for (sql,) in schema.execute(_STATEMENTS).fetchall():
+            copy.execute(sql)
+        copy.execute("PRAGMA foreign_keys = ON")
+        for table, row in _ROWS.items():
+            problem = _refusal(copy, table, row, keep=True)
+            if problem is not None:
+                yield f"{table} refuses a valid row: {problem}"
+        for (table, column), values in _ENUMERATIONS.items():
+            for value in values:
+                problem = _refusal(copy, table, _variant(table, column, value))
+                if problem is not None:
+                    yield f"{table}.{column} refuses {value!r}: {problem}"
+            for value in _strangers(copy, table, values):
+                if _refusal(copy, table, _variant(table, column, value)) is None:
+                    yield f"{table}.{column} accepts {value!r}: its CHECK is missing or too wide"
+                    break
+
+
+def _strangers(copy: sqlite3.Connection, table: str, values: tuple[str, ...]) -> Iterator[str]:
+    """What the column should refuse: also words that its table names, and values in disguise."""
+    yield from _STRANGE
+    for value in values:
+        yield from (value.upper(), f"{value} ")
+    (sql,) = copy.execute(_TABLE, (table,)).fetchone()
+    yield from (word for word in re.findall(r"'([^']*)'", sql) if word not in values)
+
+
+def _variant(table: str, column: str, value: str) -> dict[str, Any]:
+    """A row that is valid but for one column, and whose own unique id is new."""
+    own = {"receipts": "execution_id", "workflow_sessions": "session_id"}.get(table)
+    return {**_ROWS[table], column: value, **({own: "another"} if own else {})}
+
+
+def _refusal(
+    copy: sqlite3.Connection, table: str, row: dict[str, Any], *, keep: bool = False
+) -> str | None:
+    """Insert a row; return why it is refused. It is taken back unless it is to be kept."""
+    names, marks = ", ".join(row), ", ".join("?" * len(row))
+    copy.execute("BEGIN")
+    try:
+        copy.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(row.values()))  # noqa: S608 - constants
+    except sqlite3.Error as error:
+        copy.execute("ROLLBACK")
+        return str(error)
+    copy.execute("COMMIT" if keep else "ROLLBACK")
+    return None
+
+
+_TABLE = """
+    SELECT sql
+    FROM sqlite_schema
+    WHERE type = 'table'
+      AND name = ?"""
+_STATEMENTS = """
+    SELECT sql
+    FROM sqlite_schema
+    WHERE sql IS NOT NULL
+      AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+    ORDER BY rowid"""

@@ -1,0 +1,126 @@
+"""Reset: empties a database for good, as if it had just been made.
+
+Never removes what others added: their tables and views stay, and their indexes and triggers on
+ggend's tables are made again.
+
+All of it is one transaction: killed at any moment, the database is the old one or the empty one.
+Only then is the file made smaller. It gets a new random id, by which clients notice that what was
+acknowledged is gone, and send on what they still hold.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from msgspec import Struct
+
+from ggend.database.migrate import State, recognise
+from ggend.database.migrations import APPLICATION_ID, migrations, schema_version, statements
+from ggend.database.readonly import open_readonly
+from ggend.errors import DatabaseUnusable
+
+__all__ = ["Reset", "reset_file", "rows_of"]
+
+#: Milliseconds to wait for the transaction of somebody's plain SQL to end.
+_BUSY_MS = 5_000
+
+
+class Reset(Struct, frozen=True):
+    """What came of it."""
+
+    database_id: str
+    #: Indexes and triggers of others that could not be made again.
+    lost: list[str]
+    #: Why the file could not be made smaller, if so. The database is empty all the same.
+    kept_its_size: str | None = None
+
+
+def rows_of(path: Path) -> dict[str, int]:
+    """Return how many rows each of ggend's tables has.
+
+    Raises DatabaseUnusable where there is nothing that may be reset.
+    """
+    if not path.exists():
+        raise DatabaseUnusable(f"there is no database at {path}", hint="`ggend init` makes one")
+    state = recognise(path)
+    if state not in (State.OLDER, State.CURRENT):
+        raise DatabaseUnusable(
+            f"{path} cannot be reset: it is {state.value}",
+            hint="`ggend init` makes it a database of this version, with a backup of what it was",
+        )
+    with closing(open_readonly(path)) as connection:
+        return {
+            name: connection.execute(f'SELECT COUNT(*) FROM "{name}"').fetchone()[0]  # noqa: S608 - ours
+            for kind, name in _found(connection)
+            if kind == "table"
+        }
+
+
+def reset_file(path: Path) -> Reset:
+    """Empty a database that `rows_of` let pass, and whose lock is held. Raises sqlite3.Error."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}").fetchall()
+        # Tables of others may refer to ggend's, and the order of dropping would matter.
+        connection.execute("PRAGMA foreign_keys = OFF")
+        # What was in the pages is gone with the pages, when VACUUM writes the file anew.
+        connection.execute("PRAGMA secure_delete = FAST").fetchall()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            lost = _make_anew(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        kept_its_size = None
+        try:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.OperationalError as error:  # no room for the copy, or somebody writes
+            kept_its_size = str(error)
+        (database_id,) = connection.execute("SELECT id FROM database_identity").fetchone()
+    return Reset(database_id, lost, kept_its_size)
+
+
+def _make_anew(connection: sqlite3.Connection) -> list[str]:
+    ours = _found(connection)
+    before = connection.execute(_ADDITIONS).fetchall()
+    for kind, name in sorted(ours, reverse=True):  # views, then tables
+        connection.execute(f'DROP {kind.upper()} "{name}"')
+    for migration in migrations():
+        for statement in statements(migration.sql):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {schema_version()}")
+    there = {name for name, _ in connection.execute(_ADDITIONS)}
+    lost = []
+    for name, sql in before:
+        if name not in there:
+            try:
+                connection.execute(sql)
+            except sqlite3.Error:  # on a column that somebody had added, say
+                lost.append(name)
+    return lost
+
+
+def _found(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Return kind and name of ggend's tables and views that are there."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
+        for migration in migrations():
+            model.executescript(migration.sql)
+        ours = set(model.execute(_OBJECTS))
+    return [found for found in connection.execute(_OBJECTS) if found in ours]
+
+
+_OBJECTS = """
+    SELECT type, name
+    FROM sqlite_schema
+    WHERE type IN ('table', 'view')
+      AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"""
+_ADDITIONS = """
+    SELECT name, sql
+    FROM sqlite_schema
+    WHERE type IN ('index', 'trigger')
+      AND sql IS NOT NULL"""

@@ -1,0 +1,271 @@
+"""Structure: what a database is made of, and where that differs from what a version promises.
+
+Tables, columns in their order, keys, indexes and views as SQLite itself reports them, so that the
+notation of a CREATE statement does not matter; views are compared as text. What a CHECK accepts is
+tried out in `probes`. Reads the schema, never a row.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sqlite3
+from collections.abc import Collection
+from contextlib import closing
+
+from msgspec import Struct
+
+from ggend.database.migrations import migrations
+
+__all__ = ["Column", "Difference", "Index", "Structure", "differences", "promised", "structure_of"]
+
+
+class Column(Struct, frozen=True):
+    """One column as PRAGMA table_xinfo shows it."""
+
+    name: str
+    type: str
+    not_null: bool
+    default: str | None
+    primary_key: int
+    hidden: int
+
+    def __str__(self) -> str:
+        parts = [self.type or "no type"]
+        parts += ["NOT NULL"] * self.not_null
+        parts += [f"DEFAULT {self.default}"] * (self.default is not None)
+        parts += ["PRIMARY KEY"] * bool(self.primary_key)
+        parts += ["generated or hidden"] * bool(self.hidden)
+        return " ".join(parts)
+
+
+class Index(Struct, frozen=True):
+    """One index or UNIQUE constraint."""
+
+    table: str
+    columns: tuple[str, ...]
+    unique: bool
+    #: The WHERE of a partial index.
+    where: str = ""
+
+    def __str__(self) -> str:
+        unique = "unique, " * self.unique
+        return f"{unique}on {self.table} ({', '.join(self.columns)}) {self.where}".rstrip()
+
+
+class Structure(Struct, frozen=True):
+    """A whole schema. Keys are names; a UNIQUE constraint has no name and is a key of its table."""
+
+    tables: dict[str, dict[str, Column]]
+    #: Such as `WITHOUT ROWID, AUTOINCREMENT`, by table.
+    kinds: dict[str, str]
+    #: UNIQUE constraints and foreign keys, by table, each in words.
+    keys: dict[str, frozenset[str]]
+    indexes: dict[str, Index]
+    views: dict[str, str]
+
+
+class Difference(Struct, frozen=True):
+    """Something that is not as promised."""
+
+    #: `tables`, `columns`, `keys`, `indexes` or `views`.
+    area: str
+    #: The table, index or view.
+    name: str
+    text: str
+    #: It is there in addition, and harms nobody who reads by name.
+    is_extra: bool = False
+
+
+@functools.cache
+def promised(version: int) -> Structure:
+    """Return the structure of a database of this version."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for migration in migrations():
+            if migration.version <= version:
+                connection.executescript(migration.sql)
+        return structure_of(connection)
+
+
+def structure_of(connection: sqlite3.Connection) -> Structure:
+    """Read the structure of an open database. Raises sqlite3.DatabaseError."""
+    schema = connection.execute(_SCHEMA).fetchall()
+    without_rowid = dict(connection.execute(_TABLE_LIST).fetchall())
+    tables, kinds, keys = {}, {}, {}
+    for what, name, _, sql in schema:
+        if what == "table":
+            tables[name] = {
+                column: Column(column, kind, bool(not_null), default, primary_key, hidden)
+                for column, kind, not_null, default, primary_key, hidden in connection.execute(
+                    _COLUMNS, (name,)
+                )
+            }
+            kinds[name] = _kind(sql, without_rowid.get(name, ""))
+            keys[name] = frozenset((*_uniques(connection, name), *_references(connection, name)))
+    return Structure(
+        tables=tables,
+        kinds=kinds,
+        keys=keys,
+        indexes={
+            name: _index(connection, name, table, sql)
+            for kind, name, table, sql in schema
+            if kind == "index" and sql is not None
+        },
+        views={name: _normal(sql) for kind, name, _, sql in schema if kind == "view"},
+    )
+
+
+def differences(found: Structure, wanted: Structure) -> list[Difference]:
+    """Return how `found` differs from what is wanted, in words for people."""
+    told: list[Difference] = []
+    for name, columns in wanted.tables.items():
+        if name not in found.tables:
+            told.append(Difference("tables", name, f"the table {name} is missing"))
+            continue
+        told += _column_differences(name, found.tables[name], columns)
+        if found.kinds[name] != wanted.kinds[name]:
+            told.append(
+                Difference(
+                    "tables",
+                    name,
+                    f"{name} is {found.kinds[name] or 'an ordinary table'}, not "
+                    f"{wanted.kinds[name] or 'an ordinary table'}",
+                )
+            )
+        told += [
+            Difference("keys", name, f"{name} has no {key}")
+            for key in sorted(wanted.keys[name] - found.keys[name])
+        ]
+        told += [
+            Difference("keys", name, f"{name} has an unexpected {key}")
+            for key in sorted(found.keys[name] - wanted.keys[name])
+        ]
+    told += _extras("tables", "table", found.tables, wanted.tables)
+    for name, index in wanted.indexes.items():
+        if name not in found.indexes:
+            told.append(Difference("indexes", name, f"the index {name} is missing ({index})"))
+        elif found.indexes[name] != index:
+            told.append(
+                Difference("indexes", name, f"{name} is {found.indexes[name]}, not {index}")
+            )
+    told += _extras("indexes", "index", found.indexes, wanted.indexes)
+    for name, sql in wanted.views.items():
+        if name not in found.views:
+            told.append(Difference("views", name, f"the view {name} is missing"))
+        elif found.views[name] != sql:
+            told.append(Difference("views", name, f"{name} is not the view of this version"))
+    return told + _extras("views", "view", found.views, wanted.views)
+
+
+def _column_differences(
+    table: str, found: dict[str, Column], wanted: dict[str, Column]
+) -> list[Difference]:
+    told = [
+        Difference("columns", table, f"{table}.{name} is missing ({column})")
+        if name not in found
+        else Difference("columns", table, f"{table}.{name} is {found[name]}, not {column}")
+        for name, column in wanted.items()
+        if found.get(name) != column
+    ]
+    extra = [name for name in found if name not in wanted]
+    told += [
+        Difference("columns", table, f"{table}.{name} is not a column of this version")
+        for name in extra
+    ]
+    if not told and list(found) != list(wanted):
+        told.append(
+            Difference(
+                "columns",
+                table,
+                f"the columns of {table} stand in another order: {', '.join(found)}",
+            )
+        )
+    return told
+
+
+def _extras(
+    area: str, kind: str, found: Collection[str], wanted: Collection[str]
+) -> list[Difference]:
+    return [
+        Difference(area, name, f"the {kind} {name} is not ggend's", is_extra=True)
+        for name in found
+        if name not in wanted
+    ]
+
+
+def _kind(sql: str, listed: str) -> str:
+    autoincrement = ["AUTOINCREMENT"] if re.search(r"\bAUTOINCREMENT\b", sql, re.IGNORECASE) else []
+    return ", ".join(([listed] if listed else []) + autoincrement)
+
+
+def _uniques(connection: sqlite3.Connection, table: str) -> list[str]:
+    return [
+        f"UNIQUE ({', '.join(_index_columns(connection, name))})"
+        for (name,) in connection.execute(_UNIQUES, (table,)).fetchall()
+    ]
+
+
+def _references(connection: sqlite3.Connection, table: str) -> list[str]:
+    return [
+        f"foreign key {column} to {parent}({to or 'its primary key'})"
+        + f" ON UPDATE {update}" * (update != "NO ACTION")
+        + f" ON DELETE {delete}" * (delete != "NO ACTION")
+        for column, parent, to, update, delete in connection.execute(_REFERENCES, (table,))
+    ]
+
+
+def _index(connection: sqlite3.Connection, name: str, table: str, sql: str) -> Index:
+    normal = _normal(sql)
+    where = re.search(r"\bWHERE\b.*", normal, re.IGNORECASE)
+    return Index(
+        table=table,
+        columns=_index_columns(connection, name),
+        unique=normal.upper().startswith("CREATE UNIQUE"),
+        where=where[0] if where else "",
+    )
+
+
+def _index_columns(connection: sqlite3.Connection, name: str) -> tuple[str, ...]:
+    return tuple(
+        (column or "an expression")
+        + f" COLLATE {collation}" * (collation != "BINARY")
+        + " DESC" * descending
+        for column, descending, collation in connection.execute(_INDEX_COLUMNS, (name,))
+    )
+
+
+def _normal(sql: str) -> str:
+    """White space, comments and IF NOT EXISTS apart."""
+    sql = re.sub(r"--[^\n]*", " ", sql)
+    return re.sub(r"\bIF NOT EXISTS\b ?", "", " ".join(sql.split()), flags=re.IGNORECASE)
+
+
+_SCHEMA = """
+    SELECT type, name, tbl_name, sql
+    FROM sqlite_schema
+    WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+    ORDER BY rowid"""
+_TABLE_LIST = """
+    SELECT
+        name,
+        rtrim(iif(wr, 'WITHOUT ROWID, ', '') || iif(strict, 'STRICT, ', '')
+              || iif(type = 'virtual', 'a virtual table', ''), ', ')
+    FROM pragma_table_list
+    WHERE schema = 'main'"""
+_COLUMNS = """
+    SELECT name, upper(type), "notnull", dflt_value, pk, hidden
+    FROM pragma_table_xinfo(?)
+    ORDER BY cid"""
+_UNIQUES = """
+    SELECT name
+    FROM pragma_index_list(?)
+    WHERE origin = 'u'"""
+_REFERENCES = """
+    SELECT "from", "table", "to", on_update, on_delete
+    FROM pragma_foreign_key_list(?)
+    ORDER BY id, seq"""
+_INDEX_COLUMNS = """
+    SELECT name, "desc", coll
+    FROM pragma_index_xinfo(?)
+    WHERE "key"
+    ORDER BY seqno"""

@@ -1,0 +1,207 @@
+"""Verify: whether a database is what its version promises, as findings for people.
+
+Works on any tier 2 database through a connection that only reads; `self_test` alone writes, and
+takes back what it wrote.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from ggend.database.findings import Finding, Verdict
+from ggend.database.migrations import APPLICATION_ID, schema_version
+from ggend.database.oddities import count_oddities
+from ggend.database.probes import probe
+from ggend.database.structure import Difference, differences, promised, structure_of
+
+__all__ = ["self_test", "table_sizes", "verify"]
+
+#: Problems of one kind that are spelled out in a finding.
+_SPELLED_OUT = 5
+
+#: SQLite instructions between two signs of life: some 10 ms.
+_STEPS_BETWEEN_TICKS = 1_000_000
+
+#: What differences are called in the report, in its order.
+_AREAS = {
+    "tables": "tables",
+    "columns": "columns",
+    "keys": "keys and foreign keys",
+    "indexes": "indexes",
+    "views": "views",
+}
+
+
+def verify(
+    connection: sqlite3.Connection, tell: Callable[[str], None], *, pages: bool
+) -> Iterator[Finding]:
+    """Look at everything that a version promises; with `pages` also at every page and row.
+
+    `tell` is told what is looked at, again and again while it lasts.
+    """
+    connection.set_progress_handler(None, 0)
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    yield _version(version, application)
+    found = structure_of(connection)
+    told = differences(found, promised(version or 1))
+    for area, name in _AREAS.items():
+        if area == "views" and not version:
+            # Those of version 1.0.0 are spelled in many ways, and replaced by the upgrade.
+            missing = promised(schema_version()).views.keys() - found.views.keys()
+            problems = [f"the view {view} is missing" for view in sorted(missing)]
+            yield _of(name, problems, "3 of version 1.0.0: one counts no audit entries")
+        else:
+            yield _structure(name, area, told, version)
+    if any(
+        difference.area in ("tables", "columns") and not difference.is_extra for difference in told
+    ):
+        return  # what follows needs tables that can be read
+    yield _of("CHECKs", list(probe(connection)), "nine enumerations take their values, no others")
+    yield _json_functions(connection)
+    yield _journal(connection)
+    if version:
+        yield _accounts(connection)
+    if pages:
+        yield from _pages(connection, tell)
+
+
+def self_test(path: Path) -> Finding:
+    """Write a session, a receipt and a stage, read them, and roll back. Raises sqlite3.Error."""
+    name = f"self-test-{uuid.uuid4().hex}"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in _SELF_TEST:
+            connection.execute(statement, {"name": name})
+        read = connection.execute(_READ_BACK, (name,)).fetchone()
+        connection.execute("ROLLBACK")
+        left = connection.execute(_READ_BACK, (name,)).fetchone()
+    if read != (1, 1, 1):
+        return Finding("self test", Verdict.FAILED, f"rows written were not read: {read}")
+    if left != (0, 0, 0):
+        return Finding("self test", Verdict.FAILED, f"rows rolled back are still there: {left}")
+    return Finding("self test", Verdict.OK, "wrote, read and rolled back 3 rows")
+
+
+def table_sizes(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return the rows of each table that this version knows."""
+    found = structure_of(connection).tables
+    return {
+        table: connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]  # noqa: S608 - ours
+        for table in promised(schema_version()).tables
+        if table in found
+    }
+
+
+def _version(version: int, application: int) -> Finding:
+    if version == application == 0:
+        detail = "1.0.0; `ggend init` and `ggend serve` upgrade it"
+        return Finding("version", Verdict.WARNING, detail)
+    if application != APPLICATION_ID:
+        detail = f"application_id is {application}, ggend's is {APPLICATION_ID}"
+        return Finding("version", Verdict.FAILED, detail)
+    if version != schema_version():
+        detail = f"{version}; this ggend writes {schema_version()}"
+        return Finding("version", Verdict.WARNING, detail)
+    return Finding("version", Verdict.OK, str(version))
+
+
+def _structure(what: str, area: str, told: list[Difference], version: int) -> Finding:
+    problems = [one.text for one in told if one.area == area and not one.is_extra]
+    extras = [one.name for one in told if one.area == area and one.is_extra]
+    if problems:
+        return _of(what, problems, "")
+    count = {
+        "tables": len(promised(version or 1).tables),
+        "columns": sum(map(len, promised(version or 1).tables.values())),
+        "keys": sum(map(len, promised(version or 1).keys.values())),
+        "indexes": len(promised(version or 1).indexes),
+        "views": len(promised(version or 1).views),
+    }[area]
+    more = f", and {len(extras)} of others: {', '.join(extras[:_SPELLED_OUT])}" * bool(extras)
+    return Finding(what, Verdict.OK, f"{count} as promised{more}")
+
+
+def _of(what: str, problems: list[str], fine: str) -> Finding:
+    if not problems:
+        return Finding(what, Verdict.OK, fine)
+    hidden = len(problems) - _SPELLED_OUT
+    more = f"; and {hidden} more" * (hidden > 0)
+    return Finding(what, Verdict.FAILED, "; ".join(problems[:_SPELLED_OUT]) + more)
+
+
+def _json_functions(connection: sqlite3.Connection) -> Finding:
+    try:
+        found = connection.execute(_JSON).fetchall()
+    except sqlite3.Error as error:
+        return Finding("JSON functions", Verdict.FAILED, f"SQLite was built without them: {error}")
+    return _of("JSON functions", [] if found == [(7, "b")] else [f"wrong: {found}"], "work")
+
+
+def _journal(connection: sqlite3.Connection) -> Finding:
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    if mode != "wal":
+        detail = f"{mode}, not WAL: readers and the writer wait for each other"
+        return Finding("journal", Verdict.WARNING, detail)
+    return Finding("journal", Verdict.OK, "WAL")
+
+
+def _accounts(connection: sqlite3.Connection) -> Finding:
+    problems = [text for (text,) in connection.execute(_ACCOUNTS).fetchall()]
+    return _of("accounts", problems, "every number is accounted for")
+
+
+def _pages(connection: sqlite3.Connection, tell: Callable[[str], None]) -> Iterator[Finding]:
+    def watch(what: str) -> None:
+        tell(what)
+        connection.set_progress_handler(lambda: tell(what), _STEPS_BETWEEN_TICKS)
+
+    watch("integrity check: every page, row and index entry")
+    found = [row[0] for row in connection.execute("PRAGMA integrity_check").fetchall()]
+    problems = [] if found == ["ok"] else found
+    yield _of("integrity", problems, "every page, row and index entry")
+    if problems:
+        return
+    oddities = count_oddities(connection, watch)
+    connection.set_progress_handler(None, 0)
+    for oddity in oddities:
+        yield Finding("odd rows", Verdict.WARNING, str(oddity))
+    if not oddities:
+        yield Finding("odd rows", Verdict.OK, "no orphan, no odd time, no broken JSON")
+
+
+_JSON = """
+    SELECT json_extract('{"a": [1, {"b": 7}]}', '$.a[1].b'), value
+    FROM json_each('["b"]')"""
+_ACCOUNTS = """
+    SELECT 'account ' || id || ' does not add up' AS problem
+    FROM producers
+    WHERE last_sequence <> stored + duplicate + superseded + parked + rejected + lost
+    UNION ALL
+    SELECT 'the accounts count ' || counted || ' parked events, ' || there || ' are there'
+    FROM (
+        SELECT
+            (SELECT coalesce(SUM(parked), 0) FROM producers) AS counted,
+            (SELECT coalesce(SUM(events), 0) FROM parked_events) AS there)
+    WHERE counted <> there"""
+_SELF_TEST = (
+    """
+    INSERT INTO workflow_sessions (session_id, start_time, status, agent_count)
+    VALUES (:name, '2026-01-29T12:34:56.789Z', 'running', 1)""",
+    """
+    INSERT INTO receipts (execution_id, agent_id, operation, status, timestamp, duration_ms)
+    VALUES (:name, :name, 'dry_run', 'passed', '2026-01-29T12:34:56.789Z', 1)""",
+    """
+    INSERT INTO pipeline_metrics (execution_id, stage, duration_ms, status, timestamp)
+    VALUES (:name, 'μ₃_emit', 1, 'passed', '2026-01-29T12:34:56.789Z')""",
+)
+_READ_BACK = """
+    SELECT
+        (SELECT COUNT(*) FROM workflow_sessions WHERE session_id = ?1),
+        (SELECT COUNT(*) FROM receipts WHERE execution_id = ?1),
+        (SELECT COUNT(*) FROM pipeline_metrics WHERE execution_id = ?1)"""

@@ -1,0 +1,1 @@
+"""Reading: questions that people and programs ask of a tier 2 database. Never writes."""

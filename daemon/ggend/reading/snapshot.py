@@ -1,0 +1,50 @@
+"""Snapshot: several questions to one database, all answered as of one moment.
+
+Never writes. A snapshot that is open for long keeps a daemon's WAL from starting over; nothing
+else waits for it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from ggend.database.readonly import open_readonly, primary_code
+from ggend.errors import DatabaseUnusable
+
+__all__ = ["columns_of", "snapshot"]
+
+
+@contextmanager
+def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a tier 2 database in one transaction that reads. Raises DatabaseUnusable."""
+    with closing(open_readonly(path)) as connection:
+        try:
+            connection.execute("BEGIN")
+            yield connection
+        except sqlite3.Error as error:
+            if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
+                raise KeyboardInterrupt from error
+            raise DatabaseUnusable(
+                f"{path} cannot be read: {error}",
+                hint="`ggend check` says whether it is damaged, or not what this version knows",
+            ) from error
+
+
+def columns_of(connection: sqlite3.Connection) -> dict[str, list[str]]:
+    """Return the columns of every table: version 1.0.0 has fewer, and none of ggend's own."""
+    found: dict[str, list[str]] = {}
+    for table, column in connection.execute(_COLUMNS):
+        found.setdefault(table, []).append(column)
+    return found
+
+
+_COLUMNS = """
+    SELECT t.name, c.name
+    FROM sqlite_schema AS t
+    JOIN pragma_table_info(t.name) AS c
+    WHERE t.type = 'table'
+      AND t.name NOT LIKE 'sqlite~_%' ESCAPE '~'
+    ORDER BY t.rowid, c.cid"""

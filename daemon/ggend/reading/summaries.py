@@ -1,0 +1,115 @@
+"""Summaries: executions counted, and their durations as exact averages and percentiles.
+
+Pure, no I/O, no clock. A percentile is the smallest value that is not below that share of all
+values (nearest rank): a duration that was measured, never one between two.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+__all__ = ["Bucket", "Group", "Groups", "Summary", "Tally", "percentile", "total_of"]
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """Some executions. Without any there is no rate and no duration."""
+
+    executions: int
+    passed: int
+    failed: int
+    partial: int
+    cancelled: int
+    success_rate: float | None
+    avg_ms: float | None
+    p50_ms: int | None
+    p95_ms: int | None
+    max_ms: int | None
+
+
+class Group(Summary, frozen=True, kw_only=True):
+    """The executions that have something in common."""
+
+    name: str | None
+
+
+class Bucket(Summary, frozen=True, kw_only=True):
+    """One step of the trend."""
+
+    start: str
+
+
+class Tally:
+    """Counts executions; the durations as a histogram, which many rows do not make larger."""
+
+    __slots__ = ("durations", "statuses")
+
+    def __init__(self) -> None:
+        self.statuses: Counter[str] = Counter()
+        self.durations: Counter[int] = Counter()
+
+    def add(self, status: str, duration_ms: int) -> None:
+        """Count one execution."""
+        self.statuses[status] += 1
+        self.durations[duration_ms] += 1
+
+    def summary(self) -> Summary:
+        """Return what was counted."""
+        return Summary(**self._values())
+
+    def group(self, name: str | None) -> Group:
+        """Return what was counted, under a name."""
+        return Group(name=name, **self._values())
+
+    def bucket(self, start: str) -> Bucket:
+        """Return what was counted, as a step of a trend."""
+        return Bucket(start=start, **self._values())
+
+    def _values(self) -> dict[str, Any]:
+        total = self.statuses.total()
+        counts = {status: self.statuses[status] for status in _STATUSES}
+        if not total:
+            return {"executions": 0, **counts, **_NO_DURATIONS}
+        return {
+            "executions": total,
+            **counts,
+            "success_rate": counts["passed"] / total,
+            "avg_ms": round(total_of(self.durations) / total, 2),
+            "p50_ms": percentile(self.durations, 50),
+            "p95_ms": percentile(self.durations, 95),
+            "max_ms": max(self.durations),
+        }
+
+
+class Groups(dict[str | None, Tally]):
+    """A tally for each name."""
+
+    def __missing__(self, name: str | None) -> Tally:
+        tally = self[name] = Tally()
+        return tally
+
+    def ranked(self) -> list[Group]:
+        """Return all groups, the most executions first."""
+        groups = [tally.group(name) for name, tally in self.items()]
+        return sorted(groups, key=lambda group: (-group.executions, group.name or ""))
+
+
+def total_of(durations: Counter[int]) -> int:
+    """Return the sum of all durations."""
+    return sum(duration * count for duration, count in durations.items())
+
+
+def percentile(durations: Counter[int], percent: int) -> int:
+    """Return a percentile, by nearest rank, of durations of which there is at least one."""
+    rank = -(-durations.total() * percent // 100)
+    for duration in sorted(durations):
+        rank -= durations[duration]
+        if rank <= 0:
+            return duration
+    raise ValueError("no durations")
+
+
+_NO_DURATIONS = dict.fromkeys(("success_rate", "avg_ms", "p50_ms", "p95_ms", "max_ms"))
+_STATUSES = ("passed", "failed", "partial", "cancelled")

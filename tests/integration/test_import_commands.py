@@ -1,0 +1,418 @@
+"""`ggend import` against a running daemon: everything that can be imported, and imported again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ggend_schema import limits
+from running import PATIENCE_SECONDS, Daemon
+from version1 import make_version_1
+
+LOGS = Path(__file__).parents[3] / "shared" / "data" / "ggen-receipt-logs"
+ROOT_LOG = LOGS / "ggen-root.jsonl"
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """What runs `ggend import`."""
+    return [sys.executable, "-m", "ggend", "import", *map(str, arguments)]
+
+
+def environ(daemon: Daemon) -> dict[str, str]:
+    """The environment in which commands find this daemon."""
+    return {
+        **os.environ,
+        "GGEND_SOCKET": os.fspath(daemon.socket),
+        "GGEND_DATABASE": os.fspath(daemon.database),
+    }
+
+
+def start(daemon: Daemon, *arguments: str | Path) -> subprocess.Popen[bytes]:
+    """Begin to import."""
+    return subprocess.Popen(
+        command(*arguments),
+        env=environ(daemon),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def run(
+    daemon: Daemon, *arguments: str | Path, status: int = 0, stdin: bytes = b""
+) -> tuple[list[dict[str, object]], str]:
+    """Import; return the rows of the report, and what was said."""
+    ran = subprocess.run(
+        command(*arguments, "--format", "json"),
+        env=environ(daemon),
+        input=stdin,
+        capture_output=True,
+        timeout=50,
+    )
+    assert ran.returncode == status, ran.stderr.decode()
+    return (json.loads(ran.stdout) if ran.stdout else []), ran.stderr.decode()
+
+
+def kill_when(daemon: Daemon, sql: str, *arguments: str | Path) -> None:
+    """Begin to import, and kill it when something is stored."""
+    with start(daemon, *arguments) as killed:
+        wait_for(lambda: daemon.query(sql) == [(1,)])
+        killed.kill()
+    assert killed.returncode == -signal.SIGKILL
+
+
+def rows_of_all_tables(daemon: Daemon) -> dict[object, object]:
+    """How many rows each table has, ggend's own too, once everything is judged."""
+    daemon.wait_for_hooks()
+    return {
+        table: daemon.query(f'SELECT count(*) FROM "{table}"')[0][0]
+        for (table,) in daemon.query("SELECT name FROM sqlite_schema WHERE type = 'table'")
+    }
+
+
+def receipts_and_audits(daemon: Daemon) -> tuple[object, ...]:
+    return daemon.query("SELECT (SELECT count(*) FROM receipts), (SELECT count(*) FROM audit_log)")[
+        0
+    ]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait, with a deadline, until something in another process has happened."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def log_line(
+    name: str, previous: str | None = None, *, decisions: Sequence[str] = ("a.rs",), pad: int = 0
+) -> bytes:
+    """A line of a log: a receipt, and an audit entry for each decision."""
+    content = {
+        "record": {
+            "chain_hash_hex": name.encode().hex().rjust(64, "0"),
+            "prev_chain_hash_hex": (previous or "").encode().hex().rjust(64, "0"),
+            "payload_hash_hex": "ab" * 32,
+            "andon": "Green",
+        },
+        "payload": {
+            "outputs": dict.fromkeys(decisions, "ef"),
+            "decisions": dict.fromkeys(decisions, "written"),
+            "packs": {"pad": "x" * pad},
+        },
+    }
+    return json.dumps(content).encode() + b"\n"
+
+
+def chain(*names: str) -> list[bytes]:
+    return [log_line(name, before) for before, name in zip((None, *names), names, strict=False)]
+
+
+@pytest.mark.skipif(not ROOT_LOG.exists(), reason="the real receipt logs are not on this machine")
+def test_a_real_log_goes_in_once_and_then_only_its_new_lines(daemon: Daemon, place: Path) -> None:
+    """168 receipts and 202 audit rows; again nothing; touched and grown, what is new."""
+    log = place / "receipt-log.jsonl"
+    shutil.copyfile(ROOT_LOG, log)
+    (report,), _ = run(daemon, "ggen-log", log)
+    assert receipts_and_audits(daemon) == (168, 202)
+    assert (report["new"], report["already there"]) == (370, 0)
+    before = rows_of_all_tables(daemon)
+    (report,), _ = run(daemon, "ggen-log", log)
+    assert (report["new"], report["already there"]) == (0, 370)
+    assert rows_of_all_tables(daemon) == before
+    last = json.loads(log.read_bytes().splitlines()[-1])["record"]["chain_hash_hex"]
+    added = log_line("new").replace(b"0" * 64, last.encode())
+    with log.open("ab") as grown:
+        grown.write(added)
+    os.utime(log, (1_000_000_000, 1_000_000_000))
+    (report,), said = run(daemon, "ggen-log", log)
+    assert (report["new"], report["already there"], report["chain breaks"]) == (2, 370, 0)
+    assert receipts_and_audits(daemon) == (169, 203)
+    assert "not verified: payload hashes (BLAKE3), signatures" in said
+
+
+def test_logs_that_begin_alike_and_then_differ_go_in_whole(daemon: Daemon, place: Path) -> None:
+    """Two branches of one repository: what they share is there once."""
+    logs = [place / "main.jsonl", place / "branch.jsonl"]
+    logs[0].write_bytes(b"".join(chain("1", "2", "3", "4")))
+    logs[1].write_bytes(b"".join(chain("1", "2", "b3", "b4", "b5")))
+    (main, branch), _ = run(daemon, "ggen-log", *logs)
+    assert (main["new"], branch["new"], branch["already there"]) == (8, 6, 4)
+    assert receipts_and_audits(daemon) == (7, 7)
+
+
+def test_a_log_that_was_repaired_and_reordered_brings_the_repaired_line(
+    daemon: Daemon, place: Path
+) -> None:
+    log = place / "receipt-log.jsonl"
+    lines = chain("1", "2", "3")
+    log.write_bytes(lines[0] + lines[1][:40] + b"\n" + lines[2])
+    (report,), said = run(daemon, "ggen-log", log, status=os.EX_DATAERR)
+    assert (report["new"], report["unreadable"], report["lines"]) == (4, 1, 3)
+    assert "line 2: not a receipt" in said
+    log.write_bytes(lines[2] + lines[0] + lines[1])
+    (report,), _ = run(daemon, "ggen-log", log)
+    assert (report["new"], report["already there"]) == (2, 4)
+    assert receipts_and_audits(daemon) == (3, 3)
+
+
+def test_what_is_wrong_with_a_log_is_reported_by_line_and_the_rest_goes_in(
+    daemon: Daemon, place: Path
+) -> None:
+    log = place / "receipt-log.jsonl"
+    log.write_bytes(
+        log_line("1")
+        + log_line("3", "2")
+        + b'{"record": {"chain_ha\n'
+        + b"\n"
+        + b"x" * (limits.EVENT_BYTES + 1)
+        + b"\n"
+        + log_line("4", "3")
+        + log_line("5", "4")[:-30]
+    )
+    (report,), said = run(daemon, "ggen-log", log, status=os.EX_DATAERR)
+    assert (report["receipts"], report["chain breaks"], report["unreadable"]) == (3, 1, 3)
+    for expected in ("line 2: the chain is broken", "line 3: ", "line 5: ", "line 7: "):
+        assert expected in said
+    assert receipts_and_audits(daemon) == (3, 3)
+
+
+def test_a_last_line_without_its_line_break_goes_in_once(daemon: Daemon, place: Path) -> None:
+    log = place / "receipt-log.jsonl"
+    log.write_bytes(log_line("1")[:-1])
+    run(daemon, "ggen-log", log)
+    log.write_bytes(b"".join(chain("1", "2")))
+    (report,), _ = run(daemon, "ggen-log", log)
+    assert (report["new"], report["already there"]) == (2, 2)
+
+
+def test_a_line_that_conflicts_with_a_stored_receipt_is_reported(
+    daemon: Daemon, place: Path
+) -> None:
+    log = place / "receipt-log.jsonl"
+    log.write_bytes(log_line("1"))
+    run(daemon, "ggen-log", log)
+    (report,), said = run(daemon, "ggen-log", log, "--agent", "other", status=os.EX_DATAERR)
+    assert report["rejected"] == 1
+    assert "line 1: conflict: " in said
+
+
+def test_an_import_that_was_killed_is_completed_by_the_next(daemon: Daemon, place: Path) -> None:
+    log = place / "receipt-log.jsonl"
+    log.write_bytes(b"".join(log_line(str(number), pad=8_000) for number in range(1500)))
+    kill_when(daemon, "SELECT count(*) > 0 FROM receipts", "ggen-log", log)
+    (report,), _ = run(daemon, "ggen-log", log)
+    assert report["new"] != 0
+    assert report["already there"] != 0
+    assert receipts_and_audits(daemon) == (1500, 1500)
+
+
+def test_importers_are_permanent(daemon: Daemon, place: Path) -> None:
+    log, lines = place / "receipt-log.jsonl", place / "events.ndjson"
+    log.write_bytes(log_line("1"))
+    lines.write_bytes(AUDIT)
+    run(daemon, "ggen-log", log)
+    run(daemon, "events", lines)
+    assert (
+        daemon.query("SELECT kind, permanent, client FROM producers")
+        == [("producer", 1, "ndjson")] * 2
+    )
+
+
+def test_following_survives_rotation_and_a_restart_of_the_daemon(place: Path) -> None:
+    daemon = Daemon(place)
+    log = place / "receipt-log.jsonl"
+    count = "SELECT count(*) FROM receipts"
+    with daemon:
+        with start(daemon, "ggen-log", "--follow", log, "--format", "json") as following:
+            try:
+                log.write_bytes(b"".join(chain("1", "2")))
+                wait_for(lambda: daemon.query(count) == [(2,)])
+                log.rename(place / "old")
+                log.write_bytes(log_line("3", "2"))
+                wait_for(lambda: daemon.query(count) == [(3,)])
+                daemon.stop()
+                with log.open("ab") as grown:
+                    grown.write(log_line("4", "3"))
+                assert b"waiting for the daemon" in read_until(following, b"waiting")
+                daemon.start()
+                wait_for(lambda: daemon.query(count) == [(4,)])
+            finally:
+                following.terminate()
+            told, _ = following.communicate(timeout=PATIENCE_SECONDS)
+        assert following.returncode == 0
+        (report,) = json.loads(told)
+        assert (report["receipts"], report["new"], report["chain breaks"]) == (4, 8, 0)
+
+
+def read_until(process: subprocess.Popen[bytes], word: bytes) -> bytes:
+    """Read what a process says until it says this."""
+    assert process.stderr is not None
+    said = b""
+    while word not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    return said
+
+
+AUDIT = b'{"type":"audit","agent_id":"me","operation":"x","status":"completed"}\n'
+
+
+def test_the_same_events_again_add_nothing(daemon: Daemon, place: Path) -> None:
+    """Equal lines are events of their own; the same file is not."""
+    lines = place / "events.ndjson"
+    lines.write_bytes(AUDIT * 3 + b'{"producer":"%b","sequence":1,' % (b"ab" * 16) + AUDIT[1:])
+    (report,), _ = run(daemon, "events", lines)
+    assert (report["lines"], report["new"]) == (4, 4)
+    before = rows_of_all_tables(daemon)
+    for again in ((lines, b""), ("-", lines.read_bytes())):
+        (report,), _ = run(daemon, "events", again[0], stdin=again[1])
+        assert (report["new"], report["already there"]) == (0, 4)
+    assert rows_of_all_tables(daemon) == before
+
+
+def test_bad_events_are_reported_by_line_each_time_and_shift_nothing(
+    daemon: Daemon, place: Path
+) -> None:
+    lines = place / "events.ndjson"
+    lines.write_bytes(
+        AUDIT
+        + b"{}\n"
+        + b"no JSON\n"
+        + b"\n"
+        + AUDIT.replace(b"completed", b"nonsense")
+        + b"x" * (limits.EVENT_BYTES + 1)
+        + b"\n"
+        + b'{"a":' * 3000
+        + b"\n"
+        + AUDIT
+    )
+    (report,), said = run(daemon, "events", lines, status=os.EX_DATAERR)
+    assert (report["lines"], report["new"], report["rejected"]) == (7, 2, 5)
+    for number in (2, 3, 5, 6, 7):
+        assert f"line {number}: " in said
+    before = rows_of_all_tables(daemon)
+    assert before["rejected_events"] == 5
+    (report,), again = run(daemon, "events", lines, status=os.EX_DATAERR)
+    assert (report["new"], report["already there"], report["rejected"]) == (0, 2, 5)
+    assert again == said
+    assert rows_of_all_tables(daemon) == before
+
+
+def test_an_import_of_events_that_was_killed_is_completed(daemon: Daemon, place: Path) -> None:
+    lines = place / "events.ndjson"
+    lines.write_bytes(AUDIT * 30_000)
+    kill_when(daemon, "SELECT count(*) > 0 FROM audit_log", "events", lines)
+    run(daemon, "events", lines)
+    assert daemon.query("SELECT count(*) FROM audit_log") == [(30_000,)]
+
+
+def test_an_import_outlives_a_restart_of_the_daemon(daemon: Daemon, place: Path) -> None:
+    """The stopping daemon says how far it got; the rest waits for the next one."""
+    lines = place / "events.ndjson"
+    lines.write_bytes(AUDIT * 30_000)
+    with start(daemon, "events", lines, "--format", "json") as importing:
+        wait_for(lambda: daemon.query("SELECT count(*) > 0 FROM audit_log") == [(1,)])
+        daemon.stop()
+        daemon.start()
+        told, said = importing.communicate(timeout=PATIENCE_SECONDS)
+    assert importing.returncode == 0, said
+    assert daemon.query("SELECT count(*) FROM audit_log") == [(30_000,)]
+    assert json.loads(told)[0]["rejected"] == 0
+
+
+def test_a_database_of_version_1_0_0_is_merged_once_and_not_changed(
+    daemon: Daemon, place: Path
+) -> None:
+    other = place / "other.db"
+    make_version_1(other, executions=60)
+    bytes_before = other.read_bytes()
+    tables, said = run(daemon, "database", other, status=os.EX_DATAERR)
+    assert {str(table["table"]): table["new"] for table in tables} == {
+        "workflow_sessions": 6,
+        "receipts": 60,
+        "pipeline_metrics": 300,
+        "collision_detection": 6,
+        "audit_log": 182,
+        "agent_memory": 7,
+    }
+    assert "audit_log, id 181: " in said
+    assert "violations are not copied" in said
+    assert daemon.query("SELECT count(*) FROM parked_events") == [(0,)]
+    before = rows_of_all_tables(daemon)
+    tables, _ = run(daemon, "database", other, status=os.EX_DATAERR)
+    assert [table["new"] for table in tables] == [0] * 6
+    assert rows_of_all_tables(daemon) == before
+    assert other.read_bytes() == bytes_before
+
+
+def test_databases_that_overlap_are_merged_and_conflicts_reported(
+    daemon: Daemon, place: Path
+) -> None:
+    make_version_1(place / "one.db", executions=20, odd=False)
+    make_version_1(place / "two.db", executions=20, first=10, odd=False)
+    run(daemon, "database", place / "one.db")
+    tables, said = run(daemon, "database", place / "two.db", status=os.EX_DATAERR)
+    assert "workflow_sessions" in said, "the session that overlaps goes on in one of them"
+    counts = {str(table["table"]): table for table in tables}
+    assert (counts["receipts"]["new"], counts["receipts"]["already there"]) == (10, 10)
+
+
+def test_a_merge_that_was_killed_is_completed_by_the_next(daemon: Daemon, place: Path) -> None:
+    other = place / "other.db"
+    make_version_1(other, executions=4_000, odd=False)
+    kill_when(daemon, "SELECT count(*) > 0 FROM pipeline_metrics", "database", other)
+    tables, _ = run(daemon, "database", other)
+    assert tables[1]["already there"] == 4_000
+    assert daemon.query(
+        "SELECT (SELECT count(*) FROM receipts), (SELECT count(*) FROM pipeline_metrics), "
+        "(SELECT count(*) FROM audit_log), (SELECT count(*) FROM collision_detection), "
+        "(SELECT count(*) FROM parked_events), (SELECT count(*) FROM rejected_events)"
+    ) == [(4_000, 20_000, 12_000, 400, 0, 0)]
+
+
+def test_what_cannot_be_merged_is_refused(daemon: Daemon, place: Path) -> None:
+    def refused(*arguments: str | Path, status: int) -> str:
+        return run(daemon, "database", *arguments, status=status)[1]
+
+    assert "own database" in refused(daemon.database, status=os.EX_USAGE)
+    assert "no database" in refused(place / "nothing.db", status=os.EX_DATAERR)
+    text = place / "text.db"
+    text.write_text("not SQLite, and long enough to have a header" * 100)
+    refused(text, status=os.EX_DATAERR)
+    make_version_1(place / "v1.db", executions=1, odd=False)
+    make_version_1(place / "v2.db", executions=1, odd=False)
+    assert "not the database that the daemon writes to" in refused(
+        place / "v1.db", "--database", place / "v2.db", status=os.EX_DATAERR
+    )
+    with closing(sqlite3.connect(place / "v1.db")) as newer:
+        newer.execute("PRAGMA user_version = 999")
+    assert "upgrade ggend" in refused(place / "v1.db", status=os.EX_DATAERR)
+
+
+def test_a_missing_log_is_refused_before_anything_is_sent(daemon: Daemon, place: Path) -> None:
+    log = place / "receipt-log.jsonl"
+    log.write_bytes(log_line("1"))
+    _, said = run(daemon, "ggen-log", log, place / "nothing", status=os.EX_USAGE)
+    assert "--follow" in said
+    assert receipts_and_audits(daemon) == (0, 0)
+    run(daemon, "events", place / "nothing", status=os.EX_USAGE)
+
+
+def test_without_a_daemon_every_import_exits_69(place: Path) -> None:
+    daemon = Daemon(place)
+    (place / "file").write_bytes(log_line("1"))
+    make_version_1(place / "other.db", executions=1)
+    for what, file in (("ggen-log", "file"), ("events", "file"), ("database", "other.db")):
+        run(daemon, what, place / file, status=os.EX_UNAVAILABLE)

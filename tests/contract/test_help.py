@@ -1,0 +1,206 @@
+"""Every command has an example in its help, and every example works as it stands.
+
+Commands are found in the application, so that a new one is taken in without a change here. An
+example runs in a directory of its own that holds `events.ndjson`, `receipt-log.jsonl`, `other.db`
+(a database of version 1.0.0) and `tier2.db`, beside a daemon with some events in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from typer.main import get_command
+
+from ggend.cli import app
+from running import Daemon, free_place
+from version1 import make_version_1
+
+_LOG = Path(__file__).parents[3] / "shared" / "data" / "ggen-receipt-logs" / "ggen-root.jsonl"
+
+#: Lines of the log that are imported: enough for receipts and audit entries.
+_LOG_LINES = 3
+
+#: Seconds that an example may take before the test fails.
+_PATIENCE_SECONDS = 20.0
+
+#: What runs until it is told to stop, and then says that all is well.
+_ENDLESS = re.compile(r"ggend serve\b|--follow\b")
+
+_EXAMPLE = re.compile(r"([A-Z_]+=\S+ )*ggend ")
+
+
+class _Leaf(NamedTuple):
+    """A command that does something, with the examples of its help."""
+
+    name: str
+    examples: list[str]
+
+
+def _leaves(command: Any, name: str) -> Iterator[_Leaf]:
+    # Neither click nor what typer brings of it promises a type for groups.
+    parts = getattr(command, "commands", None)
+    if parts is None:
+        yield _Leaf(name, _examples(command.help or ""))
+        return
+    for part, inner in parts.items():
+        yield from _leaves(inner, f"{name} {part}")
+
+
+def _examples(text: str) -> list[str]:
+    """Return the lines that are indented under `Example:` or `Examples:`."""
+    found = re.search(r"^Examples?:\n(.*)", text, re.MULTILINE | re.DOTALL)
+    lines = found[1].replace("\\\n", " ").splitlines() if found else []
+    return [line.strip() for line in lines if line.startswith("    ")]
+
+
+_LEAVES = list(_leaves(get_command(app), "ggend"))
+_ALL = [example for leaf in _LEAVES for example in leaf.examples]
+
+
+@pytest.mark.parametrize("leaf", _LEAVES, ids=lambda leaf: leaf.name)
+def test_a_command_has_an_example_of_itself(leaf: _Leaf) -> None:
+    assert leaf.examples, f"the help of `{leaf.name}` has no example"
+    for example in leaf.examples:
+        assert _EXAMPLE.match(example), f"{example!r} is not a command to type"
+        assert f"{leaf.name} " in f"{example} ", f"{example!r} is not an example of `{leaf.name}`"
+
+
+@pytest.fixture(scope="module")
+def filled() -> Iterator[Daemon]:
+    """A daemon that has stored some events."""
+    with free_place() as place, Daemon(Path(place)) as daemon:
+        daemon.exchange(_events().encode())
+        daemon.wait_for_hooks()
+        make_version_1(daemon.place / "other.db", executions=20, odd=False)
+        with (
+            closing(sqlite3.connect(daemon.database)) as source,
+            closing(sqlite3.connect(daemon.place / "copy.db")) as copy,
+        ):
+            source.backup(copy)
+        yield daemon
+
+
+@pytest.mark.parametrize(("number", "example"), list(enumerate(_ALL)), ids=_ALL)
+def test_an_example_works(number: int, example: str, filled: Daemon, place: Path) -> None:
+    _put_files(place, filled, number)
+    with (place / ".output").open("w+b") as output:
+        process = subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", example],
+            cwd=place,
+            env=_environ(filled, place),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            if _ENDLESS.search(example):
+                _wait_until_it_can_be_stopped(process)
+                process.send_signal(signal.SIGTERM)
+            status = process.wait(_PATIENCE_SECONDS)
+        finally:
+            process.kill()
+            process.wait()
+        output.seek(0)
+        said = output.read().decode(errors="replace")
+    assert status == 0, said
+    assert "Traceback" not in said, said
+
+
+def _put_files(place: Path, daemon: Daemon, number: int) -> None:
+    """Put there the files that examples name."""
+    place.joinpath("events.ndjson").write_text(_events(), encoding="utf-8")
+    lines = _LOG.read_text(encoding="utf-8").splitlines(keepends=True)
+    # Each example has other lines: a receipt belongs to the agent for which it came first.
+    first = number * _LOG_LINES % (len(lines) - _LOG_LINES)
+    log = "".join(lines[first : first + _LOG_LINES])
+    place.joinpath("receipt-log.jsonl").write_text(log, encoding="utf-8")
+    shutil.copy(daemon.place / "other.db", place / "other.db")
+    shutil.copy(daemon.place / "copy.db", place / "tier2.db")
+
+
+def _environ(daemon: Daemon, home: Path) -> dict[str, str]:
+    ours = ("GGEND_", "XDG_", "NOTIFY_")
+    return {
+        **{key: value for key, value in os.environ.items() if not key.startswith(ours)},
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": os.fspath(home),
+        "GGEND_SOCKET": os.fspath(daemon.socket),
+        "GGEND_DATABASE": os.fspath(daemon.database),
+    }
+
+
+def _wait_until_it_can_be_stopped(process: subprocess.Popen[bytes]) -> None:
+    """Wait until SIGTERM no longer just kills it: it is caught, or held back to be looked at."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        status = dict(
+            line.split(":\t", 1)
+            for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        )
+        kept = int(status["SigCgt"], 16) | int(status["SigBlk"], 16)
+        if status["Name"] != "bash" and kept >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.01)  # polling with a deadline, not hoping
+
+
+def _events() -> str:
+    """Events of each type, by the names that examples use: agent-1, e1."""
+    receipts = [
+        {
+            "type": "receipt_emitted",
+            "execution_id": f"e{number}",
+            "agent_id": f"agent-{number % 2}",
+            "operation": "generation",
+            "status": "failed" if number == 3 else "passed",
+            "duration_ms": 1500 * number,
+            "files_generated": 3,
+            "session_id": "s1",
+        }
+        for number in range(1, 5)
+    ]
+    stages = [
+        {
+            "type": "stage_completed",
+            "execution_id": "e1",
+            "stage": stage,
+            "status": "passed",
+            "duration_ms": 300,
+        }
+        for stage in ("normalize", "extract", "emit", "canonicalize", "receipt")
+    ]
+    others = [
+        {"type": "session_started", "session_id": "s1", "agent_count": 2},
+        {
+            "type": "audit",
+            "agent_id": "agent-1",
+            "operation": "write",
+            "status": "failed",
+            "error_message": "timeout",
+            "execution_id": "e1",
+        },
+        {
+            "type": "collision",
+            "session_id": "s1",
+            "agent_id_1": "agent-0",
+            "agent_id_2": "agent-1",
+            "collision_type": "file_conflict",
+            "description": "both write src/lib.rs",
+            "severity": "warning",
+        },
+        {"type": "memory_saved", "agent_id": "agent-1", "memory": {"step": 3}},
+        {"type": "session_ended", "session_id": "s1", "status": "completed"},
+    ]
+    return "".join(json.dumps(event) + "\n" for event in others + receipts + stages)

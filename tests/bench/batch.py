@@ -16,7 +16,7 @@ from bench.mix import streams
 from bench.producers import FramedPeer, frames
 from running import Daemon
 
-__all__ = ["Latency", "measure", "table_of"]
+__all__ = ["Latency", "latencies", "measure", "table_of"]
 
 #: Events a batch: repetitions.
 REPETITIONS = {1: 500, 100: 300, 1_000: 100}
@@ -39,16 +39,21 @@ def measure(*, divisor: int, parent: Path | None) -> list[Latency]:
         tempfile.TemporaryDirectory(prefix="ggend-", dir=parent) as place,
         Daemon(Path(place)) as daemon,
     ):
-        return [
-            Latency(size, _times(daemon, size, repetitions // divisor))
-            for size, repetitions in REPETITIONS.items()
-        ]
+        return latencies(daemon, divisor=divisor)
 
 
-def _times(daemon: Daemon, size: int, repetitions: int) -> list[float]:
+def latencies(daemon: Daemon, *, divisor: int, seed: int = 0) -> list[Latency]:
+    """Send batches of each size to a daemon that runs. Receipts of the same seed are duplicates."""
+    return [
+        Latency(size, _times(daemon, size, repetitions // divisor, seed + size))
+        for size, repetitions in REPETITIONS.items()
+    ]
+
+
+def _times(daemon: Daemon, size: int, repetitions: int, seed: int) -> list[float]:
     """Send one more than asked for: the first finds nothing prepared and does not count."""
     wanted = size * (repetitions + 1)
-    (stream,) = streams("tight", events=wanted + wanted // 8 + 100, producers=1, seed=size)
+    (stream,) = streams("tight", events=wanted + wanted // 8 + 100, producers=1, seed=seed)
     batches = frames(stream[:wanted], size)
     peer = FramedPeer(daemon.socket, os.urandom(16))
     times = []
@@ -62,7 +67,7 @@ def _times(daemon: Daemon, size: int, repetitions: int) -> list[float]:
     return times[1:]
 
 
-def table_of(latencies: Sequence[Latency], sync_ms: float) -> Table:
+def table_of(results: Sequence[Latency], sync_ms: float) -> Table:
     """Return the table that a person reads."""
     table = Table(
         title="Milliseconds from sending one durable batch to its ack",
@@ -71,7 +76,7 @@ def table_of(latencies: Sequence[Latency], sync_ms: float) -> Table:
     table.add_column("events")
     for heading in ("batches", "p50", "p99", "max", "aim p50", "target max"):
         table.add_column(heading, justify="right")
-    for latency in latencies:
+    for latency in results:
         times = sorted(latency.milliseconds)
         median, worst = statistics.median(times), times[-1]
         aim, target = _AIMS.get(latency.events), _TARGETS.get(latency.events)

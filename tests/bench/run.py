@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script,
 from bench import batch as batches
 from bench import ingest as ingestion
 from bench import machine
+from bench import targets as contract
 
 __all__ = ["app"]
 
@@ -37,6 +38,9 @@ Json = Annotated[Path | None, typer.Option("--json", help="File for the raw resu
 #: 2,000 executions late for most of the run.
 EVENTS, QUICK_EVENTS = 120_000, 24_000
 REPETITIONS, QUICK_REPETITIONS = 5, 3
+
+#: Receipts at which the contract's targets hold.
+RECEIPTS = 1_000_000
 
 
 @app.command()
@@ -77,11 +81,39 @@ def ingest(
 def batch(*, quick: Quick = False, place: Place = None, json: Json = None) -> None:
     """Latency of durable batches of 1, 100 and 1,000 events."""
     console = _console(place)
-    latencies = batches.measure(divisor=5 if quick else 1, parent=place)
+    results = batches.measure(divisor=5 if quick else 1, parent=place)
     with tempfile.TemporaryDirectory(prefix="ggend-", dir=place) as name:
         sync_ms = machine.sync_ms(Path(name))
-    console.print(batches.table_of(latencies, sync_ms))
-    _write(json, place, latencies)
+    console.print(batches.table_of(results, sync_ms))
+    _write(json, place, results)
+
+
+@app.command()
+def targets(
+    *,
+    receipts: Annotated[int, typer.Option(min=1, help="Receipts in the database.")] = RECEIPTS,
+    database: Annotated[
+        Path | None,
+        typer.Option(help="Build it here, or use what an earlier run left here (it grows a bit)."),
+    ] = None,
+    quick: Quick = False,
+    place: Place = None,
+    json: Json = None,
+) -> None:
+    """The contract's targets on a database of a million receipts: some minutes to build it."""
+    console = _console(database.parent if database else place)
+    with tempfile.TemporaryDirectory(prefix="ggend-", dir=place) as name:
+        file = (database or Path(name) / "tier2.db").absolute()
+        if not file.exists():
+            build = console.status(f"building {receipts:,} receipts")
+            with build:
+                contract.build(
+                    file, receipts=receipts, report=lambda done: build.update(f"{done:,} receipts")
+                )
+        results = contract.measure(file, place=Path(name), divisor=5 if quick else 1)
+        console.print(contract.describe(file), highlight=False, soft_wrap=True)
+    console.print(contract.table_of(results))
+    _write(json, place, results)
 
 
 def _console(place: Path | None) -> Console:

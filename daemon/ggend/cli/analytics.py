@@ -55,10 +55,9 @@ def analytics(
     exact.
 
     Examples:
+
         ggend analytics --period 7d
-
         ggend analytics --period 30d --agent agent-1 --format markdown
-
         ggend analytics --until 2026-02-01 --format json
     """
     now = datetime.now(UTC)

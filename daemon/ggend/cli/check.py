@@ -33,8 +33,8 @@ def check(
     Exit status: 0 sound (warnings or not), 65 something is not as promised.
 
     Examples:
-        ggend check ./tier2.db
 
+        ggend check ./tier2.db
         ggend check other.db --quick --json
     """
     import sqlite3

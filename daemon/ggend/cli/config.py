@@ -35,6 +35,7 @@ def show_config(
     """Show every setting, its value, and where the value comes from.
 
     Example:
+
         GGEND_LOG_LEVEL=debug ggend config show
     """
     loaded = load_config(path=path, environ=os.environ, flags={})

@@ -57,10 +57,9 @@ def emit(
     Exit status: 0 all stored, 65 something was not valid, 69 the daemon is not there.
 
     Examples:
+
         ggend emit audit agent_id=a1 operation=plan status=completed duration_ms=12
-
         ggend emit memory_saved agent_id=a1 memory:='{"step": 3}'
-
         ggend emit --stdin < events.ndjson
     """
     if stdin == (kind is not None):

@@ -60,10 +60,9 @@ def export(
     name their `table` first. A file appears, and replaces an older one, only when it is complete.
 
     Examples:
+
         ggend export receipts --format csv --output receipts.csv
-
         ggend export audit_log --since 7d > audit.ndjson
-
         ggend export all --output exported
     """
     now = datetime.now(UTC)

@@ -61,6 +61,7 @@ def database(
     there.
 
     Example:
+
         ggend import database other.db
     """
     place = chosen_socket(socket)

@@ -173,8 +173,8 @@ def events(
     daemon is not there.
 
     Examples:
-        ggend import events events.ndjson
 
+        ggend import events events.ndjson
         ggend import events - < events.ndjson
     """
     place = chosen_socket(socket)

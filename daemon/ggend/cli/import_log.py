@@ -138,8 +138,8 @@ def ggen_log(
     were rejected, 69 the daemon is not there.
 
     Examples:
-        ggend import ggen-log receipt-log.jsonl
 
+        ggend import ggen-log receipt-log.jsonl
         ggend import ggen-log --format json receipt-log.jsonl
     """
     if not (agent.isprintable() and 1 <= len(agent) <= NAME_CHARS):

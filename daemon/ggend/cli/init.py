@@ -44,8 +44,8 @@ def init(
     daemon has it.
 
     Examples:
-        ggend init ./tier2.db
 
+        ggend init ./tier2.db
         ggend init ./tier2.db --json --log init.log
     """
     import sqlite3

@@ -36,6 +36,7 @@ def executions(
     --text looks in the id, the error message and the receipt's JSON.
 
     Examples:
+
         ggend query executions --status failed --since 24h
         ggend query executions --agent agent-1 --limit 50 --format csv
     """
@@ -72,6 +73,7 @@ def agents(
     """Show how each agent performs, the busiest first.
 
     Examples:
+
         ggend query agents --since 7d
         ggend query agents --format csv > agents.csv
     """
@@ -104,6 +106,7 @@ def stages(
     """Show how long each stage of the pipeline takes, the slowest first.
 
     Example:
+
         ggend query stages --agent agent-1 --since 24h
     """
     _summarise(
@@ -138,6 +141,7 @@ def sessions(
     --text looks in the id and the context.
 
     Example:
+
         ggend query sessions --status running --format json
     """
     _list(
@@ -175,6 +179,7 @@ def collisions(
     --text looks in the description and the resolution.
 
     Example:
+
         ggend query collisions --type file_conflict --severity warning
     """
     _list(
@@ -214,6 +219,7 @@ def violations(
     --text looks in the metric and the description.
 
     Example:
+
         ggend query violations --severity critical --since 7d
     """
     _list(
@@ -254,6 +260,7 @@ def audit(
     --text looks in the operation, the error message and the context.
 
     Example:
+
         ggend query audit --agent agent-1 --status failed --text timeout
     """
     _list(

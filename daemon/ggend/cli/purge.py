@@ -69,8 +69,8 @@ def purge(
     database, 77 this user may not.
 
     Examples:
-        ggend purge --older-than 30d --dry-run
 
+        ggend purge --older-than 30d --dry-run
         ggend purge --older-than 90d --yes
     """
     from ggend.database.readonly import open_readonly

@@ -36,6 +36,7 @@ def recent(
     It holds the newest 100. `ggend query executions` has filters, and goes further back.
 
     Example:
+
         ggend query recent --limit 5
     """
     _run(NAMED["recent"], database, form, limit)
@@ -59,6 +60,7 @@ def execution(
     """Show one execution: its stages as a waterfall, its audit entries, violations and session.
 
     Example:
+
         ggend query execution execution-0000001 --database other.db
     """
     with closing(open_readonly(chosen_database(database))) as connection:
@@ -101,6 +103,7 @@ def memory(
     when a memory was saved; --text looks in the memory too.
 
     Examples:
+
         ggend query memory --since 24h
         ggend query memory agent-1 --database other.db
     """
@@ -129,6 +132,7 @@ def accounts(
     last_sequence is always the sum of stored, duplicate, superseded, parked, rejected and lost.
 
     Example:
+
         ggend query accounts
     """
     _run(NAMED["accounts"], database, form, limit)
@@ -145,6 +149,7 @@ def sql(
     """Run one SQL statement of your own. One that writes is refused.
 
     Example:
+
         ggend query sql "SELECT status, COUNT(*) FROM receipts GROUP BY status"
     """
     _run(statement, database, form, limit)

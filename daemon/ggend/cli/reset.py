@@ -36,6 +36,7 @@ def reset(
     Exit status: 0 done, 64 not confirmed, 65 not a database of this version, 75 a daemon has it.
 
     Example:
+
         ggend reset tier2.db --confirm tier2.db
     """
     from ggend.database.reset import reset_file, rows_of

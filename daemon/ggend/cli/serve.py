@@ -44,6 +44,7 @@ def serve(
     database of an older version is upgraded first, after a verified backup copy beside it.
 
     Example:
+
         ggend serve --database ./tier2.db --socket ./ggend.sock
     """
     loaded = load_config(

@@ -30,8 +30,8 @@ def stats(
     The counts are exact; a database of a million receipts takes about a second.
 
     Examples:
-        ggend stats
 
+        ggend stats
         ggend stats --database other.db --format json
     """
     if form in (Format.CSV, Format.NDJSON):

@@ -31,6 +31,7 @@ def status(
     Exit status: 0 healthy, 1 degraded (`trouble` and `hook_errors` say why), 69 not reachable.
 
     Example:
+
         ggend status --json
     """
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -22,7 +23,7 @@ import anyio.to_thread
 from ggend.books import Books
 from ggend.database.migrate import cannot_open
 from ggend.database.readonly import primary_code
-from ggend.database.upgrade import Preparation, Tell, prepare_database
+from ggend.database.upgrade import Preparation, Step, Tell, prepare_database
 from ggend.intake import Call, Submission
 from ggend.parking import Parking
 from ggend.quarantine import Quarantine
@@ -183,9 +184,7 @@ async def open_store(
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         return connection
 
-    report = await anyio.to_thread.run_sync(
-        partial(prepare_database, path, upgrade=upgrade, tell=tell), abandon_on_cancel=True
-    )
+    report = await _prepare_file(path, upgrade=upgrade, tell=tell)
     connection = _Connection(connect, iter_chunk_size=64)
     try:
         await connection
@@ -204,6 +203,36 @@ async def open_store(
         await store.checkpoint("TRUNCATE")
     finally:
         await connection.close()
+
+
+async def _prepare_file(path: Path, *, upgrade: bool, tell: Tell) -> Preparation:
+    """Bring the file up to date in a thread; cancelled, it takes back what it has begun."""
+    cancelled = threading.Event()
+
+    def tell_or_stop(step: Step) -> None:
+        if cancelled.is_set():
+            raise KeyboardInterrupt
+        tell(step)
+
+    async def notice() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    failure: Exception | None = None
+    async with anyio.create_task_group() as both:
+        both.start_soon(notice)
+        try:
+            report = await anyio.to_thread.run_sync(
+                partial(prepare_database, path, upgrade=upgrade, tell=tell_or_stop)
+            )
+        except Exception as error:
+            failure = error
+        both.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return report
 
 
 def _prepare(connection: sqlite3.Connection, page_cache_mib: int) -> tuple[int, int]:

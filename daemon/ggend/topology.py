@@ -27,6 +27,7 @@ from anyio.abc import TaskStatus
 from ggend import __version__
 from ggend.config import Config
 from ggend.connection import Services
+from ggend.database.readonly import companion
 from ggend.database.upgrade import Step, Tell
 from ggend.hooks import Commits, run_hooks
 from ggend.intake import Intake
@@ -195,7 +196,7 @@ async def _watch_signals(
 
 
 def _status(config: Config, store: Store, intake: Intake, metrics: Metrics) -> dict[str, object]:
-    wal = config.database.with_name(config.database.name + "-wal")
+    wal = companion(config.database, "-wal")
     try:
         wal_bytes = wal.stat().st_size
     except FileNotFoundError:

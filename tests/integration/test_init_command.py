@@ -170,3 +170,36 @@ def test_systemd_is_asked_for_patience_during_an_upgrade(place: Path) -> None:
     assert len(heard) > 3
     assert all(message.startswith("EXTEND_TIMEOUT_USEC=60000000\n") for message in heard[:-1])
     assert any("STATUS=upgrading the database: copying" in message for message in heard)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_of_an_upgrade_leaves_the_old_database_or_the_new_one(
+    place: Path, how: signal.Signals
+) -> None:
+    """And, as far as the process could still act, no half copy."""
+    path = place / "tier2.db"
+    make_version_1(path, executions=20_000)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(os.fspath(place / "notify"))
+        listener.settimeout(PATIENCE_SECONDS)
+        environ = {
+            **os.environ,
+            "GGEND_SOCKET": os.fspath(place / "g.sock"),
+            "GGEND_DATABASE": os.fspath(path),
+            "NOTIFY_SOCKET": os.fspath(place / "notify"),
+        }
+        with subprocess.Popen(
+            [sys.executable, "-m", "ggend", "serve"], env=environ, stderr=subprocess.PIPE
+        ) as process:
+            while b"copying" not in listener.recv(4096):
+                pass
+            process.send_signal(how)
+            _, said = process.communicate(timeout=PATIENCE_SECONDS)
+    assert b"Traceback" not in said
+    if how is signal.SIGINT:
+        assert process.returncode == 128 + signal.SIGINT
+        assert list(place.glob("*.partial*")) == []
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("SELECT count(*) FROM receipts").fetchone() == (20_000,)

@@ -295,3 +295,99 @@ def test_a_rollback_journal_that_a_killed_writer_left_is_no_obstacle(tmp_path: P
     assert copy.read_bytes() != content
     assert prepare_database(copy).was is State.VERSION_1
     assert rows(copy) == before
+
+
+def test_an_upgrade_that_does_not_come_to_its_end_leaves_no_copy(old: Path) -> None:
+    """Tried again and again by a service manager, copies would fill the disk."""
+
+    def break_off(step: Step) -> None:
+        if step.what == "upgrading":
+            raise RuntimeError("the power button")
+
+    before = rows(old)
+    with pytest.raises(RuntimeError, match="power button"):
+        prepare_database(old, tell=break_off)
+    assert rows(old) == before
+    assert [path.name for path in old.parent.iterdir() if "backup" in path.name] == []
+
+
+def test_a_copy_that_cannot_be_made_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "tier2.db"
+    make_version_1(path, wal=False)
+    path.with_name("tier2.db.1.0.0.backup.partial").mkdir()
+    with pytest.raises(DatabaseUnusable, match="could not be made"):
+        prepare_database(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
+def test_triggers_on_the_views_stay(old: Path) -> None:
+    run(
+        old,
+        "CREATE TRIGGER noted INSTEAD OF INSERT ON recent_executions BEGIN SELECT 1; END",
+        "CREATE VIEW mine AS SELECT * FROM recent_executions",
+    )
+    prepare_database(old)
+    with closing(sqlite3.connect(old)) as connection:
+        names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'")
+        assert names.fetchall() == [("noted",)]
+        assert connection.execute("SELECT COUNT(*) FROM mine").fetchone() == (100,)
+
+
+def test_virtual_tables_of_others_are_no_obstacle(old: Path) -> None:
+    """Also where the module that reads them is not there, and for the look afterwards."""
+    run(
+        old,
+        "CREATE VIRTUAL TABLE notes USING fts5 (body)",
+        "PRAGMA writable_schema = ON",
+        "INSERT INTO sqlite_schema VALUES "
+        "('table', 'map', 'map', 0, 'CREATE VIRTUAL TABLE map USING nowhere (x)')",
+    )
+    prepare_database(old)
+    with closing(open_readonly(old)) as connection:
+        findings = list(verify(connection, lambda _: None, pages=True))
+    assert [finding for finding in findings if finding.verdict == "failed"] == []
+
+
+@pytest.mark.parametrize(
+    ("taking", "said"),
+    [
+        ("CREATE TABLE producers (a)", "the table producers"),
+        ("CREATE VIEW Database_Identity AS SELECT 1", "the view Database_Identity"),
+        ("CREATE INDEX idx_receipts_session_id ON receipts (id)", "the index idx_receipts"),
+    ],
+)
+def test_a_name_that_ggend_needs_is_refused_untouched(old: Path, taking: str, said: str) -> None:
+    run(old, taking)
+    content = old.read_bytes()
+    with pytest.raises(DatabaseUnusable, match=f"{said}.* has a name that ggend needs"):
+        prepare_database(old)
+    assert old.read_bytes() == content
+
+
+def test_a_version_that_nobody_writes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tier2.db"
+    prepare_database(path)
+    run(path, "PRAGMA user_version = -3")
+    with pytest.raises(DatabaseUnusable, match="schema version -3, which no ggend writes"):
+        prepare_database(path)
+    with closing(open_readonly(path)) as connection:
+        first = next(iter(verify(connection, lambda _: None, pages=False)))
+    assert first.verdict == "failed"
+
+
+def test_what_a_killed_writer_did_not_finish_is_not_read(tmp_path: Path) -> None:
+    """Its journal says how the pages were; without it, a reader would see half a transaction."""
+    path, copy = tmp_path / "first.db", tmp_path / "tier2.db"
+    make_version_1(path, wal=False)
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("PRAGMA cache_size = 1").fetchall()
+        writer.execute("BEGIN")
+        writer.execute("UPDATE receipts SET error_message = hex(randomblob(4000))")
+        copy.write_bytes(path.read_bytes())
+        copy.with_name("tier2.db-journal").write_bytes(
+            path.with_name("first.db-journal").read_bytes()
+        )
+        writer.execute("ROLLBACK")
+    with pytest.raises(DatabaseUnusable, match="killed while it wrote"):
+        open_readonly(copy)

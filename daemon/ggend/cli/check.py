@@ -39,7 +39,7 @@ def check(
     """
     import sqlite3
 
-    from ggend.database.readonly import open_readonly, primary_code
+    from ggend.database.readonly import companion, open_readonly, primary_code
     from ggend.database.verify import table_sizes, verify
 
     database = chosen_database(path)
@@ -53,7 +53,7 @@ def check(
             if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
                 raise KeyboardInterrupt from error
             findings.append(Finding("reading", Verdict.FAILED, str(error)))
-    wal = database.with_name(database.name + "-wal")
+    wal = companion(database, "-wal")
     report = Report(
         database=str(database),
         done="",

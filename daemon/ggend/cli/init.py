@@ -66,17 +66,18 @@ def init(
             hint="give the path of a file in a directory that this user may write to",
         ) from error
     findings = preflight(database)
+    rows: dict[str, int] = {}
     with at_work() as tell, hold_lock(database, what="database"):
         prepared = prepare_database(
             database, upgrade=upgrade, tell=lambda step: tell(step.what, step.share)
         )
-        with closing(open_readonly(database)) as connection:
-            findings += verify(connection, tell, pages=False)
-            rows = table_sizes(connection)
         try:
+            with closing(open_readonly(database)) as connection:
+                findings.extend(verify(connection, tell, pages=False))
+                rows = table_sizes(connection)
             findings.append(self_test(database))
         except sqlite3.Error as error:
-            findings.append(Finding("self test", Verdict.FAILED, str(error)))
+            findings.append(Finding("verifying", Verdict.FAILED, str(error)))
     findings += [
         Finding("odd rows", Verdict.WARNING, f"{oddity}, left as they were")
         for oddity in prepared.oddities

@@ -8,7 +8,7 @@ version 1.0.0 is recognised here, and upgraded in `upgrade`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from enum import Enum
 from pathlib import Path
@@ -46,15 +46,12 @@ def recognise(path: Path) -> State:
     """
     if not path.exists():
         return State.EMPTY
+    if not path.is_file():
+        raise DatabaseUnusable(f"{path} is not a file", hint="give the path of a file")
     try:
         version, application, tables = _look(path)
     except sqlite3.DatabaseError as error:
-        if primary_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-            raise cannot_open(path, error) from error
-        raise DatabaseUnusable(
-            f"{path} cannot be read as a SQLite database: {error}",
-            hint="name another file with --database, or move this one away",
-        ) from error
+        raise cannot_open(path, error) from error
     if application == version == 0 and not tables:
         return State.EMPTY
     if application == version == 0 and tables >= _TELLING:
@@ -64,6 +61,11 @@ def recognise(path: Path) -> State:
             f"{path} is the database of another application (application_id {application}, "
             f"tables {', '.join(sorted(tables)[:4]) or 'none'})",
             hint="name another file with --database",
+        )
+    if version < 1:
+        raise DatabaseUnusable(
+            f"{path} has schema version {version}, which no ggend writes",
+            hint="something changed its user_version: restore a backup; it was not touched",
         )
     if version > schema_version():
         raise DatabaseUnusable(
@@ -81,14 +83,20 @@ def create(connection: sqlite3.Connection) -> None:
     apply(connection, migrations())
 
 
-def apply(connection: sqlite3.Connection, wanted: Sequence[Migration]) -> None:
-    """Run migrations in the open transaction, record the last one, and commit."""
+def apply(
+    connection: sqlite3.Connection,
+    wanted: Sequence[Migration],
+    *,
+    last: Callable[[], None] = lambda: None,
+) -> None:
+    """Run migrations in the open transaction, record the last one, call `last`, and commit."""
     try:
         for migration in wanted:
             for statement in statements(migration.sql):
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {wanted[-1].version}")
+        last()
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -97,11 +105,36 @@ def apply(connection: sqlite3.Connection, wanted: Sequence[Migration]) -> None:
 
 
 def cannot_open(path: Path, error: sqlite3.Error) -> DatabaseUnusable:
-    """Say that there is no getting at the file at all."""
-    return DatabaseUnusable(
-        f"cannot open the database {path}: {error}",
-        hint="check that its directory exists and is writable",
-    )
+    """Say why there is no getting at the file, or no writing to it."""
+    match primary_code(error):
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return DatabaseUnusable(
+                f"{path} is locked by another program: {error}",
+                hint="end the programs that have it open, or wait for them, and try again",
+            )
+        case sqlite3.SQLITE_NOTADB:
+            return DatabaseUnusable(
+                f"{path} cannot be read as a SQLite database: {error}",
+                hint="name another file, or move this one away",
+            )
+        case sqlite3.SQLITE_CORRUPT:
+            return DatabaseUnusable(
+                f"{path} is damaged: {error}", hint="restore a backup; keep the damaged file"
+            )
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_READONLY:
+            return DatabaseUnusable(
+                f"cannot open the database {path}: {error}",
+                hint="check that its directory exists and that both are writable",
+            )
+        case sqlite3.SQLITE_FULL:
+            return DatabaseUnusable(
+                f"{path} cannot be written: {error}", hint="make room and try again"
+            )
+        case _:
+            return DatabaseUnusable(
+                f"{path} cannot be used: {error}",
+                hint="`ggend check` says what is not as promised in it",
+            )
 
 
 def _look(path: Path) -> tuple[int, int, set[str]]:

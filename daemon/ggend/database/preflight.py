@@ -35,6 +35,8 @@ def preflight(path: Path) -> list[Finding]:
     if not directory.is_dir():
         where = Finding("directory", Verdict.FAILED, f"{directory} does not exist")
         return [where, *_sqlite()]
+    if not os.access(directory, os.X_OK):  # nothing in it can be looked at
+        return [_directory(directory), *_sqlite()]
     return [_directory(directory), _file(path), _file_system(directory), _room(path), *_sqlite()]
 
 

@@ -18,7 +18,7 @@ from urllib.parse import quote_from_bytes
 from ggend.errors import DatabaseUnusable
 from ggend.lock import lock_path
 
-__all__ = ["database_uri", "open_readonly", "primary_code"]
+__all__ = ["companion", "database_uri", "open_readonly", "primary_code"]
 
 #: How long a reader waits for a lock. Readers of a WAL file wait for nobody; a file of version
 #: 1.0.0 may still be in rollback mode, where a writer's commit locks them out for a moment.
@@ -83,6 +83,12 @@ def database_uri(path: Path, mode: str) -> str:
     """Return the SQLite URI of a path, which may hold any bytes; `mode` is such as `mode=ro`."""
     # Path.as_uri would do, but refuses relative paths; `?`, `#` and `%` in a name must be escaped.
     return f"file:{quote_from_bytes(bytes(path.absolute()))}?{mode}"
+
+
+def companion(path: Path, suffix: str) -> Path:
+    """Return where SQLite keeps the `-wal` or `-journal`: beside the file that a link names."""
+    real = Path(os.path.realpath(path))
+    return real.with_name(real.name + suffix)
 
 
 def primary_code(error: BaseException) -> int:
@@ -160,7 +166,14 @@ def _check_nobody_writes(path: Path, why: sqlite3.DatabaseError) -> None:
             f"{path} is in use by a daemon, and this user may not share it ({why})",
             hint="run as the daemon's user, or as one that may write to its directory",
         ) from why
-    wal = path.with_name(path.name + "-wal")
+    journal = companion(path, "-journal")
+    if journal.exists() and journal.stat().st_size:
+        raise DatabaseUnusable(
+            f"a program was killed while it wrote to {path}: what it had not finished is still to "
+            f"be taken back ({why})",
+            hint="SQLite does that when the file is next opened for writing: `ggend init` does",
+        ) from why
+    wal = companion(path, "-wal")
     if wal.exists() and wal.stat().st_size:
         raise DatabaseUnusable(
             f"{wal} holds committed rows that cannot be read from a directory that this user "

@@ -51,17 +51,23 @@ def rows_of(path: Path) -> dict[str, int]:
             hint="`ggend init` makes it a database of this version, with a backup of what it was",
         )
     with closing(open_readonly(path)) as connection:
-        return {
-            name: connection.execute(f'SELECT COUNT(*) FROM "{name}"').fetchone()[0]  # noqa: S608 - ours
-            for kind, name in _found(connection)
-            if kind == "table"
-        }
+        try:
+            return {
+                name: connection.execute(f'SELECT COUNT(*) FROM "{name}"').fetchone()[0]  # noqa: S608 - ours
+                for kind, name in _found(connection)
+                if kind == "table"
+            }
+        except sqlite3.DatabaseError as error:
+            raise DatabaseUnusable(
+                f"{path} cannot be reset: {error}",
+                hint="move it away; `ggend init` makes a new one, `ggend check` says what it has",
+            ) from error
 
 
-def reset_file(path: Path) -> Reset:
+def reset_file(path: Path, *, busy_ms: int = _BUSY_MS) -> Reset:
     """Empty a database that `rows_of` let pass, and whose lock is held. Raises sqlite3.Error."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}").fetchall()
+        connection.execute(f"PRAGMA busy_timeout = {busy_ms}").fetchall()
         # Tables of others may refer to ggend's, and the order of dropping would matter.
         connection.execute("PRAGMA foreign_keys = OFF")
         # What was in the pages is gone with the pages, when VACUUM writes the file anew.
@@ -77,7 +83,9 @@ def reset_file(path: Path) -> Reset:
         kept_its_size = None
         try:
             connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if is_busy:  # what is still in use is made smaller by whoever closes the file last
+                kept_its_size = "a program that reads it still sees what was there before"
         except sqlite3.OperationalError as error:  # no room for the copy, or somebody writes
             kept_its_size = str(error)
         (database_id,) = connection.execute("SELECT id FROM database_identity").fetchone()

@@ -91,9 +91,14 @@ def structure_of(connection: sqlite3.Connection) -> Structure:
     """Read the structure of an open database. Raises sqlite3.DatabaseError."""
     schema = connection.execute(_SCHEMA).fetchall()
     without_rowid = dict(connection.execute(_TABLE_LIST).fetchall())
-    tables, kinds, keys = {}, {}, {}
+    tables: dict[str, dict[str, Column]] = {}
+    kinds: dict[str, str] = {}
+    keys: dict[str, frozenset[str]] = {}
     for what, name, _, sql in schema:
-        if what == "table":
+        if what == "table" and sql.upper().startswith("CREATE VIRTUAL"):
+            # A stranger's. It can be read only where its module is there.
+            tables[name], kinds[name], keys[name] = {}, "a virtual table", frozenset()
+        elif what == "table":
             tables[name] = {
                 column: Column(column, kind, bool(not_null), default, primary_key, hidden)
                 for column, kind, not_null, default, primary_key, hidden in connection.execute(

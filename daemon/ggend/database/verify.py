@@ -48,9 +48,9 @@ def verify(
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     yield _version(version, application)
     found = structure_of(connection)
-    told = differences(found, promised(version or 1))
+    told = differences(found, promised(max(version, 1)))
     for area, name in _AREAS.items():
-        if area == "views" and not version:
+        if area == "views" and version < 1:
             # Those of version 1.0.0 are spelled in many ways, and replaced by the upgrade.
             missing = promised(schema_version()).views.keys() - found.views.keys()
             problems = [f"the view {view} is missing" for view in sorted(missing)]
@@ -64,7 +64,7 @@ def verify(
     yield _of("CHECKs", list(probe(connection)), "nine enumerations take their values, no others")
     yield _json_functions(connection)
     yield _journal(connection)
-    if version:
+    if version > 0:
         yield _accounts(connection)
     if pages:
         yield from _pages(connection, tell)
@@ -105,6 +105,9 @@ def _version(version: int, application: int) -> Finding:
     if application != APPLICATION_ID:
         detail = f"application_id is {application}, ggend's is {APPLICATION_ID}"
         return Finding("version", Verdict.FAILED, detail)
+    if version < 1:
+        detail = f"{version}, which no ggend writes"
+        return Finding("version", Verdict.FAILED, detail)
     if version != schema_version():
         detail = f"{version}; this ggend writes {schema_version()}"
         return Finding("version", Verdict.WARNING, detail)
@@ -116,12 +119,13 @@ def _structure(what: str, area: str, told: list[Difference], version: int) -> Fi
     extras = [one.name for one in told if one.area == area and one.is_extra]
     if problems:
         return _of(what, problems, "")
+    wanted = promised(max(version, 1))
     count = {
-        "tables": len(promised(version or 1).tables),
-        "columns": sum(map(len, promised(version or 1).tables.values())),
-        "keys": sum(map(len, promised(version or 1).keys.values())),
-        "indexes": len(promised(version or 1).indexes),
-        "views": len(promised(version or 1).views),
+        "tables": len(wanted.tables),
+        "columns": sum(map(len, wanted.tables.values())),
+        "keys": sum(map(len, wanted.keys.values())),
+        "indexes": len(wanted.indexes),
+        "views": len(wanted.views),
     }[area]
     more = f", and {len(extras)} of others: {', '.join(extras[:_SPELLED_OUT])}" * bool(extras)
     return Finding(what, Verdict.OK, f"{count} as promised{more}")
@@ -162,7 +166,12 @@ def _pages(connection: sqlite3.Connection, tell: Callable[[str], None]) -> Itera
         connection.set_progress_handler(lambda: tell(what), _STEPS_BETWEEN_TICKS)
 
     watch("integrity check: every page, row and index entry")
-    found = [row[0] for row in connection.execute("PRAGMA integrity_check").fetchall()]
+    found = [
+        line
+        for (text,) in connection.execute("PRAGMA integrity_check").fetchall()
+        for line in text.splitlines()
+        if not line.startswith("***")
+    ]
     problems = [] if found == ["ok"] else found
     yield _of("integrity", problems, "every page, row and index entry")
     if problems:

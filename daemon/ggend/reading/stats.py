@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from ggend.database.readonly import companion
 from ggend.reading.snapshot import columns_of
 
 __all__ = ["Stats", "stats_of"]
@@ -45,7 +46,7 @@ def stats_of(connection: sqlite3.Connection, path: Path) -> Stats:
     """Look at an open database."""
     columns = columns_of(connection)
     rows = {table: int(_one(connection, _COUNT.format(table))) for table in columns}
-    wal = path.with_name(path.name + "-wal")
+    wal = companion(path, "-wal")
     return Stats(
         database=str(path.absolute()),
         size_bytes=path.stat().st_size,

@@ -1,0 +1,119 @@
+"""Backup: a checked copy of a database file, made while it is open, and how long work is told of.
+
+SQLite's backup API copies page by page. A copy has the name `….partial` until it is checked, synced
+and wanted: a file with the final name is whole.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from ggend.database.readonly import database_uri, primary_code
+from ggend.database.structure import promised
+from ggend.errors import DatabaseUnusable
+
+__all__ = ["Step", "Tell", "back_up", "count_rows", "damage", "free_name", "keep", "watch"]
+
+#: Pages copied at once: 4 MiB, some 10 ms.
+_COPY_PAGES = 1024
+
+#: SQLite instructions between two signs of life: some 10 ms.
+_STEPS_BETWEEN_TICKS = 1_000_000
+
+
+class Step(Struct, frozen=True):
+    """What an upgrade is doing. Told often enough to tell that it is alive."""
+
+    what: str
+    #: From 0 to 1; None where nobody knows.
+    share: float | None = None
+
+
+Tell: TypeAlias = Callable[[Step], None]
+
+
+def back_up(path: Path, partial: Path, rows: dict[str, int], tell: Tell) -> None:
+    """Copy the database, to which nobody else can write now, and check the copy."""
+    try:
+        _copy(path, partial, tell)
+        with closing(sqlite3.connect(database_uri(partial, "immutable=1"), uri=True)) as copy:
+            problem = damage(copy, "checking the copy", tell)
+            if problem is None and count_rows(copy, tell) != rows:
+                problem = "it has other numbers of rows"
+        partial.chmod(path.stat().st_mode & 0o777)
+    except (sqlite3.Error, OSError) as error:
+        if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
+            raise
+        problem = str(error)
+    if problem is not None:
+        raise DatabaseUnusable(
+            f"the copy {partial} before the upgrade could not be made: {problem}",
+            hint="the database is as it was; make room, or see what is wrong with the disk",
+        )
+
+
+def keep(partial: Path, backup: Path) -> None:
+    """Give the copy the name that says it is whole, durably."""
+    partial.rename(backup)
+    directory = os.open(backup.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def free_name(path: Path) -> Path:
+    """A name that no earlier upgrade has taken."""
+    names = (f"{path.name}.1.0.0.backup{number or ''}" for number in itertools.count())
+    return next(place for name in names if not (place := path.with_name(name)).exists())
+
+
+def damage(connection: sqlite3.Connection, what: str, tell: Tell) -> str | None:
+    """Return the first thing that is wrong with the pages, if something is."""
+    watch(connection, what, tell)
+    try:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
+            raise
+        return str(error)
+    return None if found == "ok" else str(found)
+
+
+def count_rows(connection: sqlite3.Connection, tell: Tell) -> dict[str, int]:
+    """Return the rows of each of the seven tables."""
+    watch(connection, "counting rows", tell)
+    return {
+        table: connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]  # noqa: S608 - ours
+        for table in promised(1).tables
+    }
+
+
+def watch(connection: sqlite3.Connection, what: str, tell: Tell) -> None:
+    """Tell what the connection does from now on, again and again while it does it."""
+    tell(Step(what))
+    connection.set_progress_handler(lambda: tell(Step(what)), _STEPS_BETWEEN_TICKS)
+
+
+def _copy(path: Path, partial: Path, tell: Tell) -> None:
+    for leftover in (partial, partial.with_name(partial.name + "-journal")):
+        leftover.unlink(missing_ok=True)
+
+    def copied(_status: int, remaining: int, total: int) -> None:
+        tell(Step("copying", 1 - remaining / max(1, total)))
+
+    # From a connection of its own: the backup API waits for good for one that is in a transaction.
+    with (
+        closing(sqlite3.connect(database_uri(path, "mode=ro"), uri=True)) as source,
+        closing(sqlite3.connect(partial, isolation_level=None)) as target,
+    ):
+        target.execute("PRAGMA synchronous = FULL").fetchall()
+        source.backup(target, pages=_COPY_PAGES, progress=copied)

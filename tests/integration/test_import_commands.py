@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from ggend.cli.import_events import _derived_producer, _lines
+from ggend.errors import UsageMistake
 from ggend_schema import limits
 from running import PATIENCE_SECONDS, Daemon
 from version1 import make_version_1
@@ -399,6 +401,10 @@ def test_what_cannot_be_merged_is_refused(daemon: Daemon, place: Path) -> None:
     with closing(sqlite3.connect(place / "v1.db")) as newer:
         newer.execute("PRAGMA user_version = 999")
     assert "upgrade ggend" in refused(place / "v1.db", status=os.EX_DATAERR)
+    with closing(sqlite3.connect(place / "v2.db")) as strange, strange:
+        strange.execute("DROP TABLE audit_log")
+        strange.execute("CREATE VIEW audit_log AS SELECT 1 AS id")
+    assert "no table audit_log" in refused(place / "v2.db", status=os.EX_DATAERR)
 
 
 def test_a_missing_log_is_refused_before_anything_is_sent(daemon: Daemon, place: Path) -> None:
@@ -416,3 +422,39 @@ def test_without_a_daemon_every_import_exits_69(place: Path) -> None:
     make_version_1(place / "other.db", executions=1)
     for what, file in (("ggen-log", "file"), ("events", "file"), ("database", "other.db")):
         run(daemon, what, place / file, status=os.EX_UNAVAILABLE)
+
+
+def test_a_log_that_cannot_be_looked_at_is_refused_in_words(daemon: Daemon) -> None:
+    _, said = run(daemon, "ggen-log", "a" * 300, status=os.EX_USAGE)
+    assert "File name too long" in said
+
+
+def test_standard_input_that_is_closed_is_refused(daemon: Daemon) -> None:
+    ran = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *command("events", "-")],
+        env=environ(daemon),
+        capture_output=True,
+        timeout=50,
+    )
+    assert (ran.returncode, ran.stdout) == (os.EX_USAGE, b"")
+    assert b"standard input is closed" in ran.stderr
+
+
+def test_a_line_that_denies_it_makes_no_importer_forgotten(daemon: Daemon, place: Path) -> None:
+    event = {"type": "audit", "agent_id": "a", "operation": "o", "status": "completed"}
+    (place / "e.ndjson").write_text(json.dumps({**event, "permanent": False}))
+    run(daemon, "events", place / "e.ndjson")
+    assert daemon.query("SELECT permanent, stored FROM producers") == [(1, 1)]
+
+
+def test_a_file_that_is_rewritten_while_it_is_read_is_no_success(place: Path) -> None:
+    """The first reading gave its lines their numbers."""
+    path = place / "e.ndjson"
+    path.write_bytes(b"{}\n" * 3)
+    with path.open("rb") as stream:
+        producer, size = _derived_producer(stream)
+        assert list(_lines(stream, producer, size, lambda _: None)) == [b"{}"] * 3 + [b""]
+        path.write_bytes(b"[]\n" * 3)
+        stream.seek(0)
+        with pytest.raises(UsageMistake, match="changed"):
+            list(_lines(stream, producer, size, lambda _: None))

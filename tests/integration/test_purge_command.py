@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ggend.database.upgrade import prepare_database
 from ggend_client import ask
 from ggend_client.errors import RequestRefused
 from running import Daemon
@@ -253,3 +254,20 @@ def test_hooks_go_on_after_everything_is_gone(daemon: Daemon) -> None:
     daemon.wait_for_hooks()
     assert daemon.status()["health"] == "ok"
     assert daemon.query("SELECT DISTINCT execution_id FROM slo_violations") == [("e2",)]
+
+
+def test_a_damaged_database_is_refused_in_words(place: Path) -> None:
+    path = place / "tier2.db"
+    prepare_database(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        (root,) = connection.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'audit_log'"
+        ).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    content = bytearray(path.read_bytes())
+    content[(root - 1) * size : root * size] = b"\xab" * size
+    path.write_bytes(content)
+    ran = ggend(Daemon(place), "purge", "--older-than", "1d", "--dry-run")
+    assert ran.returncode == os.EX_DATAERR
+    assert "malformed" in ran.stderr
+    assert "Traceback" not in ran.stderr

@@ -211,3 +211,27 @@ def test_a_client_that_runs_on_delivers_to_the_empty_database(place: Path) -> No
                 ("step 3",),
             ]
             assert daemon.query("SELECT last_sequence, stored, lost FROM producers") == [(3, 2, 1)]
+
+
+def test_a_reader_that_keeps_the_file_large_is_told_of(database: Path) -> None:
+    with closing(sqlite3.connect(database, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT COUNT(*) FROM audit_log").fetchone()
+        done = reset_file(database, busy_ms=1)
+    assert done.kept_its_size is not None
+    assert rows_of(database)["audit_log"] == 0
+
+
+def test_a_damaged_database_is_refused(database: Path) -> None:
+    damage(database)
+    with pytest.raises(DatabaseUnusable, match="malformed"):
+        rows_of(database)
+
+
+def damage(path: Path) -> None:
+    """Overwrite all but the schema."""
+    content = path.read_bytes()
+    kept = read(path, "PRAGMA page_size")[0][0]
+    assert isinstance(kept, int)
+    kept *= 30  # the schema is in the first pages
+    path.write_bytes(content[:kept] + b"\xab" * (len(content) - kept))

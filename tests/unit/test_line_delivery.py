@@ -127,3 +127,51 @@ def test_numbers_are_put_into_a_line(place: Path) -> None:
     assert decode_line_number(line) == (producer, 7, True)
     assert decode_line(line) == event
     assert decode_line_number(numbered(b" { } \r", producer, 8)) == (producer, 8, True)
+
+
+def test_of_a_key_that_is_there_twice_the_importers_counts() -> None:
+    line = numbered(b'{"a":1,"permanent":false}', bytes(16), 3)
+    assert decode_line_number(line) == (bytes(16), 3, True)
+
+
+def cut_short(settled: int, *, rejected: int = 0) -> Turn:
+    """Settle so many lines, and refuse one of which half came."""
+
+    def answer(lines: list[bytes]) -> bytes:
+        errors = [{"line": n, "code": "invalid", "message": ""} for n in range(1, rejected + 1)]
+        errors.append({"line": settled + 1, "code": "malformed", "message": "half a line came"})
+        told: dict[str, object] = dict.fromkeys(_OUTCOMES, 0)
+        told |= {"refused": 1, "rejected": rejected, "stored": settled - rejected}
+        told |= {"lines": settled + 1, "errors": errors[:2]}
+        return json.dumps({**told, "errors_omitted": len(errors[2:])}).encode() + b"\n"
+
+    return answer
+
+
+@pytest.mark.parametrize("rejected", [0, 1, 2], ids=["alone", "told", "omitted"])
+def test_a_line_of_which_half_came_is_sent_again(place: Path, rejected: int) -> None:
+    """An importer that was suspended, and a daemon that waited too long for the other half."""
+    way = Way(place)
+    with daemon(place, cut_short(3, rejected=rejected), stores()) as came:
+        answer = way.delivery.send(LINES)
+    assert came == [LINES, LINES[3:]]
+    assert (answer.lines, answer.stored, answer.refused) == (5, 5 - rejected, 0)
+
+
+def test_the_daemon_that_answered_first_gets_everything(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one has another database."""
+    (place / "other").mkdir()
+    places = [place / "s", place / "other" / "s"]
+    monkeypatch.setattr("ggend.importing.line_delivery.client_sockets", lambda _: places)
+    delivery = LineDelivery(
+        None, timeout_seconds=10, patience_seconds=0, notice=lambda _: None, pause=lambda _: None
+    )
+    with daemon(place, stores()):
+        delivery.send(LINES)
+    with daemon(place / "other", stores()) as came:
+        with pytest.raises(DaemonUnreachable):
+            delivery.send(LINES)
+        Way(place / "other").delivery.send(LINES)
+    assert len(came) == 1

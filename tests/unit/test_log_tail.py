@@ -119,3 +119,18 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     tail = LogTail(tmp_path, agent="me")
     with pytest.raises(UsageMistake):
         tail.poll()
+
+
+def test_a_log_that_was_written_anew_with_the_same_size_is_noticed(log: Follower) -> None:
+    log.append(line(1) + line(2))
+    assert log.new() == ["1", "2"]
+    log.path.write_text(line(7, previous=2) + line(8))
+    os.utime(log.path, ns=(1, 1))
+    assert log.new() == ["7", "8"]
+
+
+def test_a_pipe_is_refused_and_not_waited_for(log: Follower) -> None:
+    os.mkfifo(log.path)
+    with pytest.raises(UsageMistake, match="cannot be read"):
+        log.tail.poll()
+    list(log.tail.finish())

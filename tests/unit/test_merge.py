@@ -400,3 +400,18 @@ def test_audit_entries_of_an_execution_and_without_one_are_told_apart(two: Place
     assert counts(two.merge(), "audit_log") == {"rows": 3, "new": 2, "already_there": 1}
     two.merge()
     assert two.sent == []
+
+
+def test_an_integer_that_no_message_carries_is_reported_and_stops_nothing(two: Place) -> None:
+    fill(two.other, [audit(context={"n": 2**64}), audit("next")])
+    assert counts(two.merge(), "audit_log") == {"rows": 2, "new": 1, "unreadable": 1}
+    assert two.said[0].startswith("audit_log, id 1: ")
+
+
+@pytest.mark.parametrize("stored", ["soon", b"\x01", 2**62, -1])
+def test_an_order_key_that_is_no_moment_does_not_count(two: Place, stored: object) -> None:
+    fill(two.other, [memory(1)])
+    execute(two.other, "UPDATE memory_order SET timestamp_us = ?", stored)
+    assert counts(two.merge(), "agent_memory") == {"rows": 1, "new": 1}
+    two.merge()
+    assert two.sent == []

@@ -15,7 +15,13 @@ import typer
 from ggend.cli.delivery import Delivery, require_daemon
 from ggend.cli.forms import Format
 from ggend.cli.import_report import Problems, show_reports
-from ggend.cli.options import DatabaseOption, FormatOption, SocketOption, chosen_socket
+from ggend.cli.options import (
+    DatabaseOption,
+    FormatOption,
+    SocketOption,
+    chosen_database,
+    chosen_socket,
+)
 from ggend.cli.output import complain
 from ggend.database.migrations import schema_version
 from ggend.database.readonly import open_readonly
@@ -23,7 +29,9 @@ from ggend.errors import DaemonUnreachable, DatabaseUnusable, UsageMistake
 from ggend.importing.merge import TABLES, Merge, Tally
 from ggend.reading.snapshot import columns_of, snapshot
 from ggend_client import ClientError, ask
+from ggend_client.errors import DaemonAbsent
 from ggend_schema.events import Event
+from ggend_schema.places import client_sockets
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -66,7 +74,7 @@ def database(
     """
     place = chosen_socket(socket)
     require_daemon(place)
-    database_id, path = _daemons_database(place, own, timeout)
+    place, database_id, path = _daemons_database(place, own, timeout)
     _check_other(other, path)
     problems = Problems(str(other))
     with (
@@ -115,15 +123,32 @@ def _send(delivery: Delivery, event: Event, size: int) -> None:
     delivery.send([event], size=size)
 
 
-def _daemons_database(socket: Path | None, flag: Path | None, timeout: float) -> tuple[str, Path]:
-    """Return the id and the path of the database that the daemon writes to."""
-    try:
-        status = ask(socket, "status", timeout=timeout)
-        # Answered in its turn: what an earlier run sent before it was cut short is stored now.
-        ask(socket, "load_memory", {"agent_id": "ggend import"}, timeout=timeout)
-    except ClientError as error:
-        raise DaemonUnreachable(str(error), hint=error.hint) from error
-    return status["database_id"], flag or Path(status["database"])
+def _daemons_database(
+    socket: Path | None, flag: Path | None, timeout: float
+) -> tuple[Path, str, Path]:
+    """Return the socket of the daemon that answers, and the id and path of its database.
+
+    All goes through this one socket: another daemon has another database.
+    """
+    absent: ClientError | None = None
+    for place in client_sockets(os.environ) if socket is None else [socket]:
+        try:
+            status = ask(place, "status", timeout=timeout)
+            # Answered in its turn: what an earlier run sent before it was cut short is stored now.
+            ask(place, "load_memory", {"agent_id": "ggend import"}, timeout=timeout)
+        except DaemonAbsent as error:
+            absent = absent or error
+        except ClientError as error:
+            raise DaemonUnreachable(str(error), hint=error.hint) from error
+        else:
+            return place, status["database_id"], flag or _written_to(Path(status["database"]))
+    raise DaemonUnreachable(str(absent), hint=absent.hint if absent else "") from absent
+
+
+def _written_to(path: Path) -> Path:
+    """Return the path as the daemon names it or, where it could not spell it, as configured."""
+    configured = chosen_database(None)
+    return configured if configured.exists() and not path.exists() else path
 
 
 def _check_other(other: Path, own: Path) -> None:
@@ -168,13 +193,12 @@ def _waiting(there: sqlite3.Connection) -> int:
 
 
 def _count(there: sqlite3.Connection, table: str) -> int:
-    try:
-        (rows,) = there.execute(f"SELECT COUNT(*) FROM {table}").fetchone()  # noqa: S608 - TABLES
-    except sqlite3.OperationalError as error:
+    if table not in columns_of(there):
         raise DatabaseUnusable(
-            f"this is not a tier 2 database: {error}",
+            f"this is not a tier 2 database: it has no table {table}",
             hint="versions 1.0.0 and later have seven tables",
-        ) from error
+        )
+    (rows,) = there.execute(f"SELECT COUNT(*) FROM {table}").fetchone()  # noqa: S608 - TABLES
     return int(rows)
 
 

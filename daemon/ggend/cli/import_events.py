@@ -194,7 +194,8 @@ def events(
         taken = _Import(str(file), producer, delivery)
         with progress() as bar:
             task = bar.add_task(file.name, total=size)
-            for number, line in enumerate(_lines(stream, size, partial(bar.advance, task)), 1):
+            lines = _lines(stream, producer, size, partial(bar.advance, task))
+            for number, line in enumerate(lines, 1):
                 if isinstance(line, OverlongLine) or line.strip():
                     taken.take(number, line)
             taken.end()
@@ -205,6 +206,8 @@ def events(
 
 def _opened(file: Path) -> IO[bytes]:
     """Open a file that can be read twice: what comes through a pipe is copied to one."""
+    if str(file) == "-" and sys.stdin is None:
+        raise OSError("standard input is closed")
     stream = sys.stdin.buffer if str(file) == "-" else file.open("rb")
     if stat.S_ISREG(os.fstat(stream.fileno()).st_mode) and stream is not sys.stdin.buffer:
         return stream
@@ -218,7 +221,7 @@ def _opened(file: Path) -> IO[bytes]:
 
 def _derived_producer(stream: IO[bytes]) -> tuple[bytes, int]:
     """Return the producer id that the content gives, and the size of what it was made of."""
-    content = hashlib.blake2b(digest_size=PRODUCER_BYTES, person=b"ggend events")
+    content = _content()
     size = 0
     while chunk := stream.read(_READ_BYTES):
         content.update(chunk)
@@ -227,19 +230,32 @@ def _derived_producer(stream: IO[bytes]) -> tuple[bytes, int]:
     return content.digest(), size
 
 
+def _content() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=PRODUCER_BYTES, person=b"ggend events")
+
+
 def _lines(
-    stream: IO[bytes], size: int, advance: Callable[[int], None]
+    stream: IO[bytes], producer: bytes, size: int, advance: Callable[[int], None]
 ) -> Iterator[bytes | OverlongLine]:
+    """Read the lines of the content that this producer was derived from."""
     splitter = LineSplitter()
+    content = _content()
     # What is appended meanwhile is not part of the content that was looked at.
     while size and (chunk := stream.read(min(size, _READ_BYTES))):
         size -= len(chunk)
+        content.update(chunk)
         for part in splitter.feed(chunk):
             if isinstance(part, OverlongLine):
                 yield part
             else:
                 yield from part.split(b"\n")
         advance(len(chunk))
+    if content.digest() != producer:
+        raise UsageMistake(
+            "the file was changed while it was read: what came after that stands under the numbers "
+            "of what it was before",
+            hint="compare what is stored with the file; import copies of files that change",
+        )
     yield splitter.finish()
 
 

@@ -75,6 +75,7 @@ class LogTail:
         "_file",
         "_is_rotated",
         "_lines_before",
+        "_looked_at",
         "_offset",
         "_path",
         "_reader",
@@ -86,6 +87,8 @@ class LogTail:
         self._agent = agent
         self._file: int | None = None
         self._offset = 0
+        #: Size and time of change at the last look: while they stay, nothing was written.
+        self._looked_at = (0, 0)
         self._tail = b""
         self._is_rotated = False
         self._lines_before = 0
@@ -116,8 +119,9 @@ class LogTail:
             if self._file is None:
                 return None
         found = os.fstat(self._file)
-        if found.st_size < self._offset or not self._continues(found.st_size):
+        if found.st_size < self._offset or not self._continues(found):
             return self._restart()
+        self._looked_at = found.st_size, found.st_mtime_ns
         chunk = os.pread(self._file, _READ_BYTES, self._offset)
         if chunk:
             self._offset += len(chunk)
@@ -139,7 +143,8 @@ class LogTail:
 
     def _open(self) -> int | None:
         try:
-            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            # A pipe must not be waited for here: it is refused when it is read.
+            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -150,9 +155,9 @@ class LogTail:
             return False  # gone for a moment; what is open can still grow
         return (found.st_dev, found.st_ino) != (opened.st_dev, opened.st_ino)
 
-    def _continues(self, size: int) -> bool:
+    def _continues(self, found: os.stat_result) -> bool:
         """Whether what was read is still there, before what is new."""
-        if self._file is None or size == self._offset:
+        if self._file is None or (found.st_size, found.st_mtime_ns) == self._looked_at:
             return True
         length = len(self._tail)
         return os.pread(self._file, length, self._offset - length) == self._tail

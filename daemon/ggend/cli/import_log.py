@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -164,9 +165,13 @@ def _import_once(
     files: list[Path], agent: str, socket: Path | None, timeout: float
 ) -> list[_Report]:
     for file in files:
-        if not file.exists() or file.is_dir():
+        try:
+            problem = "it is a directory" if stat.S_ISDIR(file.stat().st_mode) else ""
+        except OSError as error:
+            problem = error.strerror or str(error)
+        if problem:
             raise UsageMistake(
-                f"{file} is {'a directory' if file.exists() else 'not there'}",
+                f"{file} cannot be read: {problem}",
                 hint="give the path of a receipt-log.jsonl; --follow waits for one to come",
             )
     require_daemon(socket)

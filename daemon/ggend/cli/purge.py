@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 from collections import Counter
@@ -31,6 +32,7 @@ from ggend.errors import (
 from ggend.reading.moments import parse_moment
 from ggend.reading.queries import Result
 from ggend_client import ClientError, ask
+from ggend_schema.places import client_sockets
 
 __all__ = ["purge"]
 
@@ -80,7 +82,12 @@ def purge(
     cutoff = _cutoff(older_than)
     path = chosen_database(database)
     with closing(open_readonly(path)) as connection:
-        found = purgeable(connection, cutoff)
+        try:
+            found = purgeable(connection, cutoff)
+        except sqlite3.DatabaseError as error:
+            raise DatabaseUnusable(
+                f"{path} cannot be read: {error}", hint="`ggend check` says whether it is damaged"
+            ) from error
     doomed = found.tables
     for table, row_id in found.obstacles.items():
         complain(
@@ -150,10 +157,12 @@ def _purge_by_daemon(
 
     try:
         holder = lock_path(path).read_text(encoding="ascii").strip()
-        answers = str(ask(socket, "status")["pid"])
-    except (OSError, ClientError):
-        answers = holder = ""
-    if not holder or holder != answers:
+    except OSError:
+        holder = ""
+    places = client_sockets(os.environ) if socket is None else [socket]
+    # From here on this socket alone: another daemon would purge another database.
+    place = next((place for place in places if holder and _pid_at(place) == holder), None)
+    if place is None:
         raise AlreadyRunning(
             f"{otherwise.message}, and does not answer on this socket",
             hint="name its socket with --socket or GGEND_SOCKET, or stop it",
@@ -161,10 +170,18 @@ def _purge_by_daemon(
     arguments: dict[str, Any] = {"cutoff": cutoff}
     try:
         while "position" not in arguments or arguments["position"] is not None:
-            done: dict[str, Any] = ask(socket, "purge", arguments, timeout=_SLICE_SECONDS)
+            done: dict[str, Any] = ask(place, "purge", arguments, timeout=_SLICE_SECONDS)
             tell(done["deleted"])
             arguments["position"] = done["next"]
     except ClientError as error:
         if error.code == NotAllowed.code:
             raise NotAllowed(str(error), hint="run it as that user") from error
         raise DaemonUnreachable(str(error), hint="run it again: it goes on") from error
+
+
+def _pid_at(place: Path) -> str | None:
+    """Return the pid of the daemon that answers there."""
+    try:
+        return str(ask(place, "status")["pid"])
+    except ClientError:
+        return None

@@ -6,6 +6,8 @@ timestamp or a JSON text. Never opens a database.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from ggend.importing.readback import COLUMNS, fingerprint, raw_fingerprint, read_back
 from ggend.rows import Row, same_json
 from ggend.timestamps import format_ms, parse_us
@@ -106,8 +108,10 @@ def saved_us(stored: Row) -> int:
     Behind its columns may stand the exact time, which version 1.0.0 has not.
     """
     for exact in stored[6:]:
-        if exact is not None:
-            return int(exact)
+        if isinstance(exact, int):
+            with suppress(InvalidEvent):
+                format_ms(exact // 1000)  # outside the years that a moment can have: not exact
+                return exact
     try:
         return parse_us(stored[5]) if isinstance(stored[5], str) else -1
     except InvalidEvent:

@@ -18,6 +18,7 @@ import msgspec
 
 from ggend.errors import DaemonUnreachable
 from ggend_schema.codec import encode_event_line
+from ggend_schema.codes import EventCode
 from ggend_schema.events import Event
 from ggend_schema.messages import LineError, LinesAnswer
 from ggend_schema.places import client_sockets
@@ -54,11 +55,14 @@ _NOTHING = LinesAnswer(
 
 
 def numbered(line: bytes, producer: bytes, sequence: int) -> bytes:
-    """Put the numbers of a permanent producer into a line that is one JSON object."""
-    rest = line.strip()[1:]
-    comma = "" if rest.lstrip() == b"}" else ","
-    numbers = f'"producer":"{producer.hex()}","sequence":{sequence},"permanent":true{comma}'
-    return b"{" + numbers.encode() + rest + b"\n"
+    """Put the numbers of a permanent producer into a line that is one JSON object.
+
+    They stand last: of a key that is there twice the last one counts.
+    """
+    content = line.strip()[:-1].rstrip()
+    comma = "" if content == b"{" else ","
+    numbers = f'{comma}"producer":"{producer.hex()}","sequence":{sequence},"permanent":true}}\n'
+    return content + numbers.encode()
 
 
 def numbered_line(event: Event, producer: bytes, sequence: int) -> bytes:
@@ -141,7 +145,7 @@ class LineDelivery:
             except OSError:
                 pass  # it reads no more; the answer that says why may be there
             try:
-                return _answers.decode(_read(stream))
+                return _without_half_line(_answers.decode(_read(stream)))
             except TimeoutError:
                 raise OSError(f"no answer within {self._timeout:g} s") from None
             except msgspec.DecodeError:
@@ -158,6 +162,8 @@ class LineDelivery:
                 stream.close()
                 failures.append(f"{place}: {error.strerror or error}")
             else:
+                # The next chunk goes to this daemon or, while it restarts, nowhere.
+                self._places = [place]
                 return stream
         raise OSError(f"no daemon answers ({'; '.join(failures)})")
 
@@ -180,6 +186,24 @@ def _read(stream: sockets.socket) -> bytes:
     while len(received) < _ANSWER_BYTES and (chunk := stream.recv(64 * 1024)):
         received += chunk
     return bytes(received)
+
+
+def _without_half_line(answer: LinesAnswer) -> LinesAnswer:
+    """Leave out a line that came too slowly: refused when half of it was there, and not settled.
+
+    No other line is refused as malformed. Where errors were omitted, its own may be among them:
+    a line that was settled after all is recognised when it comes again.
+    """
+    if not answer.refused:
+        return answer
+    if not answer.errors_omitted and answer.errors[-1].code != EventCode.MALFORMED:
+        return answer
+    return msgspec.structs.replace(
+        answer,
+        lines=answer.lines - 1,
+        refused=answer.refused - 1,
+        errors=[error for error in answer.errors if error.line < answer.lines],
+    )
 
 
 def _sum(total: LinesAnswer, answer: LinesAnswer) -> LinesAnswer:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ggend.rows import Row, row_of
-from ggend_schema.codec import DECODE_ERRORS
+from ggend_schema.codec import DECODE_ERRORS, encode_event
 from ggend_schema.codes import EventCode
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.events import (
@@ -128,7 +128,7 @@ def read_back(kind: type[Event], stored: Row) -> tuple[Event, Row]:
     try:
         event = msgspec.convert(values, kind)
         row = row_of(event, 0)
-        _encode(row)
+        encode_event(event)  # JSON has integers that no message can carry
     except UnicodeEncodeError:
         raise InvalidEvent(EventCode.NOT_UTF8, "a text is not UTF-8") from None
     except (msgspec.ValidationError, OverflowError) as error:

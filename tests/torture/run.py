@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,8 @@ _ROUND_KILLS = 25
 @app.callback()
 def _group() -> None:
     """Run one of the long fault tests."""
+    # Ended from outside, it ends the processes that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 @app.command()

@@ -304,4 +304,4 @@ def _summarise(name: str, database: Path | None, form: Format, limit: int, **cho
             result = run(connection, NAMED[name], limit)
         else:
             result = read_listing(connection, name, filters, limit=limit)
-    show(result, form=form)
+    show(result, form=form, fit=True)

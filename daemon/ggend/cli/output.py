@@ -147,7 +147,7 @@ def _drawn(result: Result, *, fit: bool) -> str:
         if shown == len(header) or (fit and shown):
             console.print(_table(result, header, cells, shown))
             if shown < len(header):
-                left_out = f"left out: {', '.join(header[shown:])} (--wide or --format has them)"
+                left_out = f"left out: {', '.join(header[shown:])} (--format json has them)"
                 console.print(_text(left_out, style="dim"))
         else:
             _draw_rows(console, header, cells)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,8 @@ from ggend.errors import UsageMistake
 from ggend.reading.queries import Result
 
 __all__ = ["Report", "at_work", "finish", "log_report"]
+
+_STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "bold red"}
 
 
 class Tell(Protocol):
@@ -69,12 +72,7 @@ def finish(report: Report, *, as_json: bool) -> None:
     else:
         if report.done:
             show_line(report.done)
-        show(
-            Result(
-                columns=["what", "verdict", "detail"],
-                rows=[(one.what, one.verdict, one.detail) for one in report.findings],
-            )
-        )
+        _show_findings(report.findings)
         if report.rows:
             show_line("")
             show(Result(columns=["table", "rows"], rows=list(report.rows.items())))
@@ -102,6 +100,27 @@ def log_report(report: Report, file: Path) -> None:
             f"the report cannot be written to {file}: {error.strerror}",
             hint="--log takes a file in a directory that this user may write to",
         ) from error
+
+
+def _show_findings(findings: Sequence[Finding]) -> None:
+    """On a terminal long details are wrapped beside their verdict; in a pipe each has a line."""
+    if not sys.stdout.isatty():
+        rows = [(one.what, one.verdict, one.detail) for one in findings]
+        show(Result(columns=["what", "verdict", "detail"], rows=list(rows)))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for one in findings:
+        table.add_row(
+            Text(one.verdict, style=_STYLES[one.verdict]), one.what, Text(escape(one.detail))
+        )
+    Console().print(table)
 
 
 def _size(count: int) -> str:

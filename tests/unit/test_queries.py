@@ -216,3 +216,8 @@ def test_a_file_of_another_user_is_named(database: Path) -> None:
     database.chmod(0)
     with pytest.raises(DatabaseUnusable, match="this user may not read"):
         open_readonly(database)
+
+
+def test_a_name_that_no_file_can_have_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnusable, match="cannot be looked at"):
+        open_readonly(tmp_path / ("x" * 300))

@@ -60,12 +60,12 @@ def init(
     database = chosen_database(path)
     try:
         database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        findings = preflight(database)
     except OSError as error:
         raise DatabaseUnusable(
             f"{database} cannot be made: {error}",
             hint="give the path of a file in a directory that this user may write to",
         ) from error
-    findings = preflight(database)
     rows: dict[str, int] = {}
     with at_work() as tell, hold_lock(database, what="database"):
         prepared = prepare_database(

@@ -141,6 +141,11 @@ def _check_is_file(path: Path) -> None:
         is_there = path.exists()
     except PermissionError as error:
         raise _no_permission(path) from error
+    except OSError as error:  # a name that is too long, a loop of links
+        raise DatabaseUnusable(
+            f"{path} cannot be looked at: {error.strerror}",
+            hint="give the path of the SQLite file with --database",
+        ) from error
     if is_there:
         raise DatabaseUnusable(
             f"{path} is not a file", hint="give the path of the SQLite file with --database"

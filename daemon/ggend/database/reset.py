@@ -42,7 +42,13 @@ def rows_of(path: Path) -> dict[str, int]:
 
     Raises DatabaseUnusable where there is nothing that may be reset.
     """
-    if not path.exists():
+    try:
+        is_there = path.exists()
+    except OSError as error:
+        raise DatabaseUnusable(
+            f"{path} cannot be looked at: {error.strerror}", hint="give the path of a database"
+        ) from error
+    if not is_there:
         raise DatabaseUnusable(f"there is no database at {path}", hint="`ggend init` makes one")
     state = recognise(path)
     if state not in (State.OLDER, State.CURRENT):

@@ -28,7 +28,7 @@ from anyio.abc import TaskStatus
 from ggend import __version__
 from ggend.config import Config
 from ggend.connection import Services
-from ggend.database.readonly import companion
+from ggend.database.readonly import wal_size
 from ggend.database.upgrade import Step, Tell
 from ggend.hooks import Commits, run_hooks
 from ggend.intake import Intake
@@ -210,17 +210,12 @@ async def _watch_signals(
 
 
 def _status(config: Config, store: Store, intake: Intake, metrics: Metrics) -> dict[str, object]:
-    wal = companion(config.database, "-wal")
-    try:
-        wal_bytes = wal.stat().st_size
-    except FileNotFoundError:
-        wal_bytes = 0
     return {
         **metrics.snapshot(),
         "queued_events": intake.events,
         "queued_bytes": intake.bytes,
         "parked_now": store.parked,
-        "wal_bytes": wal_bytes,
+        "wal_bytes": wal_size(config.database),
         "database": _text(config.database),
         "database_id": store.report.database_id,
         "schema_version": store.report.version,

@@ -39,7 +39,7 @@ def check(
     """
     import sqlite3
 
-    from ggend.database.readonly import companion, open_readonly, primary_code
+    from ggend.database.readonly import open_readonly, primary_code, wal_size
     from ggend.database.verify import table_sizes, verify
 
     database = chosen_database(path)
@@ -53,13 +53,12 @@ def check(
             if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
                 raise KeyboardInterrupt from error
             findings.append(Finding("reading", Verdict.FAILED, str(error)))
-    wal = companion(database, "-wal")
     report = Report(
         database=str(database),
         done="",
         findings=findings,
         bytes=database.stat().st_size,
-        wal_bytes=wal.stat().st_size if wal.exists() else 0,
+        wal_bytes=wal_size(database),
         rows=rows,
     )
     finish(report, as_json=as_json)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -22,7 +21,7 @@ from ggend.cli.options import (
     chosen_database,
     chosen_socket,
 )
-from ggend.cli.output import complain
+from ggend.cli.output import complain, progress
 from ggend.database.migrations import schema_version
 from ggend.database.readonly import open_readonly
 from ggend.errors import DaemonUnreachable, DatabaseUnusable, UsageMistake
@@ -32,9 +31,6 @@ from ggend_client import ClientError, ask
 from ggend_client.errors import DaemonAbsent
 from ggend_schema.events import Event
 from ggend_schema.places import client_sockets
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 __all__ = ["database"]
 
@@ -81,7 +77,7 @@ def database(
         closing(open_readonly(path)) as here,
         snapshot(other) as there,
         Delivery(place, name="ggend import", timeout_seconds=timeout) as delivery,
-        _progress() as bar,
+        progress(rows=True) as bar,
     ):
         _check_identity(here, path, database_id)
         _check_version(there, other)
@@ -200,22 +196,3 @@ def _count(there: sqlite3.Connection, table: str) -> int:
         )
     (rows,) = there.execute(f"SELECT COUNT(*) FROM {table}").fetchone()  # noqa: S608 - TABLES
     return int(rows)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show how many rows have been compared, on standard error; invisible in a pipe."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows"),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    ) as bar:
-        yield bar

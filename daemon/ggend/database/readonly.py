@@ -18,7 +18,7 @@ from urllib.parse import quote_from_bytes
 from ggend.errors import DatabaseUnusable
 from ggend.lock import lock_path
 
-__all__ = ["companion", "database_uri", "open_readonly", "primary_code"]
+__all__ = ["companion", "database_uri", "open_readonly", "primary_code", "wal_size"]
 
 #: How long a reader waits for a lock. Readers of a WAL file wait for nobody; a file of version
 #: 1.0.0 may still be in rollback mode, where a writer's commit locks them out for a moment.
@@ -89,6 +89,14 @@ def companion(path: Path, suffix: str) -> Path:
     """Return where SQLite keeps the `-wal` or `-journal`: beside the file that a link names."""
     real = Path(os.path.realpath(path))
     return real.with_name(real.name + suffix)
+
+
+def wal_size(path: Path) -> int:
+    """Return the bytes of the `-wal` of a database; 0 where there is none."""
+    try:
+        return companion(path, "-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def primary_code(error: BaseException) -> int:

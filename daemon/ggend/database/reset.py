@@ -16,9 +16,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from ggend.database.migrate import State, recognise
-from ggend.database.migrations import APPLICATION_ID, migrations, schema_version, statements
+from ggend.database.migrate import State, apply, recognise
+from ggend.database.migrations import migrations, schema_version
 from ggend.database.readonly import open_readonly
+from ggend.database.structure import promised
 from ggend.errors import DatabaseUnusable
 
 __all__ = ["Reset", "reset_file", "rows_of"]
@@ -78,14 +79,7 @@ def reset_file(path: Path, *, busy_ms: int = _BUSY_MS) -> Reset:
         connection.execute("PRAGMA foreign_keys = OFF")
         # What was in the pages is gone with the pages, when VACUUM writes the file anew.
         connection.execute("PRAGMA secure_delete = FAST").fetchall()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            lost = _make_anew(connection)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        lost = _make_anew(connection)
         kept_its_size = None
         try:
             connection.execute("VACUUM")
@@ -99,32 +93,34 @@ def reset_file(path: Path, *, busy_ms: int = _BUSY_MS) -> Reset:
 
 
 def _make_anew(connection: sqlite3.Connection) -> list[str]:
-    ours = _found(connection)
-    before = connection.execute(_ADDITIONS).fetchall()
-    for kind, name in sorted(ours, reverse=True):  # views, then tables
-        connection.execute(f'DROP {kind.upper()} "{name}"')
-    for migration in migrations():
-        for statement in statements(migration.sql):
-            connection.execute(statement)
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {schema_version()}")
-    there = {name for name, _ in connection.execute(_ADDITIONS)}
-    lost = []
-    for name, sql in before:
-        if name not in there:
-            try:
-                connection.execute(sql)
-            except sqlite3.Error:  # on a column that somebody had added, say
-                lost.append(name)
+    """Do it in one transaction; return the names of what could not be made again."""
+    lost: list[str] = []
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        before = connection.execute(_ADDITIONS).fetchall()
+        for kind, name in sorted(_found(connection), reverse=True):  # views, then tables
+            connection.execute(f'DROP {kind.upper()} "{name}"')
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+    def add_again() -> None:
+        there = {name for name, _ in connection.execute(_ADDITIONS)}
+        for name, sql in before:
+            if name not in there:
+                try:
+                    connection.execute(sql)
+                except sqlite3.Error:  # on a column that somebody had added, say
+                    lost.append(name)
+
+    apply(connection, migrations(), last=add_again)
     return lost
 
 
 def _found(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     """Return kind and name of ggend's tables and views that are there."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
-        for migration in migrations():
-            model.executescript(migration.sql)
-        ours = set(model.execute(_OBJECTS))
+    made = promised(schema_version())
+    ours = {("table", name) for name in made.tables} | {("view", name) for name in made.views}
     return [found for found in connection.execute(_OBJECTS) if found in ours]
 
 

@@ -28,7 +28,7 @@ from ggend.database.backup import Step, Tell, back_up, count_rows, damage, free_
 from ggend.database.migrate import State, apply, cannot_open, create, recognise
 from ggend.database.migrations import migrations, schema_version
 from ggend.database.oddities import Oddity, count_oddities
-from ggend.database.readonly import companion, database_uri, primary_code
+from ggend.database.readonly import database_uri, primary_code, wal_size
 from ggend.database.structure import differences, promised, structure_of
 from ggend.errors import DatabaseUnusable
 
@@ -134,8 +134,7 @@ def _refuse_damage(path: Path, tell: Tell) -> None:
 
 
 def _refuse_without_space(path: Path) -> None:
-    wal = companion(path, "-wal")
-    size = path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
+    size = path.stat().st_size + wal_size(path)
     needed = size + int(size * _MARGIN_SHARE) + _MARGIN_BYTES
     free = shutil.disk_usage(path.parent).free
     if free < needed:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ggend.database.readonly import companion
+from ggend.database.readonly import wal_size
 from ggend.reading.snapshot import columns_of
 
 __all__ = ["Stats", "stats_of"]
@@ -46,11 +46,10 @@ def stats_of(connection: sqlite3.Connection, path: Path) -> Stats:
     """Look at an open database."""
     columns = columns_of(connection)
     rows = {table: int(_one(connection, _COUNT.format(table))) for table in columns}
-    wal = companion(path, "-wal")
     return Stats(
         database=str(path.absolute()),
         size_bytes=path.stat().st_size,
-        wal_bytes=wal.stat().st_size if wal.exists() else 0,
+        wal_bytes=wal_size(path),
         schema_version=_one(connection, "PRAGMA user_version"),
         database_id=_own(connection, columns, "database_identity", _IDENTITY),
         rows=rows,

@@ -122,6 +122,8 @@ def test_an_example_works(number: int, example: str, filled: Daemon, place: Path
 def _put_files(place: Path, daemon: Daemon, number: int) -> None:
     """Put there the files that examples name."""
     place.joinpath("events.ndjson").write_text(_events(), encoding="utf-8")
+    if not _LOG.exists():
+        pytest.skip("the real receipt logs are not on this machine")
     lines = _LOG.read_text(encoding="utf-8").splitlines(keepends=True)
     # Each example has other lines: a receipt belongs to the agent for which it came first.
     first = number * _LOG_LINES % (len(lines) - _LOG_LINES)

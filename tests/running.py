@@ -12,13 +12,21 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from ggend_client import ask
 
-__all__ = ["Daemon", "free_place"]
+__all__ = ["Daemon", "DidNotStart", "free_place"]
 
 #: Seconds a daemon may take to start or to stop before the test fails.
 PATIENCE_SECONDS = 15.0
+
+#: Seconds between two looks at whether a daemon that starts has ended instead.
+LOOK_SECONDS = 0.05
+
+
+class DidNotStart(AssertionError):
+    """The daemon ended, or was ended for being slow, before it said that it listens."""
 
 
 def free_place() -> tempfile.TemporaryDirectory[str]:
@@ -28,6 +36,8 @@ def free_place() -> tempfile.TemporaryDirectory[str]:
 
 class Daemon:
     """`ggend serve` as a child process. `kill` and `start` again is a crash and a restart."""
+
+    patience_seconds = PATIENCE_SECONDS
 
     def __init__(self, place: Path, **settings: object) -> None:
         self.place = place
@@ -43,7 +53,7 @@ class Daemon:
             address = self.place / "notify"
             address.unlink(missing_ok=True)
             ready.bind(os.fspath(address))
-            ready.settimeout(PATIENCE_SECONDS)
+            ready.settimeout(LOOK_SECONDS)
             environ = {
                 **{key: value for key, value in os.environ.items() if key[:6] != "GGEND_"},
                 **self._settings,
@@ -52,17 +62,27 @@ class Daemon:
                 "NOTIFY_SOCKET": os.fspath(address),
             }
             with self.log.open("ab") as log:
-                self.process = subprocess.Popen(
-                    [sys.executable, "-m", "ggend", "serve"], env=environ, stderr=log
-                )
-            try:
-                while b"READY=1" not in ready.recv(4096):
-                    pass  # an upgrade asks for patience first
-            except TimeoutError:
-                self.process.kill()
-                self.process.wait()
-                raise AssertionError(f"ggend did not start: {self.log.read_text()}") from None
+                self.process = self.spawn([sys.executable, "-m", "ggend", "serve"], environ, log)
+            deadline = time.monotonic() + self.patience_seconds
+            told = b""
+            while b"READY=1" not in told:
+                try:
+                    told = ready.recv(4096)
+                except TimeoutError:
+                    if self.process.poll() is None and time.monotonic() < deadline:
+                        continue
+                    self.process.kill()
+                    self.process.wait()
+                    raise DidNotStart(f"ggend did not start: {self.log.read_text()}") from None
+                # An upgrade asks for patience first.
+                deadline = time.monotonic() + self.patience_seconds
         return self
+
+    def spawn(
+        self, command: list[str], environ: dict[str, str], log: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        """Start the process. A test that wants it in other conditions overrides this."""
+        return subprocess.Popen(command, env=environ, stderr=log)
 
     def kill(self) -> None:
         """SIGKILL: nothing in the process gets a chance."""
@@ -75,7 +95,7 @@ class Daemon:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE_SECONDS)
+        return self.process.wait(self.patience_seconds)
 
     def __enter__(self) -> Daemon:
         return self.start()

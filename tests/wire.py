@@ -61,7 +61,11 @@ class Peer:
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(PATIENCE_SECONDS)
-        self._socket.connect(os.fspath(path))
+        try:
+            self._socket.connect(os.fspath(path))
+        except OSError:
+            self._socket.close()
+            raise
         self._splitter = FrameSplitter()
         self._received: deque[DaemonMessage] = deque()
 

@@ -170,6 +170,25 @@ class Accounts:
         ).fetchone()
         return row
 
+    def requeue(self, connection: sqlite3.Connection, account_id: int, outcome: str) -> None:
+        """Move the count of one rejected event to what became of it."""
+        connection.execute(_REQUEUE, {"id": account_id, "outcome": outcome})
+
+    def forget_silent(
+        self, connection: sqlite3.Connection, *, before: str, after: int, limit: int
+    ) -> int | None:
+        """Finish, among the next `limit` producers, those last heard of before a moment.
+
+        Returns the id after which the next slice begins; None: this was the last.
+        """
+        found = connection.execute(_SILENT, (before, after, limit)).fetchall()
+        for account_id, producer, is_silent in found:
+            if is_silent:
+                self._by_key.pop(producer, None)
+                connection.execute(_FINISH, (account_id,))
+                _fold(connection, account_id, self.now)
+        return found[-1][0] if len(found) == limit else None
+
     def finish(self, connection: sqlite3.Connection, sender: Sender) -> None:
         """Forget a producer that is done; one with parked events waits until they are released."""
         account = _load(connection, sender)
@@ -285,6 +304,21 @@ _FINISH = """
     SET finished = 1
     WHERE id = ?
       AND permanent = 0"""
+_REQUEUE = """
+    UPDATE producers
+    SET rejected = rejected - 1,
+        stored = stored + (:outcome = 'stored'),
+        duplicate = duplicate + (:outcome = 'duplicate'),
+        superseded = superseded + (:outcome = 'superseded'),
+        parked = parked + (:outcome = 'parked')
+    WHERE id = :id"""
+_SILENT = """
+    SELECT id, producer, permanent = 0 AND finished = 0 AND last_seen < ?
+    FROM producers
+    WHERE id > ?
+      AND kind = 'producer'
+    ORDER BY id
+    LIMIT ?"""
 _RESUME = """
     UPDATE producers
     SET finished = 0

@@ -5,11 +5,31 @@ Never writes by itself: each of the three does, in the transaction of its batch.
 
 from __future__ import annotations
 
+import sqlite3
+import sys
+from typing import TypeAlias
+
+from msgspec import Struct
+
 from ggend.accounts import Accounts
 from ggend.parking import Parking
 from ggend.quarantine import Quarantine
+from ggend_schema.limits import EVENT_BYTES
 
-__all__ = ["Books"]
+__all__ = ["Books", "Bounds", "Mark", "open_books"]
+
+#: What the books hold at the beginning of a transaction.
+Mark: TypeAlias = tuple[int, int, int, int]
+
+
+class Bounds(Struct, frozen=True, kw_only=True):
+    """How much the database may hold of what is not in its tables yet, or never will be."""
+
+    parked_events: int = sys.maxsize
+    parked_bytes: int = sys.maxsize
+    rejected_events: int = sys.maxsize
+    rejected_bytes: int = sys.maxsize
+    undecodable_bytes: int = EVENT_BYTES
 
 
 class Books:
@@ -21,3 +41,45 @@ class Books:
         self.accounts = Accounts()
         self.parking = parking
         self.quarantine = quarantine
+
+    def mark(self) -> Mark:
+        """Return what `forget` needs to come back to here."""
+        parking, quarantine = self.parking, self.quarantine
+        return parking.count, parking.bytes, quarantine.count, quarantine.bytes
+
+    def forget(self, mark: Mark) -> None:
+        """Drop what was not saved: the transaction was rolled back to where `mark` was taken."""
+        self.accounts.forget()
+        self.parking.forget(*mark[:2])
+        self.quarantine.forget(*mark[2:])
+
+
+def open_books(connection: sqlite3.Connection, bounds: Bounds, schema_version: int) -> Books:
+    """Return the books of a database as they stand."""
+    parked, parked_bytes = connection.execute(_PARKED).fetchone()
+    rejected, rejected_bytes = connection.execute(_REJECTED).fetchone()
+    return Books(
+        Parking(
+            count=parked,
+            size=parked_bytes,
+            limit=bounds.parked_events,
+            limit_bytes=bounds.parked_bytes,
+            schema_version=schema_version,
+        ),
+        Quarantine(
+            count=rejected,
+            size=rejected_bytes,
+            limit=bounds.rejected_events,
+            limit_bytes=bounds.rejected_bytes,
+            undecodable_bytes=bounds.undecodable_bytes,
+            schema_version=schema_version,
+        ),
+    )
+
+
+_PARKED = """
+    SELECT coalesce(SUM(events), 0), coalesce(SUM(length(payload)), 0)
+    FROM parked_events"""
+_REJECTED = """
+    SELECT COUNT(*), coalesce(SUM(size_bytes) FILTER (WHERE event IS NOT NULL), 0)
+    FROM rejected_events"""

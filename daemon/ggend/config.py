@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from ggend.errors import BadConfig
 from ggend_schema import places
+from ggend_schema.limits import EVENT_BYTES
 
 __all__ = ["SYSTEM_CONFIG", "Config", "LoadedConfig", "describe", "load_config"]
 
@@ -32,6 +33,7 @@ SOCKET_PATH_BYTES = 107
 Mode: TypeAlias = Annotated[str, Meta(pattern="^0?[0-7]{3}$")]
 #: A day: a longer wait is a mistake in the unit.
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
+Days: TypeAlias = Annotated[float, Meta(gt=0, le=36_500)]
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,26 +58,61 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     intake_events: Annotated[
         int, Meta(ge=1, le=10_000_000, description="Events that wait for the writer at most.")
     ] = 16_384
-    #: At least two of the largest frames (4 MiB each), or a large one would wait for good.
+    #: What decoded events take is estimated from above: of usual ones, 3 to 4 KiB each.
     intake_mib: Annotated[
-        int, Meta(ge=8, le=65_536, description="MiB of events that wait for the writer at most.")
-    ] = 32
+        int, Meta(ge=8, le=65_536, description="MiB of memory for events until they are stored.")
+    ] = 128
     page_cache_mib: Annotated[
         int, Meta(ge=1, le=65_536, description="MiB of database pages kept in memory.")
     ] = 32
     checkpoint_events: Annotated[
         int, Meta(ge=1, le=10_000_000, description="Events between two checkpoints of the WAL.")
     ] = 20_000
+    wal_alarm_mib: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000, description="MiB of WAL from which on its readers are named."),
+    ] = 128
+    set_aside_corrupt: Annotated[
+        bool,
+        Meta(description="Whether a damaged database is renamed at start, and a new one begun."),
+    ] = False
     parked_max_events: Annotated[
         int,
         Meta(ge=0, le=10**9, description="Events that may wait for their receipt or session."),
     ] = 1_000_000
+    parked_max_mib: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="MiB of events that may wait like that.")
+    ] = 1_024
+    parked_max_age_days: Annotated[
+        Days, Meta(description="How long an event may wait like that before it is rejected.")
+    ] = 7.0
     rejected_max_events: Annotated[
         int, Meta(ge=0, le=10**9, description="Rejected events that are kept with their bytes.")
     ] = 100_000
+    rejected_max_mib: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="MiB of rejected events that are kept.")
+    ] = 256
+    #: The largest valid event is 2.25 MiB: what can be repaired and put back is kept whole.
+    undecodable_max_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=EVENT_BYTES,
+            description="Bytes of a rejected event that cannot be decoded up to which it is kept; "
+            "of a larger one, and of all at 0, hash and length.",
+        ),
+    ] = EVENT_BYTES
+    #: A spool of 30 days may still come: a producer is forgotten later than that, never earlier.
+    producer_max_silence_days: Annotated[
+        float,
+        Meta(gt=30, le=36_500, description="How long the account of a silent producer is kept."),
+    ] = 60.0
     partial_timeout_seconds: Annotated[
         Seconds, Meta(description="How long half a frame may wait for its other half.")
     ] = 30.0
+    idle_timeout_seconds: Annotated[
+        Seconds, Meta(description="How long a connection may send nothing before it is ended.")
+    ] = 3_600.0
     answer_timeout_seconds: Annotated[
         Seconds, Meta(description="How long a peer may leave its answers unread.")
     ] = 30.0
@@ -239,7 +276,8 @@ def _allowed(key: str) -> str:
         case msgspec.inspect.IntType():
             return f"a whole number from {kind.ge} to {kind.le}"
         case msgspec.inspect.FloatType():
-            return f"a number of seconds above {kind.gt:g}, at most {kind.le:g}"
+            unit = "days" if key.endswith("_days") else "seconds"
+            return f"a number of {unit} above {kind.gt:g}, at most {kind.le:g}"
         case msgspec.inspect.BoolType():
             return "true or false"
         case msgspec.inspect.LiteralType():

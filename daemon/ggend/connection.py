@@ -12,17 +12,19 @@ import socket
 import struct
 from collections.abc import Callable
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, TypeVar, TypeVarTuple
 
 import anyio
+import anyio.to_thread
 from anyio.abc import SocketAttribute, SocketStream
 
 from ggend.accounts import Sender
+from ggend.budget import FREE_BYTES, Budget
 from ggend.config import Config
 from ggend.intake import Call, Intake, Submission
 from ggend.metrics import Metrics
 
-__all__ = ["Connection", "Dialogue", "End", "Services"]
+__all__ = ["PARTIAL_FREE_BYTES", "Connection", "Dialogue", "End", "Services"]
 
 log = logging.getLogger("ggend.connection")
 
@@ -30,13 +32,30 @@ log = logging.getLogger("ggend.connection")
 #: that is there.
 READ_BYTES = 256 * 1024
 
-#: Events and bytes of one connection that may wait to be settled. Two batches: one on its way
-#: to the disk, one gathering. It also bounds what a flooding peer can put before a quiet one.
+#: Events of one connection that may wait to be settled. Two batches: one on its way to the disk,
+#: one gathering.
 UNSETTLED_EVENTS = 8_192
-UNSETTLED_BYTES = 8 * 1024 * 1024
+
+#: Share of the budget that one connection may hold, besides what is larger than that by itself.
+_SHARE = 4
+
+#: Weight from which on decoding takes so long (about 10 ms) that it is done in a thread.
+HEAVY_BYTES = 8 * 1024 * 1024
+
+#: Bytes of an unfinished frame or line that are not worth asking for.
+PARTIAL_FREE_BYTES = 64 * 1024
+
+#: Bytes that unfinished frames and lines may take in all: 16 of the largest frames.
+PARTIAL_BYTES = 64 * 1024 * 1024
+
+#: Answers from the database, of up to a frame each, that may be on their way to their peers.
+ANSWERS = 16
 
 #: Bytes that may wait for a peer to read them before nothing more is read from it.
 OUTBOX_BYTES = 256 * 1024
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 _UCRED = struct.Struct("iII")
 
@@ -51,7 +70,18 @@ class Owner(Protocol):
 class Services:
     """What every connection of one daemon shares."""
 
-    __slots__ = ("config", "connections", "database_id", "intake", "metrics", "owners", "status")
+    __slots__ = (
+        "answers",
+        "budget",
+        "config",
+        "connections",
+        "database_id",
+        "intake",
+        "metrics",
+        "owners",
+        "partials",
+        "status",
+    )
 
     def __init__(
         self,
@@ -67,6 +97,9 @@ class Services:
         self.metrics = metrics
         self.database_id = database_id
         self.status = status
+        self.budget = Budget(config.intake_mib * 1024 * 1024)
+        self.partials = Budget(PARTIAL_BYTES)
+        self.answers = anyio.Semaphore(ANSWERS)
         self.connections: set[Connection] = set()
         #: Who speaks for each producer at the moment.
         self.owners: dict[bytes, Owner] = {}
@@ -78,6 +111,10 @@ class Dialogue(Protocol):
     @property
     def is_partial(self) -> bool:
         """Whether half a frame or line is waiting for the rest."""
+
+    @property
+    def partial_bytes(self) -> int:
+        """How many bytes that half will take at most when it is whole."""
 
     @property
     def completed(self) -> int:
@@ -98,6 +135,7 @@ class End(Enum):
 
     PEER_FINISHED = "the peer closed its sending side or said goodbye"
     HALF_SENT = "half a frame or line came, and then nothing"
+    IDLE = "nothing came for long"
     DRAINING = "the daemon is stopping"
 
 
@@ -113,8 +151,14 @@ class Connection:
         )
         self.peer = Sender(uid=uid, gid=gid, pid=pid)
         self.unsettled = 0
-        self._unsettled_bytes = 0
+        self._held = self._unsettled_bytes = self._partial_held = 0
+        self._share = services.budget.limit // _SHARE
+        self._has_free = True
         self._outbox = bytearray()
+        self._sending = 0
+        self._end = End.DRAINING
+        #: When the peer was last heard of, by the clock of the event loop.
+        self.heard = anyio.current_time()
         self._is_closing = False
         #: Renewed whenever something that a task of this connection waits for has changed.
         self._changed = anyio.Event()
@@ -124,16 +168,20 @@ class Connection:
         """Serve the peer to the end. `choose` picks the dialogue by the first byte."""
         async with self._stream, anyio.create_task_group() as tasks:
             tasks.start_soon(self._send_outbox)
-            reason = End.DRAINING
             dialogue: Dialogue | None = None
-            with self._reading:
-                chunk = await self._receive(None)
-                if chunk:
-                    dialogue = choose(self, chunk[0])
-                    reason = await self._listen(dialogue, chunk)
+            try:
+                with self._reading:
+                    chunk = await self._receive(None)
+                    if chunk:
+                        dialogue = choose(self, chunk[0])
+                        self._end = await self._listen(dialogue, chunk)
+            finally:
+                # What was read and never submitted; the rest is given back as it is settled.
+                self.release(self._held - self._unsettled_bytes)
+                self._release_partial()
             if dialogue is not None:
                 await self.wait_until_settled()
-                dialogue.end(reason)
+                dialogue.end(self._end)
             self._is_closing = True
             self._notify()
 
@@ -145,8 +193,15 @@ class Connection:
                 return End.PEER_FINISHED
             if not dialogue.is_partial:
                 partial_since = None
+                self._release_partial()
             elif partial_since is None or dialogue.completed > completed:
                 completed = dialogue.completed
+                self._release_partial()
+                partial_since = anyio.current_time()
+            if self._partial_held < dialogue.partial_bytes > PARTIAL_FREE_BYTES:
+                self._release_partial()
+                await self.services.partials.take(dialogue.partial_bytes)
+                self._partial_held = dialogue.partial_bytes
                 partial_since = anyio.current_time()
             try:
                 chunk = await self._receive(partial_since)
@@ -160,17 +215,19 @@ class Connection:
         await self.wait_for_reader()
         try:
             if partial_since is None:
-                return await self._stream.receive(READ_BYTES)
-            with anyio.fail_after(
-                partial_since + self.services.config.partial_timeout_seconds - anyio.current_time()
-            ):
-                return await self._stream.receive(READ_BYTES)
+                chunk = await self._stream.receive(READ_BYTES)
+            else:
+                patience = self.services.config.partial_timeout_seconds
+                with anyio.fail_after(partial_since + patience - anyio.current_time()):
+                    chunk = await self._stream.receive(READ_BYTES)
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             return b""
+        self.heard = anyio.current_time()
+        return chunk
 
     async def wait_for_reader(self) -> None:
         """Wait until the peer has read enough of what it was told."""
-        while len(self._outbox) >= OUTBOX_BYTES:
+        while len(self._outbox) + self._sending >= OUTBOX_BYTES:
             await self._changed_once()
 
     async def wait_until_settled(self) -> None:
@@ -178,11 +235,45 @@ class Connection:
         while self.unsettled:
             await self._changed_once()
 
+    async def apart(self, size: int, function: Callable[[*Args], T], *arguments: *Args) -> T:
+        """Call a function on what weighs so much; in a thread where others would notice."""
+        if size <= HEAVY_BYTES:
+            return function(*arguments)
+        return await anyio.to_thread.run_sync(function, *arguments)
+
+    def try_reserve(self, size: int) -> int | None:
+        """Return the bytes taken from the budget for what is to be decoded; None: wait for them."""
+        if self._has_free and size <= FREE_BYTES:
+            self._has_free = False
+            return 0
+        is_over = self._held and self._held + size > self._share
+        if is_over or not self.services.budget.try_take(size):
+            return None
+        self._held += size
+        return size
+
+    async def reserve(self, size: int) -> int:
+        """Wait for bytes of the budget. What holds some already must be submitted before."""
+        while self._held and self._held + size > self._share:
+            await self._changed_once()
+        await self.services.budget.take(size)
+        self._held += size
+        return size
+
+    def release(self, size: int) -> None:
+        """Give bytes of the budget back."""
+        self._held -= size
+        self.services.budget.give(size)
+
+    def _release_partial(self) -> None:
+        self.services.partials.give(self._partial_held)
+        self._partial_held = 0
+
     async def submit(self, item: Submission | Call) -> None:
         """Hand on to the intake; wait while too much of this peer's, or of all, is unsettled."""
-        while self.unsettled >= UNSETTLED_EVENTS or self._unsettled_bytes >= UNSETTLED_BYTES:
+        while self.unsettled >= UNSETTLED_EVENTS:
             await self._changed_once()
-        await self.services.intake.put(item)
+        await self.services.intake.put(item, self)
         if isinstance(item, Submission):
             self.unsettled += len(item.entries) + 1
             self._unsettled_bytes += item.bytes
@@ -194,8 +285,10 @@ class Connection:
         if isinstance(item, Submission):
             self.unsettled -= len(item.entries) + 1
             self._unsettled_bytes -= item.bytes
+            self.release(item.bytes)
         else:
             self.unsettled -= 1
+        self._has_free = not self.unsettled
         self._notify()
 
     def tell(self, encoded: bytes) -> None:
@@ -203,8 +296,9 @@ class Connection:
         self._outbox += encoded
         self._notify()
 
-    def drain(self) -> None:
+    def drain(self, reason: End = End.DRAINING) -> None:
         """Read nothing more; what was read is still settled and told."""
+        self._end = reason
         self._reading.cancel()
 
     async def _send_outbox(self) -> None:
@@ -212,6 +306,7 @@ class Connection:
             while self._outbox:
                 encoded = bytes(self._outbox)
                 self._outbox.clear()
+                self._sending = len(encoded)
                 try:
                     with anyio.fail_after(self.services.config.answer_timeout_seconds):
                         await self._stream.send(encoded)
@@ -222,6 +317,7 @@ class Connection:
                     self._reading.cancel()
                     self._notify()
                     return  # half a message may be out: nothing that follows would be understood
+                self._sending = 0
                 self._notify()
             if self._is_closing:
                 return

@@ -7,16 +7,23 @@ Errors about one event or one connection are in `ggend_schema.errors`.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 __all__ = [
     "AlreadyRunning",
     "BadConfig",
+    "CommitUnknown",
     "DaemonUnreachable",
+    "DatabaseCorrupt",
+    "DatabaseReplaced",
     "DatabaseUnusable",
+    "DatabaseUnwritable",
+    "DiskFailed",
     "GgendError",
     "NotAllowed",
     "SocketUnusable",
     "UsageMistake",
+    "WriterStopped",
 ]
 
 
@@ -64,6 +71,57 @@ class DatabaseUnusable(GgendError):
 
     code = "database_unusable"
     exit_status = os.EX_DATAERR
+
+
+class DatabaseCorrupt(DatabaseUnusable):
+    """What the database file holds is not what SQLite wrote there."""
+
+    code = "database_corrupt"
+
+    @classmethod
+    def of(cls, path: Path, why: str) -> DatabaseCorrupt:
+        """Say of a file what is wrong with it, and what helps."""
+        return cls(
+            f"{path} is damaged: {why}",
+            hint=f"it was not touched: `ggend check {path}` says what is broken; restore a backup, "
+            "or read it with `.recover` of sqlite3; with `set_aside_corrupt = true` it is renamed "
+            "and a new one begun",
+        )
+
+
+class DatabaseReplaced(GgendError):
+    """The path names another file than the open one, or none: what is written would be lost."""
+
+    code = "database_replaced"
+    exit_status = os.EX_OSFILE
+
+
+class DatabaseUnwritable(GgendError):
+    """The running daemon may not write to its database any more."""
+
+    code = "database_unwritable"
+    exit_status = os.EX_NOPERM
+
+
+class CommitUnknown(GgendError):
+    """COMMIT failed in a way that leaves open whether it happened."""
+
+    code = "commit_unknown"
+    #: sysexits.h: "when something you wanted to do doesn't work, but you don't know why".
+    exit_status = os.EX_UNAVAILABLE
+
+
+class DiskFailed(GgendError):
+    """The disk did not do what it was told, and nothing was committed."""
+
+    code = "disk_failed"
+    exit_status = os.EX_IOERR
+
+
+class WriterStopped(GgendError):
+    """The database refused what it must not refuse: a defect in ggend, or somebody's new schema."""
+
+    code = "writer_stopped"
 
 
 class DaemonUnreachable(GgendError):

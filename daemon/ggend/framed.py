@@ -17,6 +17,7 @@ import msgspec
 
 from ggend.accounts import NotYours, Sender
 from ggend.books import Books
+from ggend.budget import weigh
 from ggend.connection import Connection, End
 from ggend.entries import batch_entries, check_batch
 from ggend.intake import Call, Outcome, Submission
@@ -58,11 +59,11 @@ class _Run:
         self.size = 0
         self.events = 0
 
-    def add(self, batch: Batch | SalvagedBatch, payload: memoryview) -> None:
+    def add(self, batch: Batch | SalvagedBatch, payload: memoryview, reserved: int) -> None:
         self.batches.append((batch, payload))
         self.events += len(batch.events)
         self.next_sequence += len(batch.events)
-        self.size += len(payload)
+        self.size += reserved
         self.shed = max(self.shed, batch.shed)
 
 
@@ -83,6 +84,11 @@ class Framed:
         return self._splitter.is_partial
 
     @property
+    def partial_bytes(self) -> int:
+        """How many bytes the unfinished frame will have."""
+        return self._splitter.partial_bytes
+
+    @property
     def completed(self) -> int:
         """How many frames are complete so far."""
         return self._splitter.completed
@@ -92,7 +98,13 @@ class Framed:
         run: _Run | None = None
         try:
             for payload in self._splitter.feed(chunk):
-                message = decode_client_message(payload)
+                size = weigh(payload)
+                reserved = self._connection.try_reserve(size)
+                if reserved is None:
+                    await self._submit(run)
+                    run = None
+                    reserved = await self._connection.reserve(size)
+                message = await self._connection.apart(size, decode_client_message, payload)
                 if isinstance(message, (Batch, SalvagedBatch)):
                     if self._sender is None or self._sender.producer is None:
                         raise MessageMalformed("a Batch before a Hello with a producer id")
@@ -105,16 +117,15 @@ class Framed:
                     ):
                         await self._submit(run)
                         run = _Run(message)
-                    run.add(message, payload)
+                    run.add(message, payload, reserved)
                     continue
                 await self._submit(run)
                 run = None
-                if isinstance(message, Hello):
-                    await self._hear_hello(message)
-                elif isinstance(message, Request):
-                    await self._hear_request(message)
-                else:
-                    return await self._hear_goodbye(message)
+                goes_on = await self._hear_message(message)
+                del message
+                self._connection.release(reserved)
+                if not goes_on:
+                    return False
             if self._splitter.error is not None:
                 raise self._splitter.error
         except ProtocolError as error:
@@ -123,6 +134,15 @@ class Framed:
         else:
             await self._submit(run)
         return self._goodbye is None
+
+    async def _hear_message(self, message: Hello | Request | Goodbye) -> bool:
+        if isinstance(message, Hello):
+            await self._hear_hello(message)
+        elif isinstance(message, Request):
+            await self._hear_request(message)
+        else:
+            return await self._hear_goodbye(message)
+        return True
 
     async def hear_end(self) -> None:
         """Half a frame at the end is nothing: it was not acked, and will be sent again."""
@@ -136,6 +156,9 @@ class Framed:
             self._part(
                 GoodbyeCode.TIMEOUT, f"half a frame came, and nothing more for {seconds:g} s"
             )
+        elif reason is End.IDLE:
+            seconds = self._services.config.idle_timeout_seconds
+            self._part(GoodbyeCode.TIMEOUT, f"nothing came for {seconds:g} s")
         if self._goodbye is not None:
             self._connection.tell(encode_frame(self._goodbye))
         if self._sender is not None and self._sender.producer is not None:
@@ -164,7 +187,11 @@ class Framed:
         producer = hello.producer
 
         def last_sequence(connection: sqlite3.Connection, books: Books) -> int:
-            return books.accounts.of(connection, sender).last_sequence
+            last_sequence = books.accounts.of(connection, sender).last_sequence
+            # That it was heard of is saved now: the next batch may be rolled back, and whoever was
+            # welcomed must not be forgotten for its silence.
+            books.accounts.save(connection)
+            return last_sequence
 
         def welcome(last_sequence: int) -> None:
             previous = self._services.owners.get(producer)
@@ -202,7 +229,7 @@ class Framed:
         await self._connection.submit(
             Submission(
                 self._sender,
-                batch_entries(run.batches),
+                await self._connection.apart(run.size, batch_entries, run.batches),
                 self._settled,
                 size=run.size,
                 first_sequence=run.first_sequence,
@@ -269,9 +296,11 @@ class Framed:
             except RequestRefused as error:
                 refuse(error)
             else:
-                await self._connection.wait_until_settled()
-                await self._call(stored, answer, refuse)
-                await self._connection.wait_until_settled()
+                async with self._services.answers:
+                    await self._connection.wait_until_settled()
+                    await self._call(stored, answer, refuse)
+                    await self._connection.wait_until_settled()
+                    await self._connection.wait_for_reader()
 
     async def _hear_goodbye(self, goodbye: Goodbye) -> bool:
         sender = self._sender

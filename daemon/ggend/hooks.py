@@ -14,8 +14,11 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
+from ggend.errors import WriterStopped
 from ggend.metrics import Metrics
+from ggend.stopping import Stopping
 from ggend.store import Store
+from ggend.trouble import TryAgain
 
 __all__ = ["Commits", "Hook", "run_hooks"]
 
@@ -114,25 +117,29 @@ async def run_hooks(
     store: Store,
     commits: Commits,
     metrics: Metrics,
-    *,
-    last_turns_seconds: float,
+    stopping: Stopping,
 ) -> None:
     """Give every hook its turns after each commit, until `commits` is closed.
 
     A hook that fails is counted, logged and tried again; ingestion and the other hooks go on.
-    What is left when `last_turns_seconds` are over is done after the next start.
+    What is left when there is no more time to stop in is done after the next start. Raises a
+    GgendError when the disk or the database is at fault in a way that no other try mends.
     """
     delay = RETRY_SECONDS
     is_open = True
     while is_open:
         with anyio.move_on_after(delay if metrics.hook_errors else None):
             is_open = await commits.wait()
-        with anyio.move_on_after(None if is_open else last_turns_seconds):
+        with anyio.CancelScope() as patience, stopping.limit(patience):
             for hook in hooks:
                 await _catch_up(hook, store, metrics)
         delay = min(2 * delay, RETRY_MAX_SECONDS) if metrics.hook_errors else RETRY_SECONDS
     for hook in hooks:
-        await store.run(hook.save)
+        try:
+            await store.run(hook.save)
+        except (sqlite3.Error, MemoryError) as error:
+            why = _tried_again(store, error)
+            log.warning("watermark not saved", extra={"hook": hook.name, "error": why})
 
 
 async def _catch_up(hook: Hook, store: Store, metrics: Metrics) -> None:
@@ -141,13 +148,30 @@ async def _catch_up(hook: Hook, store: Store, metrics: Metrics) -> None:
         while left := await store.run(hook.turn):
             metrics.hook_lag[key] = left
             metrics.hook_seen[key] = hook.seen
-    except sqlite3.Error as error:
-        log.exception("hook failed", extra={"hook": key})
-        metrics.hook_errors[key] = str(error)
+    except (sqlite3.Error, MemoryError) as error:
+        why = _tried_again(store, error)
+        if metrics.hook_errors.get(key) != str(why):
+            is_known = isinstance(why, TryAgain)
+            log.warning("hook failed", extra={"hook": key, "error": why}, exc_info=not is_known)
+        metrics.hook_errors[key] = str(why)
     else:
         metrics.hook_lag[key] = 0
         metrics.hook_seen[key] = hook.seen
         metrics.hook_errors.pop(key, None)
+
+
+def _tried_again(store: Store, error: Exception) -> Exception:
+    """Return why a hook has to try again. Raises what the process must end with.
+
+    What a hook does can all be done again, so the outcome of its COMMIT need not be known. A
+    mistake of its own (WriterStopped, a refused row) is no reason to end either.
+    """
+    judged = store.judge(error)
+    if judged is None:
+        return error
+    if isinstance(judged, TryAgain | WriterStopped):
+        return judged
+    raise judged from error
 
 
 _LOAD = """

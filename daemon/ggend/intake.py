@@ -1,7 +1,8 @@
 """Intake: the bounded queue between the connections and the writer.
 
-Bounded in events and in bytes; full means that connections wait, and so read less from their
-sockets. It never drops and never reorders.
+Bounded in events (bytes are bounded by the budget before they are decoded); full means that
+connections wait, and so read less from their sockets. It never drops, and never reorders what one
+connection sent.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from ggend_schema.codes import EventCode
 from ggend_schema.events import Event
 
 __all__ = ["Call", "Entry", "Intake", "Outcome", "Rejection", "Submission"]
+
+
+#: Events of an item that may go first. A client that is not in a hurry sends as many at most.
+BRIEF_EVENTS = 128
 
 
 class Rejection(Struct, frozen=True, gc=False):
@@ -84,6 +89,7 @@ class Submission:
         #: Told the outcome after the commit. It is handed the submission instead of holding it:
         #: a cycle would keep every event alive until the garbage collector comes.
         self.done = done
+        #: What it has taken from the budget.
         self.bytes = size
         #: None for unnumbered lines: the anonymous account numbers them itself.
         self.first_sequence = first_sequence
@@ -110,46 +116,74 @@ class Call:
 
 
 class Intake:
-    """FIFO of submissions and calls, bounded by `max_events` and `max_bytes`."""
+    """Submissions and calls, in order for each owner, and fair between owners.
 
-    def __init__(self, max_events: int, max_bytes: int) -> None:
-        self._max_events, self._max_bytes = max_events, max_bytes
-        self._queue: deque[Submission | Call] = deque()
+    Bounded by `max_events`. Of an owner with nothing waiting, something small comes first; apart
+    from that they have their turns, one item each.
+    """
+
+    def __init__(self, max_events: int) -> None:
+        self._max_events = max_events
+        self._waiting: dict[object, deque[Submission | Call]] = {}
+        #: Owners in the order of their turns. Each is in one of the two while something waits.
+        self._brief: deque[object] = deque()
+        self._turns: deque[object] = deque()
         self.events = 0
-        self.bytes = 0
         self._closed = False
         self._arrived = anyio.Event()
         self._space = anyio.Event()
 
-    async def put(self, item: Submission | Call) -> None:
-        """Queue an item; wait while the intake is full. One item over the bound is let in."""
-        while self.events >= self._max_events or self.bytes >= self._max_bytes:
+    async def put(self, item: Submission | Call, owner: object) -> None:
+        """Queue an item; wait while the intake is full. One item over the bound is let in.
+
+        Something brief of an owner with nothing waiting never waits for space.
+        """
+        events = len(item.entries) if isinstance(item, Submission) else 1
+        while self.events >= self._max_events and (events > BRIEF_EVENTS or owner in self._waiting):
             await self._space.wait()
-        self._queue.append(item)
-        if isinstance(item, Submission):
-            self.events += len(item.entries)
-            self.bytes += item.bytes
+        queue = self._waiting.get(owner)
+        if queue is None:
+            self._waiting[owner] = deque((item,))
+            (self._brief if events <= BRIEF_EVENTS else self._turns).append(owner)
+        else:
+            queue.append(item)
+        self.events += events
         self._arrived.set()
 
     async def take(self, max_events: int) -> list[Submission | Call]:
         """Return what is waiting, at least one item, up to about `max_events`; [] when closed."""
-        while not self._queue:
+        while not self._waiting:
             if self._closed:
                 return []
             self._arrived = anyio.Event()
             await self._arrived.wait()
         taken: list[Submission | Call] = []
-        events = 0
-        while self._queue and events < max_events:
-            item = self._queue.popleft()
-            taken.append(item)
-            if isinstance(item, Submission):
-                events += len(item.entries)
-                self.bytes -= item.bytes
+        # What is brief may fill half of it: many quiet owners do not keep the others out either.
+        events = self._take_turns(self._brief, taken, max_events // 2)
+        events += self._take_turns(self._turns, taken, max_events - events)
+        if events < max_events:
+            events += self._take_turns(self._brief, taken, max_events - events)
         self.events -= events
         self._space.set()
         self._space = anyio.Event()
         return taken
+
+    def _take_turns(
+        self, turns: deque[object], taken: list[Submission | Call], max_events: int
+    ) -> int:
+        """Take one item of each owner in turn; whose queue is not empty then goes to the end."""
+        events = 0
+        while turns and events < max_events:
+            owner = turns.popleft()
+            queue = self._waiting[owner]
+            item = queue.popleft()
+            taken.append(item)
+            events += len(item.entries) if isinstance(item, Submission) else 1
+            if queue:
+                self._turns.append(owner)
+            else:
+                del self._waiting[owner]
+        return events
 
     def close(self) -> None:
         """Nothing more will be put; `take` returns [] once the queue is empty."""

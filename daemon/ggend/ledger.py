@@ -7,7 +7,7 @@ Outcome of its submission, one that was parked moves a count of the account that
 from __future__ import annotations
 
 import sqlite3
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from ggend.accounts import Account, Sender
 from ggend.books import Books
@@ -17,7 +17,7 @@ from ggend_schema.codec import encode_event, encode_event_line
 from ggend_schema.codes import EventCode
 from ggend_schema.events import Event
 
-__all__ = ["Fresh", "Item", "Released"]
+__all__ = ["Fresh", "Item", "Released", "Requeued"]
 
 #: Ledger, sequence, event, stamp (ns), row.
 Item: TypeAlias = tuple[Any, int, Any, int, Any]
@@ -73,12 +73,7 @@ class Fresh:
         """To wait for its parent; rejected if too many do."""
         _, sequence, event, stamp_ns, _ = item
         if self._books.parking.is_full:
-            self.reject(
-                item,
-                EventCode.PARKED_FULL,
-                f"its {parent} {parent_id!r} is not there, and "
-                f"{self._books.parking.limit} events wait for theirs already",
-            )
+            self.reject(item, EventCode.PARKED_FULL, _no_room(parent, parent_id))
             return
         self.outcome.stored -= 1
         self.outcome.parked += 1
@@ -128,6 +123,50 @@ class Released:
     def count_duplicate(self) -> None:
         """The same content is stored already."""
         self._books.accounts.release(self._account_id, stored=-1, duplicate=1)
+
+
+class Requeued:
+    """The ledger of one rejected event that is tried again: its count leaves `rejected`.
+
+    Rejected again, it stays where it is; `code` and `message` then say why.
+    """
+
+    __slots__ = ("_account_id", "_books", "code", "message", "order_producer", "outcome")
+
+    def __init__(self, books: Books, account_id: int, producer: bytes | None) -> None:
+        self._books = books
+        self._account_id = account_id
+        #: The producer's part of a memory's order key.
+        self.order_producer = producer or b""
+        self.outcome: Literal["stored", "duplicate", "superseded", "parked", "rejected"] = "stored"
+        self.code: EventCode | None = None
+        self.message: str | None = None
+
+    def reject(self, _item: Item, code: EventCode, message: str) -> None:
+        """It stays in quarantine, with this reason."""
+        self.outcome, self.code, self.message = "rejected", code, message
+
+    def count_duplicate(self) -> None:
+        """The same content is stored already."""
+        self.outcome = "duplicate"
+
+    def count_superseded(self) -> None:
+        """An older memory save."""
+        self.outcome = "superseded"
+
+    def park(self, item: Item, parent: Parent, parent_id: str) -> None:
+        """To wait for its parent; it stays if too many do."""
+        if self._books.parking.is_full:
+            self.reject(item, EventCode.PARKED_FULL, _no_room(parent, parent_id))
+            return
+        self.outcome = "parked"
+        _, sequence, event, stamp_ns, _ = item
+        parked = Parked(self._account_id, sequence, stamp_ns, event)
+        self._books.parking.park(parent, parent_id, parked)
+
+
+def _no_room(parent: Parent, parent_id: str) -> str:
+    return f"its {parent} {parent_id!r} is not there, and too many events wait for theirs already"
 
 
 def _encoded(event: Event | Rejection) -> tuple[bytes, str]:

@@ -14,7 +14,8 @@ import anyio.lowlevel
 import msgspec
 
 from ggend.accounts import Sender
-from ggend.connection import Connection, End
+from ggend.budget import weigh_json
+from ggend.connection import PARTIAL_FREE_BYTES, Connection, End
 from ggend.entries import block_entries, line_entry
 from ggend.intake import Entry, Outcome, Rejection, Submission
 from ggend_schema import limits
@@ -30,7 +31,7 @@ __all__ = ["Lines"]
 class _Run:
     """Lines on their way to becoming one Submission: one sender, consecutive numbers."""
 
-    __slots__ = ("entries", "first_sequence", "lines", "permanent", "producer", "size")
+    __slots__ = ("entries", "first_sequence", "lines", "permanent", "producer")
 
     def __init__(
         self, producer: bytes | None, first_sequence: int | None, *, permanent: bool
@@ -40,7 +41,6 @@ class _Run:
         self.first_sequence = first_sequence
         self.entries: list[Entry] = []
         self.lines: list[int] = []
-        self.size = 0
 
     def continues_with(self, producer: bytes | None, sequence: int | None) -> bool:
         if producer != self.producer or len(self.entries) >= limits.BATCH_EVENTS:
@@ -66,6 +66,12 @@ class Lines:
     def is_partial(self) -> bool:
         """Whether half a line is waiting for the rest."""
         return self._splitter.is_partial
+
+    @property
+    def partial_bytes(self) -> int:
+        """How many bytes the unfinished line may come to; a short one is taken to stay short."""
+        kept = self._splitter.partial_bytes
+        return kept if kept <= PARTIAL_FREE_BYTES else limits.EVENT_BYTES
 
     @property
     def completed(self) -> int:
@@ -113,27 +119,46 @@ class Lines:
         stamp_ns = self._clock()
         first_line = self._line
         self._line += block.count(b"\n") + 1
-        entries = block_entries(block, stamp_ns)
+        size = weigh_json(block)
+        reserved = self._connection.try_reserve(size)
+        if reserved is None:
+            reserved = await self._connection.reserve(size)
+        entries = await self._connection.apart(size, block_entries, block, stamp_ns)
         if entries is None:
-            for run in _runs(block.split(b"\n"), first_line, stamp_ns):
-                # Lines taken one by one are slow: others have their turn in between.
-                await anyio.lowlevel.checkpoint()
-                await self._submit(
-                    self._sender(run),
-                    run.first_sequence,
-                    run.entries,
-                    run.size,
-                    run.lines.__getitem__,
-                )
+            await self._hear_singly(block, first_line, stamp_ns, reserved)
         elif entries:
             # Blank lines are rare and errors after decoding too: find the line only when asked.
             await self._submit(
                 self._connection.peer,
                 None,
                 entries,
-                len(block),
+                reserved,
                 lambda position: first_line + _nonblank_lines(block)[position],
             )
+        else:
+            self._connection.release(reserved)
+
+    async def _hear_singly(
+        self, block: bytes, first_line: int, stamp_ns: int, reserved: int
+    ) -> None:
+        """Submit lines that must be looked at one by one; the last run holds what they weigh."""
+        runs = _runs(block.split(b"\n"), first_line, stamp_ns)
+        run = next(runs, None)
+        while run is not None:
+            # Lines taken one by one are slow: others have their turn in between.
+            await anyio.lowlevel.checkpoint()
+            following = next(runs, None)
+            await self._submit(
+                self._sender(run),
+                run.first_sequence,
+                run.entries,
+                reserved if following is None else 0,
+                run.lines.__getitem__,
+            )
+            if following is None:
+                return
+            run = following
+        self._connection.release(reserved)
 
     async def _hear_overlong(self, overlong: OverlongLine) -> None:
         line = self._line
@@ -144,7 +169,7 @@ class Lines:
             self._connection.peer,
             None,
             [(refused, self._clock(), None)],
-            len(overlong.head),
+            0,
             lambda _: line,
         )
 
@@ -225,6 +250,5 @@ def _runs(lines: Sequence[bytes], first_line: int, stamp_ns: int) -> Iterator[_R
             run = _Run(producer, sequence, permanent=permanent)
         run.entries.append(entry)
         run.lines.append(number)
-        run.size += len(line)
     if run is not None:
         yield run

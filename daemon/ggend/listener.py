@@ -15,12 +15,14 @@ from pathlib import Path
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 from anyio.abc import SocketListener, SocketStream
 
-from ggend.connection import Connection, Dialogue, Services
+from ggend.connection import Connection, Dialogue, End, Services
 from ggend.errors import SocketUnusable
 from ggend.framed import Framed
 from ggend.lines import Lines
+from ggend.stopping import Stopping
 from ggend_schema.framing import is_ndjson
 
 __all__ = ["adopt_socket", "bind_socket", "run_listener"]
@@ -32,6 +34,9 @@ BACKLOG = 1_024
 
 #: Seconds to wait after an accept that failed for lack of descriptors or memory.
 OVERLOAD_SECONDS = 0.1
+
+#: Looks for idle connections in the time that one may be idle.
+_IDLE_LOOKS = 4
 
 _OVERLOAD = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED}
 
@@ -83,19 +88,32 @@ def adopt_socket(descriptor: int) -> socket.socket:
     return listening
 
 
-async def run_listener(listening: socket.socket, services: Services, stopping: anyio.Event) -> None:
-    """Accept until `stopping` is set; then let every connection end in order.
+async def run_listener(listening: socket.socket, services: Services, stopping: Stopping) -> None:
+    """Accept until `stopping` is asked for; then let every connection end in order.
 
-    What has not ended within `drain_timeout_seconds` is cut off: nothing that was acked is lost.
+    What has not ended by its deadline is cut off: nothing that was acked is lost.
     """
-    async with anyio.create_task_group() as peers:
-        async with anyio.create_task_group() as accepting:
-            accepting.start_soon(_accept_all, listening, services, peers)
-            await stopping.wait()
-            accepting.cancel_scope.cancel()
-        peers.cancel_scope.deadline = anyio.current_time() + services.config.drain_timeout_seconds
+    with anyio.CancelScope() as patience, stopping.limit(patience):
+        async with anyio.create_task_group() as peers:
+            async with anyio.create_task_group() as accepting:
+                accepting.start_soon(_accept_all, listening, services, peers)
+                accepting.start_soon(_end_idle, services)
+                await stopping.asked.wait()
+                accepting.cancel_scope.cancel()
+            await anyio.lowlevel.checkpoint()  # who was accepted just now becomes a connection
+            for connection in services.connections:
+                connection.drain()
+
+
+async def _end_idle(services: Services) -> None:
+    """End the connections of which nothing was heard for long, and nothing is on its way."""
+    patience = services.config.idle_timeout_seconds
+    while True:
+        await anyio.sleep(patience / _IDLE_LOOKS)
+        longest_ago = anyio.current_time() - patience
         for connection in services.connections:
-            connection.drain()
+            if connection.heard < longest_ago and not connection.unsettled:
+                connection.drain(End.IDLE)
 
 
 async def _accept_all(

@@ -45,8 +45,9 @@ def hold_lock(path: Path, *, what: str) -> Iterator[None]:
         ) from error
     try:
         _acquire(descriptor, path, what)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # for people: a full disk need not keep the daemon out
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)

@@ -28,6 +28,8 @@ class Metrics:
         self.connections_total = 0
         #: Why the writer cannot write at the moment; None when it can.
         self.trouble: str | None = None
+        #: Since when the writer has not returned, in words; None while it does.
+        self.hang: str | None = None
         #: The newest row seen, the rows behind the table's newest, and the last error, by hook.
         self.hook_seen: dict[str, int] = {}
         self.hook_lag: dict[str, int] = {}
@@ -40,14 +42,25 @@ class Metrics:
         if events:
             self._batches.append((events, seconds))
 
+    @property
+    def idle_seconds(self) -> float:
+        """Seconds since the last commit, or since the start."""
+        return self._clock() - (self._started if self._last_commit is None else self._last_commit)
+
+    @property
+    def degraded(self) -> str | None:
+        """Why not everything is as it should be; None when it is."""
+        hooks = "; ".join(f"{hook}: {error}" for hook, error in self.hook_errors.items())
+        return self.hang or self.trouble or hooks or None
+
     def snapshot(self) -> dict[str, object]:
         """Return everything as plain values."""
         now = self._clock()
         sizes = sorted(size for size, _ in self._batches)
         times = sorted(seconds for _, seconds in self._batches)
         return {
-            "health": "ok" if self.trouble is None and not self.hook_errors else "degraded",
-            "trouble": self.trouble,
+            "health": "ok" if self.degraded is None else "degraded",
+            "trouble": self.hang or self.trouble,
             "uptime_seconds": round(now - self._started, 3),
             "connections": self.connections,
             "connections_total": self.connections_total,

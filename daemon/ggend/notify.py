@@ -1,4 +1,4 @@
-"""Notify: what systemd is told (sd_notify(3)) and what it hands over (sd_listen_fds(3)).
+"""Notify: what systemd is told (sd_notify(3)), hands over (sd_listen_fds(3)) and asks to hear.
 
 Without systemd's variables in the environment nothing happens.
 """
@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import MutableMapping
 
-__all__ = ["listening_descriptor", "notify"]
+__all__ = ["listening_descriptor", "notify", "watchdog_seconds"]
 
 log = logging.getLogger("ggend.notify")
 
@@ -21,7 +21,7 @@ _FIRST_DESCRIPTOR = 3
 def notify(environ: MutableMapping[str, str], *assignments: str) -> None:
     """Send assignments such as `READY=1` to `NOTIFY_SOCKET`.
 
-    Whoever listened there may be gone; that is no reason to stop serving.
+    Whoever listened there may be gone, or not listen; that is no reason to stop serving or to wait.
     """
     address = environ.get("NOTIFY_SOCKET")
     if not address:
@@ -30,9 +30,11 @@ def notify(environ: MutableMapping[str, str], *assignments: str) -> None:
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
         try:
-            sender.sendto(os.fsencode("\n".join(assignments)), address)
+            sender.sendto(os.fsencode("\n".join(assignments)), socket.MSG_DONTWAIT, address)
         except OSError as error:
-            log.warning("cannot notify", extra={"why": error.strerror, "address": address})
+            # Said once, not with every sign of life.
+            level = logging.WARNING if "READY=1" in assignments else logging.DEBUG
+            log.log(level, "cannot notify", extra={"why": error.strerror, "address": address})
 
 
 def listening_descriptor(environ: MutableMapping[str, str]) -> int | None:
@@ -46,3 +48,14 @@ def listening_descriptor(environ: MutableMapping[str, str]) -> int | None:
         return None
     os.set_inheritable(_FIRST_DESCRIPTOR, False)  # noqa: FBT003 - its only argument
     return _FIRST_DESCRIPTOR
+
+
+def watchdog_seconds(environ: MutableMapping[str, str]) -> float | None:
+    """Return how often this process must say `WATCHDOG=1`, if it must.
+
+    The variables are removed, so that no child takes them for its own.
+    """
+    microseconds, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
+    if not microseconds.isdigit() or pid not in ("", str(os.getpid())):
+        return None
+    return int(microseconds) / 1_000_000 or None

@@ -19,9 +19,12 @@ from msgspec import Struct
 from ggend.tables import PARKED, json_list
 from ggend_schema.events import Event
 
-__all__ = ["Parent", "Parked", "Parking"]
+__all__ = ["Expired", "Parent", "Parked", "Parking", "Place"]
 
 Parent: TypeAlias = Literal["receipt", "session"]
+
+#: Where a row stands among the parked: parent id, parent, arrival (ns).
+Place: TypeAlias = tuple[str, str, int]
 
 
 class Parked(Struct, frozen=True, array_like=True):
@@ -33,6 +36,14 @@ class Parked(Struct, frozen=True, array_like=True):
     event: Event
 
 
+class Expired(Struct, frozen=True):
+    """A parked event that has waited too long, and what it waited for."""
+
+    parent: Parent
+    parent_id: str
+    parked: Parked
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decoder: msgspec.msgpack.Decoder[list[Parked]] = msgspec.msgpack.Decoder(list[Parked])
 
@@ -40,18 +51,32 @@ _decoder: msgspec.msgpack.Decoder[list[Parked]] = msgspec.msgpack.Decoder(list[P
 class Parking:
     """The parked events of one database. Lives on the writer's thread."""
 
-    __slots__ = ("_clock", "_last_arrival_ns", "_pending", "_schema_version", "count", "limit")
+    __slots__ = (
+        "_clock",
+        "_last_arrival_ns",
+        "_limit_bytes",
+        "_pending",
+        "_schema_version",
+        "bytes",
+        "count",
+        "limit",
+    )
 
     def __init__(
         self,
         *,
         count: int,
+        size: int,
         limit: int,
+        limit_bytes: int,
         schema_version: int,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.count = count
+        #: Of the rows that are saved: what this batch parks is not in it yet.
+        self.bytes = size
         self.limit = limit
+        self._limit_bytes = limit_bytes
         self._schema_version = schema_version
         self._clock = clock
         self._last_arrival_ns = 0
@@ -60,7 +85,7 @@ class Parking:
     @property
     def is_full(self) -> bool:
         """Whether no further event may wait."""
-        return self.count >= self.limit
+        return self.count >= self.limit or self.bytes >= self._limit_bytes
 
     def park(self, parent: Parent, parent_id: str, parked: Parked) -> None:
         """Take an event in; `save` writes it."""
@@ -78,6 +103,7 @@ class Parking:
         ]
         self._last_arrival_ns = arrival_ns + len(rows)
         PARKED.insert(connection, rows)
+        self.bytes += sum(len(row[-1]) for row in rows)
         self._pending.clear()
 
     def release(
@@ -87,20 +113,43 @@ class Parking:
         if not self.count or not parent_ids:
             return []
         wanted = json_list(parent_ids)
-        released = [
-            parked
-            for (payload,) in connection.execute(_WAITING, (parent, wanted)).fetchall()
-            for parked in _decoder.decode(payload)
-        ]
+        payloads = [row[0] for row in connection.execute(_WAITING, (parent, wanted)).fetchall()]
+        released = [parked for payload in payloads for parked in _decoder.decode(payload)]
         if released:
             connection.execute(_RELEASE, (parent, wanted))
-            self.count -= len(released)
+            self._leave(len(released), sum(map(len, payloads)))
         return released
 
-    def forget(self, count: int) -> None:
-        """Drop what was not saved: the transaction was rolled back to `count` parked events."""
+    def expire(
+        self, connection: sqlite3.Connection, *, before_ns: int, after: Place | None, limit: int
+    ) -> tuple[list[Expired], Place | None]:
+        """Take out what arrived before a moment, among the next `limit` rows.
+
+        Returns it, and where the next slice begins; None: this was the last.
+        """
+        places = connection.execute(_NEXT, (*(after or _FIRST), limit)).fetchall()
+        expired: list[Expired] = []
+        for place in places:
+            if place[2] < before_ns:
+                (payload,) = connection.execute(_TAKE, place).fetchone()
+                parent_id, parent, _ = place
+                together = _decoder.decode(payload)
+                expired += [Expired(parent, parent_id, parked) for parked in together]
+                self._leave(len(together), len(payload))
+        return expired, places[-1] if len(places) == limit else None
+
+    def _leave(self, events: int, size: int) -> None:
+        self.count -= events
+        self.bytes -= size
+
+    def forget(self, count: int, size: int) -> None:
+        """Drop what was not saved: the transaction was rolled back to so many parked events."""
         self._pending.clear()
-        self.count = count
+        self.count, self.bytes = count, size
+
+
+#: Before every place: no parent has an empty id.
+_FIRST: Place = ("", "", 0)
 
 
 _WAITING = """
@@ -113,3 +162,15 @@ _RELEASE = """
     DELETE FROM parked_events
     WHERE parent = ?
       AND parent_id IN (SELECT value FROM json_each(?))"""
+_NEXT = """
+    SELECT parent_id, parent, arrival_ns
+    FROM parked_events
+    WHERE (parent_id, parent, arrival_ns) > (?, ?, ?)
+    ORDER BY parent_id, parent, arrival_ns
+    LIMIT ?"""
+_TAKE = """
+    DELETE FROM parked_events
+    WHERE parent_id = ?
+      AND parent = ?
+      AND arrival_ns = ?
+    RETURNING payload"""

@@ -25,10 +25,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from ggend.accounts import Accounts
-from ggend.database.migrate import State, recognise
-from ggend.errors import DatabaseUnusable
-from ggend.lock import hold_lock
+from ggend.books import Books
+from ggend.offline import open_offline, transaction
 
 __all__ = ["SLICE_ROWS", "Position", "Slice", "purge_file", "purge_slice"]
 
@@ -36,9 +34,6 @@ __all__ = ["SLICE_ROWS", "Position", "Slice", "purge_file", "purge_slice"]
 #: disk, 25 ms at most: so long a batch waits that comes meanwhile. Half as many take three quarters
 #: of the time.
 SLICE_ROWS = 1_000
-
-#: Milliseconds to wait for a lock of somebody's plain SQL.
-_BUSY_MS = 5_000
 
 
 class Position(Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,41 +55,19 @@ def purge_file(path: Path, cutoff: str, tell: Callable[[dict[str, int]], None]) 
 
     Raises AlreadyRunning, DatabaseUnusable, sqlite3.Error.
     """
-    with hold_lock(path, what="database"):
-        if (state := recognise(path)) is not State.CURRENT:
-            raise DatabaseUnusable(
-                f"{path} cannot be purged: it is {state.value}", hint="`ggend init` upgrades it"
-            )
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}").fetchall()
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            _purge_all(connection, cutoff, tell)
-
-
-def _purge_all(
-    connection: sqlite3.Connection, cutoff: str, tell: Callable[[dict[str, int]], None]
-) -> None:
-    accounts = Accounts()
     position: Position | None = None
-    while True:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            (accounts.now,) = connection.execute(_NOW).fetchone()
-            done = purge_slice(connection, accounts, cutoff=cutoff, position=position)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        tell(done.deleted)
-        if (position := done.next) is None:
-            return
+    with open_offline(path) as (connection, books):
+        while True:
+            with transaction(connection, books):
+                done = purge_slice(connection, books, cutoff=cutoff, position=position)
+            tell(done.deleted)
+            if (position := done.next) is None:
+                return
 
 
 def purge_slice(
     connection: sqlite3.Connection,
-    accounts: Accounts,
+    books: Books,
     *,
     cutoff: str,
     position: Position | None,
@@ -116,7 +89,8 @@ def purge_slice(
         if after is not None:
             reached = Position(step.table, after)
             break
-    accounts.purge(connection, work.purged)
+    books.accounts.purge(connection, work.purged)
+    books.quarantine.leave(work.deleted["rejected_events"], work.freed_bytes)
     return Slice(dict(+work.deleted), reached)
 
 
@@ -133,7 +107,7 @@ class _Step(Struct, frozen=True):
 class _Work:
     """One slice: what it has deleted, and how much it may."""
 
-    __slots__ = ("_connection", "_cutoff", "_limit", "deleted", "purged")
+    __slots__ = ("_connection", "_cutoff", "_limit", "deleted", "freed_bytes", "purged")
 
     def __init__(self, connection: sqlite3.Connection, cutoff: str, limit: int) -> None:
         self._connection = connection
@@ -142,6 +116,8 @@ class _Work:
         self.deleted: Counter[str] = Counter()
         #: Events whose rows are gone, by account; None: it cannot be told.
         self.purged: Counter[int | None] = Counter()
+        #: Kept bytes of the rejected events that are gone.
+        self.freed_bytes = 0
 
     def run(self, step: _Step, after: int) -> int | None:
         """Do a step; return the id that it has reached, None at its end."""
@@ -174,7 +150,9 @@ class _Work:
         """
         parameters = {"doomed": msgspec.json.encode(doomed).decode(), "limit": limit}
         if step.table == "rejected_events":
-            self.purged.update(dict(self._connection.execute(_BY_ACCOUNT, parameters).fetchall()))
+            for account_id, rows, size in self._connection.execute(_BY_ACCOUNT, parameters):
+                self.purged[account_id] += rows
+                self.freed_bytes += size
         for table, statement in step.deletes:
             rows = self._connection.execute(statement, parameters).rowcount
             self.deleted[table] += rows
@@ -199,9 +177,8 @@ _EVENTS = {
 # What follows is composed of constants of this module alone; every value is bound.
 # ruff: noqa: S608
 
-_NOW = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ')"
 _BY_ACCOUNT = """
-    SELECT account_id, COUNT(*)
+    SELECT account_id, COUNT(*), coalesce(SUM(size_bytes) FILTER (WHERE event IS NOT NULL), 0)
     FROM rejected_events
     WHERE id IN (SELECT value FROM json_each(:doomed))
     GROUP BY account_id"""

@@ -1,6 +1,7 @@
 """Quarantine: rejected events in `rejected_events`, with their bytes and the reason.
 
-Full means that an event is still rejected and counted, but not kept.
+Full of events means that an event is still rejected and counted, but not kept; full of bytes, that
+only its hash and its length are.
 """
 
 from __future__ import annotations
@@ -9,22 +10,43 @@ import hashlib
 import sqlite3
 
 from ggend_schema.codes import EventCode
+from ggend_schema.limits import EVENT_BYTES
 
 __all__ = ["Quarantine"]
 
-#: Bytes kept of a rejected event. The largest valid event is 2.25 MiB, so that what can be
-#: repaired and put back is kept whole.
-KEPT_BYTES = 2_359_296
+#: What cannot be read as a message at all: nothing in it can be repaired and put back.
+_UNDECODABLE = frozenset({EventCode.MALFORMED, EventCode.NOT_UTF8})
 
 
 class Quarantine:
     """The rejected events of one database. Lives on the writer's thread."""
 
-    __slots__ = ("_pending", "_schema_version", "count", "limit", "now")
+    __slots__ = (
+        "_limit_bytes",
+        "_pending",
+        "_schema_version",
+        "_undecodable_bytes",
+        "bytes",
+        "count",
+        "limit",
+        "now",
+    )
 
-    def __init__(self, *, count: int, limit: int, schema_version: int) -> None:
+    def __init__(
+        self,
+        *,
+        count: int,
+        size: int,
+        limit: int,
+        limit_bytes: int,
+        undecodable_bytes: int,
+        schema_version: int,
+    ) -> None:
         self.count = count
+        self.bytes = size
         self.limit = limit
+        self._limit_bytes = limit_bytes
+        self._undecodable_bytes = undecodable_bytes
         #: The time of the batch, as stored.
         self.now = ""
         self._schema_version = schema_version
@@ -48,6 +70,9 @@ class Quarantine:
         if self.count >= self.limit:
             return
         self.count += 1
+        longest = self._undecodable_bytes if code in _UNDECODABLE else EVENT_BYTES
+        is_kept = len(encoded) <= min(longest, self._limit_bytes - self.bytes)
+        self.bytes += len(encoded) if is_kept else 0
         self._pending.append(
             (
                 self.now,
@@ -63,23 +88,24 @@ class Quarantine:
                 stamp_ns,
                 len(encoded),
                 hashlib.sha256(encoded).digest(),
-                encoded if len(encoded) <= KEPT_BYTES else None,
+                encoded if is_kept else None,
             )
         )
 
-    def purge(self, rows: int) -> None:
-        """Make room: so many rejected events were deleted in this transaction."""
-        self.count -= rows
+    def leave(self, events: int, size: int) -> None:
+        """Make room: so many rows with so many kept bytes were deleted in this transaction."""
+        self.count -= events
+        self.bytes -= size
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Write what was rejected in this batch."""
         connection.executemany(_REJECT, self._pending)
         self._pending.clear()
 
-    def forget(self, count: int) -> None:
-        """Drop what was not saved: the transaction was rolled back to `count` rejected events."""
+    def forget(self, count: int, size: int) -> None:
+        """Drop what was not saved: the transaction was rolled back to so many rejected events."""
         self._pending.clear()
-        self.count = count
+        self.count, self.bytes = count, size
 
 
 _REJECT = """

@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 from ggend.books import Books
 from ggend.memory import load_memory
 from ggend.purge import SLICE_ROWS, Position, purge_slice
+from ggend.requeue import REQUEUED_IDS, purge_rejected, requeue
 from ggend_schema.errors import SchemaError
 from ggend_schema.limits import FRAME_BYTES
 
@@ -65,6 +66,12 @@ class _PurgeArguments(Struct, frozen=True, forbid_unknown_fields=True):
     cutoff: Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\Z")]
     position: Position | None = None
     limit: Annotated[int, Meta(ge=1, le=SLICE_ROWS)] = SLICE_ROWS
+
+
+class _Ids(Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of what is done to rejected events."""
+
+    ids: Annotated[list[int], Meta(min_length=1, max_length=REQUEUED_IDS)]
 
 
 def local_answer(request: Request, services: Services) -> Callable[[], object] | None:
@@ -120,19 +127,41 @@ def _purge(arguments: Mapping[str, Any]) -> Stored:
     def purge(connection: sqlite3.Connection, books: Books) -> object:
         done = purge_slice(
             connection,
-            books.accounts,
+            books,
             cutoff=wanted.cutoff,
             position=wanted.position,
             limit=wanted.limit,
         )
-        books.quarantine.purge(done.deleted.get("rejected_events", 0))
         return msgspec.to_builtins(done)
 
     return purge
+
+
+def _requeue(arguments: Mapping[str, Any]) -> Stored:
+    ids = _ids(arguments, "requeue")
+    return lambda connection, books: [
+        msgspec.to_builtins(done) for done in requeue(connection, books, ids)
+    ]
+
+
+def _purge_rejected(arguments: Mapping[str, Any]) -> Stored:
+    ids = _ids(arguments, "purge_rejected")
+    return lambda connection, books: {"deleted": purge_rejected(connection, books, ids)}
+
+
+def _ids(arguments: Mapping[str, Any], op: str) -> list[int]:
+    try:
+        return msgspec.convert(arguments, _Ids).ids
+    except msgspec.ValidationError as error:
+        raise UnknownRequest(f"{op} cannot be done with these arguments: {error}") from error
 
 
 #: What any peer may ask of the database.
 _READING: dict[str, Callable[[Mapping[str, Any]], Stored]] = {"load_memory": _load_memory}
 
 #: What changes the database other than by events: for the daemon's own user and root alone.
-_CHANGING: dict[str, Callable[[Mapping[str, Any]], Stored]] = {"purge": _purge}
+_CHANGING: dict[str, Callable[[Mapping[str, Any]], Stored]] = {
+    "purge": _purge,
+    "purge_rejected": _purge_rejected,
+    "requeue": _requeue,
+}

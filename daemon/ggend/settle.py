@@ -36,8 +36,9 @@ from ggend_schema.events import (
     SessionStarted,
     StageCompleted,
 )
+from ggend_schema.limits import MESSAGE_CHARS
 
-__all__ = ["ROW_ERRORS", "settle"]
+__all__ = ["ROW_ERRORS", "settle", "settle_again"]
 
 #: What SQLite and its Python binding raise when one row is at fault, not the disk.
 ROW_ERRORS = (
@@ -68,15 +69,24 @@ def settle(
         if isinstance(item, Call):
             connection.execute("SAVEPOINT call")
             before = connection.total_changes
+            mark = books.mark()
             try:
                 results[position] = item.run(connection, books)
             except (NotYours, LookupError, ValueError, RecursionError, *ROW_ERRORS) as error:
                 connection.execute("ROLLBACK TO call")
+                books.forget(mark)
                 results[position] = error
             finally:
-                connection.execute("RELEASE call")
+                _release(connection, "call")
             item.changed_rows = connection.total_changes - before
     return results
+
+
+def settle_again(connection: sqlite3.Connection, books: Books, items: Sequence[Item]) -> None:
+    """Settle events that have had their number long ago, each alone; their ledgers tell."""
+    settlement = _Settlement(connection, books, isolate=True)
+    settlement.take(items)
+    settlement.write()
 
 
 class _Settlement:
@@ -134,6 +144,11 @@ class _Settlement:
         self._ledgers.append(ledger)
         return outcome
 
+    def take(self, items: Sequence[Item]) -> None:
+        """Sort what needs no recognising by table."""
+        for item in items:
+            self._items[type(item[2])].append(item)
+
     def write(self) -> None:
         """Write every table, parents first, then the accounts."""
         items = self._items
@@ -183,11 +198,12 @@ class _Settlement:
             write()
         except ROW_ERRORS as error:
             self._connection.execute("ROLLBACK TO alone")
+            refusal = f"{where}: {error}"[:MESSAGE_CHARS]  # a trigger may quote the row
             for item in items:
-                item[0].reject(item, EventCode.REFUSED_BY_DATABASE, f"{where}: {error}")
+                item[0].reject(item, EventCode.REFUSED_BY_DATABASE, refusal)
             return False
         finally:
-            self._connection.execute("RELEASE alone")
+            _release(self._connection, "alone")
         return True
 
     def _insert(self, table: Table, items: Sequence[Item]) -> None:
@@ -281,6 +297,12 @@ class _Settlement:
                 keys[row[0]] = key
                 winners[row[0]] = (key, row)
         save_memories(self._connection, winners.values())
+
+
+def _release(connection: sqlite3.Connection, savepoint: str) -> None:
+    """End a savepoint, if SQLite has not taken back the whole transaction by itself."""
+    if connection.in_transaction:
+        connection.execute(f"RELEASE {savepoint}")
 
 
 def _ids(*kinds: Sequence[Item]) -> set[str]:

@@ -1,7 +1,8 @@
 """Store: the one connection that writes, on the one thread that aiosqlite gives it.
 
 Everything that touches the database goes through `run`, one hop a call; a batch is one call.
-Nothing is acknowledged before COMMIT returned with synchronous=FULL.
+Nothing is acknowledged before COMMIT returned with synchronous=FULL. What is done about an error
+is never decided here, but in `trouble`.
 """
 
 from __future__ import annotations
@@ -20,17 +21,24 @@ import aiosqlite
 import anyio
 import anyio.to_thread
 
-from ggend.books import Books
+from ggend.books import Books, Bounds, open_books
+from ggend.database.damaged import is_ours, is_sound, mark_suspect, set_aside
 from ggend.database.migrate import cannot_open
-from ggend.database.readonly import primary_code
+from ggend.database.pinning import Checkpoint
 from ggend.database.upgrade import Preparation, Step, Tell, prepare_database
+from ggend.errors import (
+    DatabaseCorrupt,
+    DatabaseReplaced,
+    DiskFailed,
+    GgendError,
+    WriterStopped,
+)
 from ggend.intake import Call, Submission
-from ggend.parking import Parking
-from ggend.quarantine import Quarantine
 from ggend.settle import ROW_ERRORS, settle
 from ggend.timestamps import format_ms
+from ggend.trouble import TryAgain, judge
 
-__all__ = ["DURABILITY", "CommitUnknown", "DatabaseReplaced", "Store", "open_store"]
+__all__ = ["DURABILITY", "Store", "open_store"]
 
 log = logging.getLogger("ggend.store")
 
@@ -45,20 +53,12 @@ JOURNAL_SIZE_BYTES = 64 * 1024 * 1024
 #: Statements kept prepared: five block sizes for six tables, and all the others.
 _STATEMENTS = 256
 
-#: Milliseconds to wait for a lock of somebody's plain SQL before the batch is tried again.
-_BUSY_MS = 2_000
+#: Milliseconds that SQLite waits for a lock of somebody's plain SQL. Short, since the writer waits
+#: and tries again by itself, and says so; a wait in here cannot be told from a disk that hangs.
+_BUSY_MS = 500
 
-
-class CommitUnknown(Exception):
-    """COMMIT failed in a way that leaves open whether it happened: the process must end."""
-
-
-class DatabaseReplaced(Exception):
-    """The path names another file than the open one, or none: what is written would be lost."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        super().__init__(f"{path} was removed or replaced while ggend had it open")
+#: Milliseconds that the last checkpoint waits for readers.
+_READERS_MS = 2_000
 
 
 class _Connection(aiosqlite.Connection):
@@ -71,6 +71,10 @@ class _Connection(aiosqlite.Connection):
         result: T = await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
         return result
 
+    def join(self) -> None:
+        """Wait for the thread to end."""
+        self._thread.join()
+
 
 class Store:
     """The database as the writer sees it."""
@@ -82,6 +86,11 @@ class Store:
         self._books = books
         self.path = path
         self.report = report
+        #: How far the last checkpoint came, for whoever watches the WAL.
+        self.last_checkpoint: Checkpoint | None = None
+        #: When the call began that the writer's thread is in (monotonic seconds), for whoever
+        #: wants to know whether it still returns; None between calls.
+        self.in_call_since: float | None = None
         self._identity = _identity(path)
 
     @property
@@ -91,48 +100,100 @@ class Store:
 
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function on the writer's thread, in turn, to its end even if cancelled."""
+
+        def timed(connection: sqlite3.Connection) -> T:
+            self.in_call_since = time.monotonic()
+            try:
+                return function(connection)
+            finally:
+                self.in_call_since = None
+
         with anyio.CancelScope(shield=True):
-            result = await self._connection.run(function)
+            result = await self._connection.run(timed)
         return result  # noqa: RET504 - mypy takes the scope for one that swallows errors
 
     async def commit(self, batch: Sequence[Submission | Call]) -> list[object]:
         """Settle a batch in one transaction; return the results when they are durable.
 
-        Raises sqlite3.OperationalError when nothing was committed and it may be tried again,
-        CommitUnknown when nobody can tell; DatabaseReplaced.
+        Raises TryAgain when nothing was committed and the same batch may succeed later, and else a
+        GgendError with which the process must end.
         """
-        if _identity(self.path) != self._identity:
-            raise DatabaseReplaced(self.path)
-        return await self.run(lambda connection: self._commit(connection, batch))
+        try:
+            identity = _identity(self.path)
+        except OSError as error:
+            raise DiskFailed(
+                f"{self.path} cannot be looked at: {error.strerror}",
+                hint="clients send again what was not acknowledged; look at the disk",
+            ) from error
+        if identity != self._identity:
+            raise DatabaseReplaced(
+                f"{self.path} was removed or replaced while ggend had it open",
+                hint="put it back, or start again with what is there; clients send again what was "
+                "not acknowledged",
+            )
+        # The thread keeps its last call until the next one: it must not keep the events with it.
+        once = [batch]
+        return await self.run(lambda connection: self._commit(connection, once.pop()))
 
-    async def checkpoint(self, mode: str = "PASSIVE") -> None:
+    def judge(
+        self, error: BaseException, *, committing: bool = False
+    ) -> GgendError | TryAgain | None:
+        """Return what to raise instead of an error of the database; None for other errors.
+
+        Damage is remembered in a file, so that the next start looks at every page.
+        """
+        judged = judge(error, committing=committing)
+        if isinstance(judged, DatabaseCorrupt):
+            mark_suspect(self.path, str(judged))
+        return judged
+
+    async def checkpoint(self, mode: str = "PASSIVE", *, patience_ms: int = _READERS_MS) -> None:
         """Move committed pages from the WAL into the database file, as far as that goes now.
 
-        A checkpoint that fails loses nothing: the pages stay in the WAL until the next one.
+        Where it had no room or no lock, nothing is lost: the pages stay in the WAL until the next
+        one. Raises what `judge` makes of other errors: after a failed sync a second one would say
+        that the pages are in the file, and the WAL would be written over.
+        `patience_ms` is how long TRUNCATE waits for readers; PASSIVE waits for nobody.
         """
 
-        def checkpoint(connection: sqlite3.Connection) -> None:
-            # Read to its end: a statement that is left open makes the next COMMIT fail.
-            connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        def checkpoint(connection: sqlite3.Connection) -> Checkpoint:
+            connection.execute(f"PRAGMA busy_timeout = {patience_ms}").fetchall()
+            try:
+                # Read to its end: a statement that is left open makes the next COMMIT fail.
+                ((_, frames, moved),) = connection.execute(
+                    f"PRAGMA wal_checkpoint({mode})"
+                ).fetchall()
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}").fetchall()
+            ((page_bytes,),) = connection.execute("PRAGMA page_size").fetchall()
+            return Checkpoint(frames, moved, page_bytes)
 
         try:
-            await self.run(checkpoint)
-        except sqlite3.OperationalError as error:
-            log.warning("checkpoint failed", extra={"error": error})
+            self.last_checkpoint = await self.run(checkpoint)
+        except sqlite3.Error as error:
+            judged = self.judge(error)
+            if not isinstance(judged, TryAgain):
+                raise (judged or error) from error
+            log.warning("checkpoint failed", extra={"error": judged})
 
     def _commit(
         self, connection: sqlite3.Connection, batch: Sequence[Submission | Call]
     ) -> list[object]:
-        try:
+        with contextlib.suppress(*ROW_ERRORS):
             return self._transaction(connection, batch, isolate=False)
-        except ROW_ERRORS:
+        try:
             return self._transaction(connection, batch, isolate=True)
+        except ROW_ERRORS as error:
+            raise WriterStopped(
+                f"the database refuses what belongs to no event: {error}",
+                hint="nothing of the batch was acknowledged; `ggend check` says more",
+            ) from error
 
     def _transaction(
         self, connection: sqlite3.Connection, batch: Sequence[Submission | Call], *, isolate: bool
     ) -> list[object]:
         books = self._books
-        parked, rejected = books.parking.count, books.quarantine.count
+        mark = books.mark()
         now = format_ms(time.time_ns() // 1_000_000)
         committing = False
         try:
@@ -141,17 +202,26 @@ class Store:
             committing = True
             connection.execute("COMMIT")
         except BaseException as error:
+            judged = self.judge(error, committing=committing)
+            books.forget(mark)
             if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            elif committing and primary_code(error) != sqlite3.SQLITE_FULL:
-                # A full disk is the one case in which SQLite has rolled back by itself and the
-                # outcome is known: the last frame of a transaction is the one that commits it.
-                raise CommitUnknown(f"COMMIT failed: {error}") from error
-            books.accounts.forget()
-            books.parking.forget(parked)
-            books.quarantine.forget(rejected)
+                _roll_back(connection, judged)
+            if judged is not None:
+                raise judged from error
             raise
         return results
+
+
+def _roll_back(connection: sqlite3.Connection, why: GgendError | TryAgain | None) -> None:
+    try:
+        connection.execute("ROLLBACK")
+    except (sqlite3.Error, MemoryError) as error:
+        if isinstance(why, GgendError):
+            return  # it ends anyway, and the first error says more
+        raise DiskFailed(
+            f"the transaction cannot be taken back: {error}",
+            hint="nothing of the batch was acknowledged; clients send it again",
+        ) from error
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -168,41 +238,66 @@ async def open_store(
     path: Path,
     *,
     upgrade: bool = True,
+    set_aside_corrupt: bool = False,
     tell: Tell = lambda _: None,
     page_cache_mib: int,
-    parked_max_events: int,
-    rejected_max_events: int,
+    bounds: Bounds,
 ) -> AsyncIterator[Store]:
     """Open the database, created if missing, and close it with its WAL emptied.
 
-    One of an older version is brought up to date if `upgrade` allows it; `tell` is told how far
-    that is. Raises DatabaseUnusable.
+    One of an older version is brought up to date if `upgrade` allows it, and a damaged one renamed
+    if `set_aside_corrupt` does; `tell` is told how far that is. Raises DatabaseUnusable.
     """
 
+    async def opened() -> tuple[_Connection, Preparation, Books]:
+        report = await _prepare_file(path, upgrade=upgrade, tell=tell)
+        return await _connect(path, report, page_cache_mib, bounds)
+
+    try:
+        connection, report, books = await opened()
+    except DatabaseCorrupt as error:
+        if not (set_aside_corrupt and await anyio.to_thread.run_sync(is_ours, path)):
+            raise
+        if await anyio.to_thread.run_sync(is_sound, path):
+            raise  # the next start will see
+        aside = await anyio.to_thread.run_sync(set_aside, path)
+        log.error("damaged, set aside", extra={"why": error, "to": aside})  # noqa: TRY400
+        connection, report, books = await opened()
+    try:
+        store = Store(connection, path, report, books)
+        # What recovery found in the WAL may be in the kernel's memory alone, if a sync has failed:
+        # moving it writes it again, before what clients send again is acked as replayed.
+        await store.checkpoint()
+        yield store
+        await store.checkpoint("TRUNCATE")
+    finally:
+        await connection.close()
+
+
+async def _connect(
+    path: Path, report: Preparation, page_cache_mib: int, bounds: Bounds
+) -> tuple[_Connection, Preparation, Books]:
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(path, isolation_level=None, cached_statements=_STATEMENTS)
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         return connection
 
-    report = await _prepare_file(path, upgrade=upgrade, tell=tell)
+    def prepare(connection: sqlite3.Connection) -> Books:
+        _prepare(connection, page_cache_mib)
+        return open_books(connection, bounds, report.version)
+
     connection = _Connection(connect, iter_chunk_size=64)
     try:
         await connection
-    except sqlite3.Error as error:
-        raise cannot_open(path, error) from error
-    try:
-        parked, rejected = await connection.run(
-            lambda connected: _prepare(connected, page_cache_mib)
-        )
-        books = Books(
-            Parking(count=parked, limit=parked_max_events, schema_version=report.version),
-            Quarantine(count=rejected, limit=rejected_max_events, schema_version=report.version),
-        )
-        store = Store(connection, path, report, books)
-        yield store
-        await store.checkpoint("TRUNCATE")
-    finally:
+        return connection, report, await connection.run(prepare)
+    except BaseException as error:
         await connection.close()
+        # The thread that failed to open it still has a word to say to the event loop.
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(connection.join)
+        if isinstance(error, sqlite3.Error):
+            raise cannot_open(path, error) from error
+        raise
 
 
 async def _prepare_file(path: Path, *, upgrade: bool, tell: Tell) -> Preparation:
@@ -235,8 +330,8 @@ async def _prepare_file(path: Path, *, upgrade: bool, tell: Tell) -> Preparation
     return report
 
 
-def _prepare(connection: sqlite3.Connection, page_cache_mib: int) -> tuple[int, int]:
-    """Set what belongs to the connection; return the counts of parked and rejected events."""
+def _prepare(connection: sqlite3.Connection, page_cache_mib: int) -> None:
+    """Set what belongs to the connection."""
     for pragma in (
         "journal_mode = WAL",
         "synchronous = FULL",
@@ -247,6 +342,3 @@ def _prepare(connection: sqlite3.Connection, page_cache_mib: int) -> tuple[int, 
         "temp_store = MEMORY",
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
-    parked = connection.execute("SELECT coalesce(SUM(parked), 0) FROM producers").fetchone()[0]
-    rejected = connection.execute("SELECT COUNT(*) FROM rejected_events").fetchone()[0]
-    return parked, rejected

@@ -24,10 +24,13 @@ from pathlib import Path
 
 import anyio
 from anyio.abc import TaskStatus
+from msgspec import to_builtins
 
 from ggend import __version__
+from ggend.books import Bounds
 from ggend.config import Config
 from ggend.connection import Services
+from ggend.database.pinning import WalAlarm
 from ggend.database.readonly import wal_size
 from ggend.database.upgrade import Step, Tell
 from ggend.hooks import Commits, run_hooks
@@ -36,8 +39,11 @@ from ggend.listener import adopt_socket, bind_socket, run_listener
 from ggend.lock import hold_lock
 from ggend.metrics import Metrics
 from ggend.notify import listening_descriptor, notify
+from ggend.pulse import run_pulse
 from ggend.slo import slo_hooks
+from ggend.stopping import Stopping
 from ggend.store import Store, open_store
+from ggend.upkeep import run_upkeep
 from ggend.writer import run_writer
 
 __all__ = ["run_daemon"]
@@ -57,6 +63,9 @@ GC_OBJECTS = 50_000
 UPGRADE_TICK_SECONDS = 1.0
 UPGRADE_PATIENCE_SECONDS = 60
 
+#: Seconds between two looks at the size of the WAL, when no checkpoint is due by its events.
+WAL_LOOK_SECONDS = 1.0
+
 
 async def run_daemon(config: Config, environ: MutableMapping[str, str]) -> None:
     """Run until SIGTERM or SIGINT.
@@ -73,10 +82,16 @@ async def run_daemon(config: Config, environ: MutableMapping[str, str]) -> None:
         async with open_store(
             config.database,
             upgrade=config.upgrade,
+            set_aside_corrupt=config.set_aside_corrupt,
             tell=_teller(environ),
             page_cache_mib=config.page_cache_mib,
-            parked_max_events=config.parked_max_events,
-            rejected_max_events=config.rejected_max_events,
+            bounds=Bounds(
+                parked_events=config.parked_max_events,
+                parked_bytes=config.parked_max_mib * 1024 * 1024,
+                rejected_events=config.rejected_max_events,
+                rejected_bytes=config.rejected_max_mib * 1024 * 1024,
+                undecodable_bytes=config.undecodable_max_bytes,
+            ),
         ) as store:
             if store.report.backup is not None:
                 log.info(
@@ -92,15 +107,16 @@ async def _run_stages(
     config: Config, environ: MutableMapping[str, str], listening: socket.socket, store: Store
 ) -> None:
     metrics = Metrics()
-    intake = Intake(config.intake_events, config.intake_mib * 1024 * 1024)
+    intake = Intake(config.intake_events)
     commits = Commits()
-    stopping = anyio.Event()
+    alarm = WalAlarm(config.database, config.wal_alarm_mib * 1024 * 1024)
+    stopping = Stopping(config.drain_timeout_seconds)
     services = Services(
         config=config,
         intake=intake,
         metrics=metrics,
         database_id=store.report.database_id,
-        status=lambda: _status(config, store, intake, metrics),
+        status=lambda: _status(config, store, services, alarm),
     )
 
     async def write() -> None:
@@ -109,6 +125,7 @@ async def _run_stages(
             store,
             metrics,
             commits.announce,
+            stopping,
             batch_events=config.batch_events,
             checkpoint_events=config.checkpoint_events,
         )
@@ -120,11 +137,12 @@ async def _run_stages(
             store,
             commits,
             metrics,
-            last_turns_seconds=config.drain_timeout_seconds,
+            stopping,
         )
 
     async with anyio.create_task_group() as signals:
         await signals.start(_watch_signals, stopping, environ)
+        signals.start_soon(_watch_wal, store, alarm)
         async with anyio.create_task_group() as stages:
             stages.start_soon(judge)
             stages.start_soon(write)
@@ -138,8 +156,12 @@ async def _run_stages(
                     "version": __version__,
                 },
             )
-            notify(environ, "READY=1", f"STATUS=writing to {config.database}")
-            await run_listener(listening, services, stopping)
+            notify(environ, "READY=1")
+            signals.start_soon(run_pulse, intake, store, metrics, environ)
+            async with anyio.create_task_group() as upkeep:
+                upkeep.start_soon(run_upkeep, intake, config)
+                await run_listener(listening, services, stopping)
+                upkeep.cancel_scope.cancel()
             intake.close()
         signals.cancel_scope.cancel()
     log.info("stopped", extra={"commits": metrics.commits, **metrics.events})
@@ -196,7 +218,7 @@ def _overlook_cancelled_reads(loop: asyncio.AbstractEventLoop, context: dict[str
 
 
 async def _watch_signals(
-    stopping: anyio.Event,
+    stopping: Stopping,
     environ: MutableMapping[str, str],
     *,
     task_status: TaskStatus[None],
@@ -206,16 +228,27 @@ async def _watch_signals(
         async for number in signals:
             log.info("draining", extra={"signal": signal.Signals(number).name})
             notify(environ, "STOPPING=1", "STATUS=draining")
-            stopping.set()
+            stopping.ask()
 
 
-def _status(config: Config, store: Store, intake: Intake, metrics: Metrics) -> dict[str, object]:
+async def _watch_wal(store: Store, alarm: WalAlarm) -> None:
+    """Empty a WAL that is too large for its events, or that a reader has held; name that reader."""
+    while True:
+        await anyio.sleep(WAL_LOOK_SECONDS)
+        if alarm.is_too_large():
+            await store.checkpoint("TRUNCATE", patience_ms=0)
+        if store.last_checkpoint is not None:
+            alarm.look(store.last_checkpoint)
+
+
+def _status(config: Config, store: Store, services: Services, alarm: WalAlarm) -> dict[str, object]:
     return {
-        **metrics.snapshot(),
-        "queued_events": intake.events,
-        "queued_bytes": intake.bytes,
+        **services.metrics.snapshot(),
+        "queued_events": services.intake.events,
+        "queued_bytes": services.budget.held,
         "parked_now": store.parked,
         "wal_bytes": wal_size(config.database),
+        "wal_pinned_by": to_builtins(alarm.readers()),
         "database": _text(config.database),
         "database_id": store.report.database_id,
         "schema_version": store.report.version,

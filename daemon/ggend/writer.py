@@ -8,7 +8,6 @@ again, and the sockets fill up meanwhile.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 
@@ -16,22 +15,23 @@ import anyio
 
 from ggend.intake import Call, Intake, Outcome, Submission
 from ggend.metrics import Metrics
+from ggend.stopping import Stopping
 from ggend.store import Store
+from ggend.trouble import TryAgain
 
 __all__ = ["run_writer"]
 
 log = logging.getLogger("ggend.writer")
 
-#: Seconds between tries while the disk is full or the database is locked by somebody else.
-RETRY_SECONDS = 0.5
+#: Seconds before a batch is tried again while the disk is full or somebody else has the database
+#: locked, doubled each time up to the limit: as late as that it notices that there is room again.
+RETRY_SECONDS = 0.1
+RETRY_MAX_SECONDS = 5.0
 
 #: While nothing waits, a checkpoint is due after this share of the usual number of events. It is
 #: short then, and in nobody's way: the slowest of 300 batches of 100 events took 15 ms instead of
 #: 48 (docs/PERFORMANCE.md). Under load, fewer and longer checkpoints write fewer pages.
 IDLE_SHARE = 10
-
-#: SQLite result codes after which nothing is committed and the same batch may succeed later.
-_RETRIED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL}
 
 
 async def run_writer(
@@ -39,26 +39,34 @@ async def run_writer(
     store: Store,
     metrics: Metrics,
     committed: Callable[[], None],
+    stopping: Stopping,
     *,
     batch_events: int,
     checkpoint_events: int,
 ) -> None:
     """Commit batches until the intake is closed and empty.
 
-    Raises CommitUnknown or sqlite3.Error when it cannot go on; nothing of that batch was acked.
+    When there is no more time to stop in, a batch that the disk still refuses is left to those who
+    sent it: it was not acked. Raises a GgendError when it cannot go on at all.
     """
     since_checkpoint = 0
     while batch := await intake.take(batch_events):
         began = time.perf_counter()
-        results = await _commit(store, batch, metrics)
+        results = await _commit(store, batch, metrics, stopping)
+        if results is None:
+            log.error("stopped without storing what waits", extra={"error": metrics.trouble})
+            return
         events = _tell(batch, results, metrics)
         seconds = time.perf_counter() - began
         metrics.count_commit(events, seconds)
         log.debug("committed", extra={"events": events, "ms": round(seconds * 1000, 3)})
         committed()
-        since_checkpoint += events + sum(
-            item.changed_rows for item in batch if isinstance(item, Call)
+        # One more, since a commit that changes no row writes a page all the same.
+        since_checkpoint += (
+            1 + events + sum(item.changed_rows for item in batch if isinstance(item, Call))
         )
+        # While nothing comes, it would keep the last batch alive.
+        del batch, results
         due = checkpoint_events if intake.events else checkpoint_events // IDLE_SHARE
         if since_checkpoint > due:
             since_checkpoint = 0
@@ -66,18 +74,21 @@ async def run_writer(
 
 
 async def _commit(
-    store: Store, batch: Sequence[Submission | Call], metrics: Metrics
-) -> list[object]:
+    store: Store, batch: Sequence[Submission | Call], metrics: Metrics, stopping: Stopping
+) -> list[object] | None:
+    delay = RETRY_SECONDS
     while True:
         try:
             results = await store.commit(batch)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in _RETRIED:
-                raise
+        except TryAgain as error:
             if metrics.trouble is None:
                 log.warning("cannot write, trying again", extra={"error": error})
             metrics.trouble = str(error)
-            await anyio.sleep(RETRY_SECONDS)
+            with anyio.CancelScope() as patience, stopping.limit(patience):
+                await anyio.sleep(delay)
+            if patience.cancelled_caught:
+                return None
+            delay = min(2 * delay, RETRY_MAX_SECONDS)
         else:
             if metrics.trouble is not None:
                 log.info("writing again")

@@ -7,6 +7,7 @@ let through or report as something else (broken UTF-8, deep nesting) is mapped h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import msgspec
@@ -126,6 +127,10 @@ def decode_client_message(payload: memoryview) -> ClientMessage | SalvagedBatch:
 
     Raises MessageMalformed when not even the envelope can be read.
     """
+    if len(payload) > limits.EVENT_BYTES:
+        # One event may be too large, so that each is looked at singly: decoding once is enough.
+        with suppress(MessageMalformed):
+            return salvage_batch(payload, MessageMalformed("over the size of one event"))
     try:
         return _messages.decode(payload)
     except DECODE_ERRORS as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ggend_schema.codes import EventCode, GoodbyeCode
+from ggend_schema.limits import MESSAGE_CHARS
 
 __all__ = ["FrameTooLarge", "InvalidEvent", "MessageMalformed", "ProtocolError", "SchemaError"]
 
@@ -16,8 +17,8 @@ class InvalidEvent(SchemaError):
 
     def __init__(self, code: EventCode, message: str) -> None:
         self.code = code
-        self.message = message
-        super().__init__(f"{code}: {message}")
+        self.message = _shortened(message)
+        super().__init__(f"{code}: {self.message}")
 
 
 class ProtocolError(SchemaError):
@@ -26,8 +27,8 @@ class ProtocolError(SchemaError):
     code = GoodbyeCode.PROTOCOL
 
     def __init__(self, message: str) -> None:
-        self.message = message
-        super().__init__(message)
+        self.message = _shortened(message)
+        super().__init__(self.message)
 
 
 class FrameTooLarge(ProtocolError):
@@ -45,3 +46,8 @@ class FrameTooLarge(ProtocolError):
 
 class MessageMalformed(ProtocolError):
     """A frame's payload is not a message of this protocol."""
+
+
+def _shortened(message: str) -> str:
+    """What the decoder says may quote all that came."""
+    return message if len(message) <= MESSAGE_CHARS else f"{message[:MESSAGE_CHARS]}…"

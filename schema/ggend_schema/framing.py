@@ -50,6 +50,11 @@ class FrameSplitter:
         """Whether an unfinished frame is waiting for the rest."""
         return bool(self._pending)
 
+    @property
+    def partial_bytes(self) -> int:
+        """How many bytes the unfinished frame will have, with its length."""
+        return self._needed if self._pending else 0
+
     def feed(self, chunk: bytes) -> list[memoryview]:
         """Return the payloads that this chunk completes; look at `error` afterwards."""
         if self.error is not None:
@@ -111,6 +116,11 @@ class LineSplitter:
     def is_partial(self) -> bool:
         """Whether an unfinished line is waiting for the rest."""
         return bool(self._pending) or self._skipping
+
+    @property
+    def partial_bytes(self) -> int:
+        """How many bytes are kept of the unfinished line so far."""
+        return len(self._pending)
 
     @property
     def is_skipping(self) -> bool:

@@ -13,6 +13,7 @@ __all__ = [
     "FRAME_BYTES",
     "JSON_BYTES",
     "JSON_DEPTH",
+    "MESSAGE_CHARS",
     "NAME_CHARS",
     "OPERATION_CHARS",
     "PRODUCER_BYTES",
@@ -32,6 +33,9 @@ ERROR_CHARS = 10_000
 
 #: Bytes of one JSON field as compact text. Real receipts are 2 to 72 KB.
 JSON_BYTES = 1024 * 1024
+
+#: Characters of the reason why an event was rejected: names that it quotes are at most 200.
+MESSAGE_CHARS = 1_000
 
 #: Nesting of a JSON field. SQLite's own parser and most others stop at 1,000 or less, and
 #: the interpreter's C stack is finite.

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script,
 from bench import batch as batches
 from bench import ingest as ingestion
 from bench import machine
+from bench import shapes as load
 from bench import targets as contract
 
 __all__ = ["app"]
@@ -38,6 +39,13 @@ Json = Annotated[Path | None, typer.Option("--json", help="File for the raw resu
 #: 2,000 executions late for most of the run.
 EVENTS, QUICK_EVENTS = 120_000, 24_000
 REPETITIONS, QUICK_REPETITIONS = 5, 3
+
+#: Events that flood, in all, and idle connections: ten seconds of a flood.
+FLOOD_EVENTS, QUICK_FLOOD_EVENTS = 500_000, 60_000
+IDLE_CONNECTIONS, QUICK_IDLE_CONNECTIONS = 1_000, 100
+
+#: Quiet and flooding producers.
+SHAPES = ((8, 1), (1, 8))
 
 #: Receipts at which the contract's targets hold.
 RECEIPTS = 1_000_000
@@ -86,6 +94,25 @@ def batch(*, quick: Quick = False, place: Place = None, json: Json = None) -> No
         sync_ms = machine.sync_ms(Path(name))
     console.print(batches.table_of(results, sync_ms))
     _write(json, place, results)
+
+
+@app.command()
+def shapes(*, quick: Quick = False, place: Place = None, json: Json = None) -> None:
+    """Latency of quiet producers beside flooding ones; what a thousand idle connections cost."""
+    console = _console(place)
+    events = QUICK_FLOOD_EVENTS if quick else FLOOD_EVENTS
+    flooded = [
+        load.flooded(quiet=quiet, flooding=flooding, events=events, parent=place)
+        for quiet, flooding in SHAPES
+    ]
+    console.print(load.quiet_table_of(flooded))
+    idle = load.idle(
+        connections=QUICK_IDLE_CONNECTIONS if quick else IDLE_CONNECTIONS,
+        events=events // 4,
+        parent=place,
+    )
+    console.print(load.idle_table_of(idle))
+    _write(json, place, {"flooded": flooded, "idle": idle})
 
 
 @app.command()

@@ -11,6 +11,8 @@ import pytest
 
 from ggend_client import Audit, Client
 from running import PATIENCE_SECONDS, Daemon
+from watched import Watched
+from wire import Peer, audit, batch, new_producer
 
 #: Bytes of the disk, and of the file that fills nearly all of what an empty database leaves.
 _DISK_BYTES = 6 * 1024 * 1024
@@ -35,13 +37,20 @@ def small_disk(place: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
+def _fill(disk: Path) -> Path:
+    """Leave room for little; return the file that takes the rest."""
+    filler = disk / "filler"
+    used = sum(file.stat().st_size for file in disk.iterdir())
+    filler.write_bytes(bytes(_DISK_BYTES - used - _LEFT_BYTES))
+    return filler
+
+
 def test_a_full_disk_is_waited_out(small_disk: Path) -> None:
-    with Daemon(small_disk) as daemon, Client(daemon.socket) as client:
+    daemon = Watched(small_disk)
+    with daemon, Client(daemon.socket) as client:
         client.emit(Audit(agent_id="a", operation="first", status="completed"))
         assert client.flush(PATIENCE_SECONDS)
-        filler = small_disk / "filler"
-        used = sum(file.stat().st_size for file in small_disk.iterdir())
-        filler.write_bytes(bytes(_DISK_BYTES - used - _LEFT_BYTES))
+        filler = _fill(small_disk)
         for number in range(_EVENTS):
             assert client.emit(Audit(agent_id="a", operation=f"{number}", status="completed"))
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -49,6 +58,13 @@ def test_a_full_disk_is_waited_out(small_disk: Path) -> None:
             assert time.monotonic() < deadline, "the disk was never full"
             assert not client.flush(0.05)
         assert "full" in str(daemon.status()["trouble"])
+        fed = len(daemon.fed())
+        while not any("degraded: database or disk is full" in s for s in daemon.status_lines()):
+            assert time.monotonic() < deadline, "the service manager does not hear of it"
+            time.sleep(0.01)  # polling with a deadline, not hoping
+        while len(daemon.fed()) < fed + 4:
+            assert time.monotonic() < deadline, "the watchdog is not fed"
+            time.sleep(0.01)
         filler.unlink()
         assert client.flush(PATIENCE_SECONDS)
         assert daemon.status()["health"] == "ok"
@@ -56,3 +72,25 @@ def test_a_full_disk_is_waited_out(small_disk: Path) -> None:
             (_EVENTS + 1, _EVENTS + 1)
         ]
         assert daemon.stop() == 0
+
+
+def test_a_stop_does_not_wait_for_room(small_disk: Path) -> None:
+    """What was not stored was not acked either, and is sent again to the next daemon."""
+    daemon = Daemon(small_disk, drain_timeout_seconds=0.3)
+    producer = new_producer()
+    events = [audit("a", operation=f"{number}") for number in range(_EVENTS)]
+    with daemon, Peer(daemon.socket) as peer:
+        filler = _fill(small_disk)
+        peer.hello(producer)
+        peer.send(batch(1, *events))
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while daemon.status()["health"] == "ok":
+            assert time.monotonic() < deadline, "the disk was never full"
+        assert daemon.stop() == 0
+    assert "stopped without storing" in daemon.log.read_text()
+    filler.unlink()
+    with daemon, Peer(daemon.socket) as peer:
+        assert peer.hello(producer).last_sequence == 0
+        peer.send(batch(1, *events))
+        peer.read_to_ack(_EVENTS)
+        assert daemon.query("SELECT count(*) FROM audit_log") == [(_EVENTS,)]

@@ -776,6 +776,18 @@ def test_a_row_that_somebody_broke_does_not_end_the_daemon(daemon: Daemon) -> No
     assert _survives(daemon)
 
 
+def test_a_reason_does_not_quote_all_that_came(daemon: Daemon) -> None:
+    """The decoder names the unknown type in full, and that is 900 KB."""
+    answer = daemon.exchange(line_of({"type": "x" * 900_000}))
+    assert len(answer) < 5_000
+    assert daemon.query("SELECT length(message) < 2000, size_bytes FROM rejected_events") == [
+        (1, 900_011)
+    ]
+    with Peer(daemon.socket) as peer:
+        peer.send(frame(msgspec.msgpack.encode({"type": "x" * 900_000})))
+        assert len(peer.read_goodbye().message) < 2_000
+
+
 # Two users on one socket: needs root to become another one.
 
 _ANOTHER_UID = 65_534

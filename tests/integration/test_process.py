@@ -561,7 +561,7 @@ def test_a_database_that_is_taken_away_ends_the_daemon(daemon: Daemon) -> None:
     daemon.exchange(line_of(audit("agent")))
     daemon.database.unlink()
     assert daemon.exchange(line_of(audit("agent"))) == b""
-    assert daemon.process.wait(15) == os.EX_IOERR
+    assert daemon.process.wait(15) == os.EX_OSFILE
     assert "removed or replaced" in daemon.log.read_text()
 
 

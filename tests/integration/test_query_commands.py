@@ -21,7 +21,7 @@ from version1 import make_version_1
 
 COMMANDS = (
     *("recent", "executions", "agents", "stages", "sessions", "collisions", "violations"),
-    *("audit", "memory", "accounts"),
+    *("audit", "memory"),
 )
 
 #: A name may hold what is no control character; a text may hold anything.
@@ -127,7 +127,7 @@ def test_every_command_has_rows_in_every_form(name: str, stored: Daemon) -> None
 def test_no_command_prints_what_a_terminal_would_act_on(
     name: str, form: str, stored: Daemon
 ) -> None:
-    wide = [] if name in ("recent", "agents", "stages", "accounts") else ["--wide"]
+    wide = [] if name in ("recent", "agents", "stages") else ["--wide"]
     printed, _ = ask(stored.database, name, "--format", form, *wide)
     allowed = {"\n"}
     assert not (set(printed) - allowed) & set(HOSTILE.replace("|", "").replace("[31m", ""))
@@ -179,7 +179,7 @@ def test_the_memory_of_one_agent_is_printed(stored: Daemon) -> None:
     assert (whole["agent_id"], whole["memory"]) == ("me", {"seen": [1, 2]})
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "accounts"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_database_of_version_1_is_read(name: str, tmp_path: Path) -> None:
     make_version_1(tmp_path / "old.db", executions=5)
     assert objects(tmp_path / "old.db", name)

@@ -21,9 +21,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from running import Daemon, free_place
+from torture.oracle import look
 from torture.work import COLLISION_EXECUTIONS, SESSION_EXECUTIONS, SLOW_EXECUTIONS, STAGES
 
-__all__ = ["Round", "kill_round"]
+__all__ = ["Producer", "Round", "kill_round", "producing"]
 
 _PRODUCER = Path(__file__).with_name("producer.py")
 
@@ -47,7 +48,7 @@ class Round(Struct, frozen=True):
     problems: list[str]
 
 
-class _Producer:
+class Producer:
     """One producing process."""
 
     def __init__(self, daemon: Daemon, kind: str, tag: str, rng: random.Random) -> None:
@@ -69,6 +70,7 @@ class _Producer:
         return int(lines[-1]) if lines else 0
 
     def ask_to_end(self) -> None:
+        """Let it finish what is late, and wait for its last acks."""
         self._process.send_signal(signal.SIGTERM)
 
     def wait(self) -> str | None:
@@ -85,6 +87,7 @@ class _Producer:
         return None
 
     def kill(self) -> None:
+        """End it if it still runs."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.communicate()
@@ -99,7 +102,7 @@ def kill_round(
     with free_place() as name:
         daemon = Daemon(Path(name), log_level="warning")
         problems = []
-        with _producing(daemon, producers, rng) as running:
+        with producing(daemon, producers, rng) as running:
             daemon.start()
             for number in range(kills):
                 time.sleep(rng.uniform(0, _LIFE_SECONDS))
@@ -124,9 +127,10 @@ def kill_round(
 
 
 @contextlib.contextmanager
-def _producing(daemon: Daemon, count: int, rng: random.Random) -> Iterator[list[_Producer]]:
+def producing(daemon: Daemon, count: int, rng: random.Random) -> Iterator[list[Producer]]:
+    """Run producers, and end them and the daemon whatever happens."""
     running = [
-        _Producer(daemon, ("client", "lines")[number % 2], f"p{number}", rng)
+        Producer(daemon, ("client", "lines")[number % 2], f"p{number}", rng)
         for number in range(count)
     ]
     try:
@@ -146,7 +150,7 @@ def _end(daemon: Daemon, *, drain: bool) -> None:
     daemon.kill()
 
 
-def _settled_less(database: Path, running: list[_Producer], acked: list[int]) -> list[str]:
+def _settled_less(database: Path, running: list[Producer], acked: list[int]) -> list[str]:
     """While nobody writes: the file alone must account for everything that was acked."""
     if not database.exists():
         return []
@@ -162,7 +166,7 @@ def _settled_less(database: Path, running: list[_Producer], acked: list[int]) ->
     ]
 
 
-def _check(database: Path, running: list[_Producer]) -> list[str]:
+def _check(database: Path, running: list[Producer]) -> list[str]:
     """Compare the tables with what was offered."""
     wanted: dict[str, int] = {}
     for producer in running:
@@ -181,21 +185,7 @@ def _check(database: Path, running: list[_Producer]) -> list[str]:
             f"accounts {producer.tag}": producer.events,
         }
     wanted |= {"unaccounted": 0, "parked": 0, "rejected": 0, "orphans": 0, "sound": 1}
-    found: dict[str, int] = {}
-    problems = []
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("CREATE TEMP TABLE tags (producer, tag)")
-        connection.executemany(
-            "INSERT INTO tags VALUES (?, ?)", [(one.id, one.tag) for one in running]
-        )
-        for sql in _FOUND:
-            for key, rows, distinct in connection.execute(sql):
-                found[key] = rows
-                if rows != distinct:
-                    problems.append(f"{key}: {rows} rows, {distinct} of them different")
-        sound = connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        found["sound"] = int(sound)
-        found["orphans"] = len(connection.execute("PRAGMA foreign_key_check").fetchall())
+    found, problems = look(database, {producer.id: producer.tag for producer in running})
     wanted = {key: number for key, number in wanted.items() if number or key in found}
     problems += [
         f"{key}: {found.get(key, 0)} in the tables, {number} offered"
@@ -204,73 +194,3 @@ def _check(database: Path, running: list[_Producer]) -> list[str]:
     ]
     problems += [f"nobody offered {key}: {found[key]}" for key in found.keys() - wanted.keys()]
     return problems
-
-
-#: What is there: a key, how many rows, and how many different ones.
-_FOUND = (
-    """
-    SELECT 'audit_log ' || agent_id, COUNT(*), COUNT(DISTINCT operation)
-    FROM audit_log
-    GROUP BY agent_id""",
-    """
-    SELECT 'receipts ' || agent_id, COUNT(*), COUNT(DISTINCT receipt_json)
-    FROM receipts
-    GROUP BY agent_id""",
-    """
-    SELECT 'pipeline_metrics ' || r.agent_id, COUNT(*), COUNT(DISTINCT m.execution_id || m.stage)
-    FROM pipeline_metrics AS m
-    JOIN receipts AS r USING (execution_id)
-    GROUP BY r.agent_id""",
-    """
-    SELECT 'collision_detection ' || agent_id_1, COUNT(*), COUNT(DISTINCT description)
-    FROM collision_detection
-    GROUP BY agent_id_1""",
-    """
-    SELECT
-        'workflow_sessions ' || substr(session_id, 1, instr(session_id, '-') - 1),
-        COUNT(*) FILTER (WHERE status = 'completed'),
-        COUNT(*)
-    FROM workflow_sessions
-    GROUP BY 1""",
-    """
-    SELECT
-        'passed in sessions ' || substr(session_id, 1, instr(session_id, '-') - 1),
-        SUM(successful_operations),
-        SUM(successful_operations + failed_operations)
-    FROM workflow_sessions
-    GROUP BY 1""",
-    """
-    SELECT
-        'slo_breaches ' || substr(subject, 1, instr(subject, '-') - 1),
-        COUNT(*),
-        COUNT(DISTINCT subject)
-    FROM slo_breaches
-    GROUP BY 1""",
-    """
-    SELECT
-        'slo_violations ' || substr(execution_id, 1, instr(execution_id, '-') - 1),
-        COUNT(*),
-        COUNT(DISTINCT execution_id)
-    FROM slo_violations
-    GROUP BY 1""",
-    """
-    SELECT
-        'agent_memory ' || agent_id,
-        json_extract(memory_json, '$.number'),
-        json_extract(memory_json, '$.number')
-    FROM agent_memory""",
-    """
-    SELECT 'accounts ' || coalesce(p.tag, hex(a.producer)), a.last_sequence, a.stored
-    FROM producers AS a
-    LEFT JOIN temp.tags AS p USING (producer)""",
-    """
-    SELECT 'unaccounted', COUNT(*), COUNT(*)
-    FROM producers
-    WHERE last_sequence <> stored + duplicate + superseded + parked + rejected + lost""",
-    """
-    SELECT 'parked', COUNT(*), COUNT(*)
-    FROM parked_events""",
-    """
-    SELECT 'rejected', COUNT(*), COUNT(*)
-    FROM rejected_events""",
-)

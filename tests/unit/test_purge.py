@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ggend.accounts import Accounts, Sender
-from ggend.books import Books
+from ggend.books import Books, Bounds, open_books
 from ggend.database.migrate import create
 from ggend.intake import Call
 from ggend.purge import _STEPS, Position, purge_slice
@@ -253,10 +253,10 @@ def purge(
     connection: sqlite3.Connection, *, limit: int = 1000, cutoff: str = CUTOFF
 ) -> Counter[str]:
     """Purge to the end, in slices of one size."""
-    accounts, deleted = Accounts(), Counter[str]()
+    books, deleted = open_books(connection, Bounds(), 2), Counter[str]()
     position: Position | None = None
     while True:
-        done = purge_slice(connection, accounts, cutoff=cutoff, position=position, limit=limit)
+        done = purge_slice(connection, books, cutoff=cutoff, position=position, limit=limit)
         deleted.update(done.deleted)
         if (position := done.next) is None:
             return deleted
@@ -284,10 +284,10 @@ def test_any_slices_and_interruptions_leave_what_the_rules_say(
         torn = set(connection.execute("PRAGMA foreign_key_check").fetchall())
         preview = {row[0]: row[1] for row in purgeable(connection, CUTOFF).tables.rows}
         position: Position | None = None
-        accounts = Accounts()
+        books = open_books(connection, Bounds(), 2)
         for limit, then in slices:
             connection.execute("BEGIN")
-            done = purge_slice(connection, accounts, cutoff=CUTOFF, position=position, limit=limit)
+            done = purge_slice(connection, books, cutoff=CUTOFF, position=position, limit=limit)
             # Committed; or rolled back, as by a crash; or committed and begun again.
             connection.execute("ROLLBACK" if then == "r" else "COMMIT")
             position = None if then in "rb" else done.next
@@ -350,7 +350,9 @@ def test_a_receipt_goes_whole_or_not_at_all(database: sqlite3.Connection) -> Non
             insert(
                 database, "pipeline_metrics", {"execution_id": f"e{number}", "created_at": OLD[0]}
             )
-    done = purge_slice(database, Accounts(), cutoff=CUTOFF, position=None, limit=15)
+    done = purge_slice(
+        database, open_books(database, Bounds(), 2), cutoff=CUTOFF, position=None, limit=15
+    )
     assert done.deleted == {"receipts": 2, "pipeline_metrics": 10}
 
 
@@ -363,7 +365,9 @@ def test_a_receipt_with_more_stages_than_a_slice_goes_in_several(
     sizes = []
     position: Position | None = Position("receipts")
     while position is not None:
-        done = purge_slice(database, Accounts(), cutoff=CUTOFF, position=position, limit=10)
+        done = purge_slice(
+            database, open_books(database, Bounds(), 2), cutoff=CUTOFF, position=position, limit=10
+        )
         sizes.append(sum(done.deleted.values()))
         position = done.next
     assert sum(sizes) == 26
@@ -386,7 +390,7 @@ async def test_what_a_purge_changed_counts_for_the_next_checkpoint(tmp_path: Pat
 
     call = Call(forget, lambda _c, _r: None, lambda _c, _e: None)
     async with open_store(
-        tmp_path / "tier2.db", page_cache_mib=1, parked_max_events=1, rejected_max_events=1
+        tmp_path / "tier2.db", page_cache_mib=1, bounds=Bounds(parked_events=1, rejected_events=1)
     ) as store:
         for moment in OLD[:2]:
             await store.run(partial(insert, table="audit_log", row={"created_at": moment}))
@@ -396,4 +400,10 @@ async def test_what_a_purge_changed_counts_for_the_next_checkpoint(tmp_path: Pat
 
 def test_a_position_that_is_none_is_refused(database: sqlite3.Connection) -> None:
     with pytest.raises(LookupError, match="no step 'producers'"):
-        purge_slice(database, Accounts(), cutoff=CUTOFF, position=Position("producers"), limit=1)
+        purge_slice(
+            database,
+            open_books(database, Bounds(), 2),
+            cutoff=CUTOFF,
+            position=Position("producers"),
+            limit=1,
+        )

@@ -59,19 +59,6 @@ def test_recent_is_newest_first_and_stops_at_the_limit(reader: sqlite3.Connectio
     assert not run(reader, NAMED["recent"], 3).has_more
 
 
-def test_accounts_sum_up_the_producers(database: Path) -> None:
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.executemany(
-            "INSERT INTO producers (kind, producer, uid, first_seen, last_seen, last_sequence, "
-            "stored, rejected) VALUES ('producer', randomblob(16), 0, '', '', ?, ?, ?)",
-            [(3, 2, 1), (5, 5, 0)],
-        )
-    with closing(open_readonly(database)) as connection:
-        result = run(connection, NAMED["accounts"], 10)
-    (row,) = (dict(zip(result.columns, row, strict=True)) for row in result.rows)
-    assert (row["accounts"], row["last_sequence"], row["stored"], row["rejected"]) == (2, 8, 7, 1)
-
-
 @pytest.mark.parametrize(
     "sql",
     [

@@ -3,208 +3,49 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from desk import (
+    AT,
+    LATER,
+    MUCH_LATER,
+    P1,
+    P2,
+    P3,
+    Desk,
+    audit,
+    codes,
+    collision,
+    counts,
+    ended,
+    lines,
+    memory,
+    opened,
+    receipt,
+    sender,
+    stage,
+    started,
+    submission,
+)
 from ggend import accounts
-from ggend.accounts import Sender
 from ggend.books import Books
-from ggend.entries import batch_entries, block_entries
-from ggend.intake import Call, Outcome, Submission
+from ggend.intake import Call, Outcome
 from ggend.requests import stored_answer
-from ggend.store import Store, open_store
+from ggend.trouble import TryAgain
 from ggend_schema import (
-    Audit,
-    Collision,
     Event,
     EventCode,
     MemorySaved,
     ReceiptEmitted,
     SessionEnded,
-    SessionStarted,
-    StageCompleted,
 )
-from ggend_schema.codec import (
-    SalvagedBatch,
-    decode_client_message,
-    decode_event,
-    encode_event,
-    encode_event_line,
-)
-from ggend_schema.messages import Batch, EncodedBatch, Request
-
-#: 2026-01-29T12:34:56.789Z.
-STAMP_NS = 1_769_690_096_789_000_000
-
-#: Producers; as bytes they sort as they are named.
-P1, P2, P3 = (bytes([number]) * 16 for number in (1, 2, 3))
-
-AT = "2026-01-29T12:00:00.000Z"
-LATER = "2026-01-29T12:00:05.250Z"
-MUCH_LATER = "2026-01-29T12:01:00.000Z"
-
-
-def receipt(execution_id: str = "e1", **changes: Any) -> ReceiptEmitted:
-    event = ReceiptEmitted(
-        execution_id=execution_id,
-        agent_id="a1",
-        operation="generation",
-        status="passed",
-        duration_ms=1_000,
-        timestamp=AT,
-    )
-    return msgspec.structs.replace(event, **changes)
-
-
-def stage(execution_id: str = "e1", **changes: Any) -> StageCompleted:
-    event = StageCompleted(
-        execution_id=execution_id, stage="emit", duration_ms=100, status="passed", timestamp=AT
-    )
-    return msgspec.structs.replace(event, **changes)
-
-
-def started(session_id: str = "s1", **changes: Any) -> SessionStarted:
-    event = SessionStarted(session_id=session_id, agent_count=2, timestamp=AT)
-    return msgspec.structs.replace(event, **changes)
-
-
-def ended(session_id: str = "s1", **changes: Any) -> SessionEnded:
-    event = SessionEnded(session_id=session_id, status="completed", timestamp=LATER)
-    return msgspec.structs.replace(event, **changes)
-
-
-def collision(session_id: str = "s1", **changes: Any) -> Collision:
-    event = Collision(
-        session_id=session_id,
-        agent_id_1="a1",
-        agent_id_2="a2",
-        collision_type="file_conflict",
-        description="both",
-        severity="info",
-    )
-    return msgspec.structs.replace(event, **changes)
-
-
-def audit(agent_id: str = "a1", **changes: Any) -> Audit:
-    event = Audit(agent_id=agent_id, operation="plan", status="completed")
-    return msgspec.structs.replace(event, **changes)
-
-
-def memory(value: Any, timestamp: str | None = AT, agent_id: str = "a1") -> MemorySaved:
-    return MemorySaved(agent_id=agent_id, memory=value, timestamp=timestamp)
-
-
-def sender(producer: bytes | None = P1, uid: int = 1000) -> Sender:
-    return Sender(uid=uid, gid=uid, pid=1, producer=producer, client="test")
-
-
-class Desk:
-    """A store, and producers that number what they hand in."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self._numbers: dict[bytes, int] = {}
-
-    def sent(self, producer: bytes, *events: Event, lost: int = 0, shed: int = 0) -> Submission:
-        """A submission with the producer's next numbers."""
-        first = self._numbers.get(producer, 1) + lost
-        self._numbers[producer] = first + len(events)
-        return submission(producer, first, events, lost=lost, shed=shed)
-
-    async def commit(self, *batch: Submission) -> list[Outcome]:
-        """Commit as one batch; the accounts add up after it."""
-        results = await self.store.commit(batch)
-        assert await self.rows(UNBALANCED) == []
-        outcomes = []
-        for result in results:
-            assert isinstance(result, Outcome)
-            outcomes.append(result)
-        return outcomes
-
-    async def settle(self, *events: Event, producer: bytes = P1) -> Outcome:
-        """Commit events of one producer as one batch."""
-        (outcome,) = await self.commit(self.sent(producer, *events))
-        return outcome
-
-    async def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Run a statement on the writer's connection."""
-        return await self.store.run(
-            lambda connection: connection.execute(sql, parameters).fetchall()
-        )
-
-    async def value(self, sql: str, *parameters: object) -> Any:
-        """Return the one value that a statement gives."""
-        ((value,),) = await self.rows(sql, *parameters)
-        return value
-
-    async def count(self, table: str) -> int:
-        """Return how many rows a table has."""
-        count: int = await self.value(f"SELECT COUNT(*) FROM {table}")
-        return count
-
-    async def account(self, producer: bytes = P1) -> dict[str, int]:
-        """Return the columns of an account that are not zero."""
-        names = (
-            "last_sequence, stored, duplicate, superseded, parked, rejected, lost, replayed, shed"
-        )
-        ((*counts,),) = await self.rows(
-            f"SELECT {names} FROM producers WHERE producer = ?", producer
-        )
-        return {name: count for name, count in zip(names.split(", "), counts, strict=True) if count}
-
-
-UNBALANCED = """
-    SELECT *
-    FROM producers
-    WHERE last_sequence <> stored + duplicate + superseded + parked + rejected + lost"""
-
-
-def submission(
-    producer: bytes, first: int, events: Sequence[Event], *, lost: int = 0, shed: int = 0
-) -> Submission:
-    """What a frame with these events becomes, on the daemon's own way."""
-    encoded = msgspec.msgpack.encode(
-        EncodedBatch(
-            first_sequence=first,
-            stamps=[STAMP_NS + number for number in range(len(events))],
-            events=[msgspec.Raw(encode_event(event)) for event in events],
-            shed=shed,
-            lost=lost,
-        )
-    )
-    batch = decode_client_message(memoryview(encoded))
-    assert isinstance(batch, Batch | SalvagedBatch)
-    return Submission(
-        sender(producer),
-        batch_entries([(batch, memoryview(encoded))]),
-        lambda _s, _o: None,
-        size=len(encoded),
-        first_sequence=first,
-        lost=lost,
-        shed=shed,
-    )
-
-
-def lines(*events: Event, uid: int = 1000) -> Submission:
-    """What unnumbered lines become."""
-    entries = block_entries(b"".join(map(encode_event_line, events)).rstrip(b"\n"), STAMP_NS)
-    assert entries is not None
-    return Submission(
-        sender(None, uid=uid), entries, lambda _s, _o: None, size=0, first_sequence=None
-    )
-
-
-@asynccontextmanager
-async def opened(path: Path, *, parked: int = 1_000, rejected: int = 1_000) -> AsyncIterator[Desk]:
-    async with open_store(
-        path, page_cache_mib=1, parked_max_events=parked, rejected_max_events=rejected
-    ) as store:
-        yield Desk(store)
+from ggend_schema.codec import decode_event, encode_event
+from ggend_schema.messages import Request
 
 
 @pytest.fixture
@@ -212,16 +53,6 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     """A desk with a fresh database."""
     async with opened(tmp_path / "tier2.db") as opened_desk:
         yield opened_desk
-
-
-def counts(outcome: Outcome) -> dict[str, int]:
-    """Return the counts of an outcome that are not zero."""
-    names = ("stored", "duplicate", "superseded", "parked", "rejected", "replayed")
-    return {name: count for name in names if (count := getattr(outcome, name))}
-
-
-def codes(outcome: Outcome) -> list[tuple[int, EventCode]]:
-    return [(sequence, code) for sequence, code, _ in outcome.rejects]
 
 
 # Ids that are there already
@@ -851,7 +682,7 @@ async def test_a_batch_that_the_full_disk_refused_succeeds_later_with_the_same_c
         lines(audit(), stage("e9")),
     ]
     for _ in range(3):
-        with pytest.raises(sqlite3.OperationalError, match="full"):
+        with pytest.raises(TryAgain, match="full"):
             await desk.store.commit(batch)
         assert (await desk.rows(STATE), await desk.account()) == before
         assert desk.store.parked == 1
@@ -884,7 +715,7 @@ async def test_a_locked_database_refuses_the_batch_and_nothing_is_forgotten(
         try:
             other.execute("BEGIN IMMEDIATE")
             batch = desk.sent(P1, stage(), audit())
-            with pytest.raises(sqlite3.OperationalError, match="locked"):
+            with pytest.raises(TryAgain, match="locked"):
                 await desk.store.commit([batch])
             other.execute("ROLLBACK")
         finally:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ggend import __version__
+from ggend.cli.accounts import accounts
 from ggend.cli.analytics import analytics
 from ggend.cli.check import check
 from ggend.cli.config import config
@@ -19,8 +20,10 @@ from ggend.cli.export import export
 from ggend.cli.imports import imports
 from ggend.cli.init import init
 from ggend.cli.output import show_line
+from ggend.cli.parked import parked
 from ggend.cli.purge import purge
 from ggend.cli.query import query
+from ggend.cli.rejected import rejected
 from ggend.cli.reset import reset
 from ggend.cli.serve import serve
 from ggend.cli.stats import stats
@@ -48,11 +51,14 @@ app.command()(init)
 app.command()(check)
 app.command()(purge)
 app.command()(reset)
+app.command()(accounts)
 app.command()(stats)
 app.command()(analytics)
 app.command()(export)
 app.add_typer(imports, name="import")
 app.add_typer(query, name="query")
+app.add_typer(parked, name="parked")
+app.add_typer(rejected, name="rejected")
 app.add_typer(config, name="config")
 
 

@@ -82,7 +82,7 @@ def _emit_one(kind: str, fields: list[str], socket: Path | None, timeout: float)
         for reject in delivery.rejects():
             raise BadEvent(
                 f"the daemon rejected it: {reject.code}: {reject.message}",
-                hint="it is kept in the table `rejected_events`",
+                hint="it is kept: `ggend rejected list` shows it",
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import sys
 from collections import Counter
@@ -14,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ggend.cli.holder import ask_holder, socket_of_holder
 from ggend.cli.options import (
     DatabaseOption,
     FormatOption,
@@ -22,22 +22,11 @@ from ggend.cli.options import (
     chosen_socket,
 )
 from ggend.cli.output import Format, complain, progress, show, show_line
-from ggend.errors import (
-    AlreadyRunning,
-    DaemonUnreachable,
-    DatabaseUnusable,
-    NotAllowed,
-    UsageMistake,
-)
+from ggend.errors import AlreadyRunning, DatabaseUnusable, UsageMistake
 from ggend.reading.moments import parse_moment
 from ggend.reading.queries import Result
-from ggend_client import ClientError, ask
-from ggend_schema.places import client_sockets
 
 __all__ = ["purge"]
-
-#: Seconds that the daemon may take for one slice: it may wait for the disk, or for a long batch.
-_SLICE_SECONDS = 30.0
 
 
 def purge(
@@ -153,35 +142,10 @@ def _purge_by_daemon(
     otherwise: AlreadyRunning,
 ) -> None:
     """Have it done by the daemon that holds the lock, slice by slice."""
-    from ggend.lock import lock_path
-
-    try:
-        holder = lock_path(path).read_text(encoding="ascii").strip()
-    except OSError:
-        holder = ""
-    places = client_sockets(os.environ) if socket is None else [socket]
     # From here on this socket alone: another daemon would purge another database.
-    place = next((place for place in places if holder and _pid_at(place) == holder), None)
-    if place is None:
-        raise AlreadyRunning(
-            f"{otherwise.message}, and does not answer on this socket",
-            hint="name its socket with --socket or GGEND_SOCKET, or stop it",
-        )
+    place = socket_of_holder(path, socket, otherwise=otherwise)
     arguments: dict[str, Any] = {"cutoff": cutoff}
-    try:
-        while "position" not in arguments or arguments["position"] is not None:
-            done: dict[str, Any] = ask(place, "purge", arguments, timeout=_SLICE_SECONDS)
-            tell(done["deleted"])
-            arguments["position"] = done["next"]
-    except ClientError as error:
-        if error.code == NotAllowed.code:
-            raise NotAllowed(str(error), hint="run it as that user") from error
-        raise DaemonUnreachable(str(error), hint="run it again: it goes on") from error
-
-
-def _pid_at(place: Path) -> str | None:
-    """Return the pid of the daemon that answers there."""
-    try:
-        return str(ask(place, "status")["pid"])
-    except ClientError:
-        return None
+    while "position" not in arguments or arguments["position"] is not None:
+        done: dict[str, Any] = ask_holder(place, "purge", arguments)
+        tell(done["deleted"])
+        arguments["position"] = done["next"]

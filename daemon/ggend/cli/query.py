@@ -124,21 +124,6 @@ def memory(
 
 
 @query.command()
-def accounts(
-    *, database: DatabaseOption = None, form: FormatOption = Format.TABLE, limit: LimitOption = 100
-) -> None:
-    """Show what became of all events, summed over the producers.
-
-    last_sequence is always the sum of stored, duplicate, superseded, parked, rejected and lost.
-
-    Example:
-
-        ggend query accounts
-    """
-    _run(NAMED["accounts"], database, form, limit)
-
-
-@query.command()
 def sql(
     statement: Annotated[str, typer.Argument(metavar="SQL", help="One SQL statement that reads.")],
     *,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from pathlib import Path
 from typing import Annotated
 
@@ -56,27 +55,18 @@ def serve(
     import anyio
 
     from ggend.logs import set_up_logs
-    from ggend.store import CommitUnknown, DatabaseReplaced
     from ggend.topology import run_daemon
 
     set_up_logs(loaded.config.log_level)
     try:
         anyio.run(run_daemon, loaded.config, os.environ)
-    except* (sqlite3.Error, CommitUnknown, DatabaseReplaced) as errors:
-        raise _Stopped(errors) from errors
+    except* GgendError as errors:
+        raise _first(errors) from None
 
 
-class _Stopped(GgendError):
-    """The writer could not go on."""
-
-    code = "writer_stopped"
-    exit_status = os.EX_IOERR
-
-    def __init__(self, errors: BaseExceptionGroup[Exception]) -> None:
-        first: BaseException = errors
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        super().__init__(
-            f"the database cannot be written: {first}",
-            hint="nothing of the failed batch was acknowledged; clients send it again",
-        )
+def _first(errors: BaseExceptionGroup[GgendError]) -> GgendError:
+    """Return the error that ended the daemon: stages that it cancelled add none."""
+    first: GgendError | BaseExceptionGroup[GgendError] = errors
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first

@@ -54,4 +54,6 @@ def _flat(prefix: str, value: object) -> list[tuple[object, ...]]:
             for key, part in value.items()
             for row in _flat(f"{prefix}.{key}" if prefix else str(key), part)
         ]
-    return [(prefix, value)]
+    if isinstance(value, list) and value:
+        return _flat(prefix, {str(number): part for number, part in enumerate(value)})
+    return [(prefix, None if value == [] else value)]

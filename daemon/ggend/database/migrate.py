@@ -20,8 +20,8 @@ from ggend.database.migrations import (
     schema_version,
     statements,
 )
-from ggend.database.readonly import database_uri, primary_code
-from ggend.errors import DatabaseUnusable
+from ggend.database.readonly import database_uri, primary_code, wal_size
+from ggend.errors import DatabaseCorrupt, DatabaseUnusable
 
 __all__ = ["State", "apply", "cannot_open", "create", "recognise"]
 
@@ -48,6 +48,9 @@ def recognise(path: Path) -> State:
         return State.EMPTY
     if not path.is_file():
         raise DatabaseUnusable(f"{path} is not a file", hint="give the path of a file")
+    if path.stat().st_size == 0 and wal_size(path):
+        # SQLite would take it for a new database, and delete the WAL with all that is in it.
+        raise DatabaseCorrupt.of(path, "it is empty, but its WAL is not")
     try:
         version, application, tables = _look(path)
     except sqlite3.DatabaseError as error:
@@ -113,14 +116,13 @@ def cannot_open(path: Path, error: sqlite3.Error) -> DatabaseUnusable:
                 hint="end the programs that have it open, or wait for them, and try again",
             )
         case sqlite3.SQLITE_NOTADB:
-            return DatabaseUnusable(
+            return DatabaseCorrupt(
                 f"{path} cannot be read as a SQLite database: {error}",
-                hint="name another file, or move this one away",
+                hint="name another file, or move this one away; if it was ggend's own, restore a "
+                "backup, or set `set_aside_corrupt = true` to begin a new one",
             )
         case sqlite3.SQLITE_CORRUPT:
-            return DatabaseUnusable(
-                f"{path} is damaged: {error}", hint="restore a backup; keep the damaged file"
-            )
+            return DatabaseCorrupt.of(path, str(error))
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_READONLY:
             return DatabaseUnusable(
                 f"cannot open the database {path}: {error}",
@@ -129,6 +131,11 @@ def cannot_open(path: Path, error: sqlite3.Error) -> DatabaseUnusable:
         case sqlite3.SQLITE_FULL:
             return DatabaseUnusable(
                 f"{path} cannot be written: {error}", hint="make room and try again"
+            )
+        case sqlite3.SQLITE_IOERR:
+            return DatabaseUnusable(
+                f"{path} cannot be used: {error} ({error.sqlite_errorname})",
+                hint="look at the kernel's log, at the disk, and at the room on it",
             )
         case _:
             return DatabaseUnusable(

@@ -25,12 +25,13 @@ from pathlib import Path
 from msgspec import Struct
 
 from ggend.database.backup import Step, Tell, back_up, count_rows, damage, free_name, keep, watch
+from ggend.database.damaged import check_suspect
 from ggend.database.migrate import State, apply, cannot_open, create, recognise
 from ggend.database.migrations import migrations, schema_version
 from ggend.database.oddities import Oddity, count_oddities
 from ggend.database.readonly import database_uri, primary_code, wal_size
 from ggend.database.structure import differences, promised, structure_of
-from ggend.errors import DatabaseUnusable
+from ggend.errors import DatabaseCorrupt, DatabaseUnusable
 
 __all__ = ["Preparation", "Step", "Tell", "prepare_database"]
 
@@ -73,6 +74,8 @@ def prepare_database(
             hint="`ggend init` upgrades it, after a backup; so does `serve` without --no-upgrade",
         )
     try:
+        if state is not State.EMPTY:
+            check_suspect(path, tell)
         if state is State.VERSION_1:
             _refuse_other_tables(path)
             _refuse_damage(path, tell)
@@ -87,6 +90,9 @@ def prepare_database(
                 connection.execute("BEGIN IMMEDIATE")
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
                 apply(connection, [found for found in migrations() if found.version > version])
+            # Closing moves the WAL too, and says nothing when a sync fails; then what is appended
+            # to that WAL would rest on frames that a power cut may take.
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             return Preparation(database_id=_id_of(connection), was=state)
     except sqlite3.Error as error:
         if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
@@ -127,10 +133,7 @@ def _refuse_damage(path: Path, tell: Tell) -> None:
     with closing(sqlite3.connect(database_uri(path, "mode=ro"), uri=True)) as connection:
         problem = damage(connection, "checking the pages", tell)
     if problem is not None:
-        raise DatabaseUnusable(
-            f"{path} is damaged: {problem}",
-            hint="it was not touched; restore a backup, or `sqlite3 PATH .recover` into a new file",
-        )
+        raise DatabaseCorrupt.of(path, problem)
 
 
 def _refuse_without_space(path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+from ggend.database.balance import balance
 from ggend.database.findings import Finding, Verdict
 from ggend.database.migrations import APPLICATION_ID, schema_version
 from ggend.database.oddities import count_oddities
@@ -65,7 +66,7 @@ def verify(
     yield _json_functions(connection)
     yield _journal(connection)
     if version > 0:
-        yield _accounts(connection)
+        yield from balance(connection)
     if pages:
         yield from _pages(connection, tell)
 
@@ -155,11 +156,6 @@ def _journal(connection: sqlite3.Connection) -> Finding:
     return Finding("journal", Verdict.OK, "WAL")
 
 
-def _accounts(connection: sqlite3.Connection) -> Finding:
-    problems = [text for (text,) in connection.execute(_ACCOUNTS).fetchall()]
-    return _of("accounts", problems, "every number is accounted for")
-
-
 def _pages(connection: sqlite3.Connection, tell: Callable[[str], None]) -> Iterator[Finding]:
     def watch(what: str) -> None:
         tell(what)
@@ -187,17 +183,6 @@ def _pages(connection: sqlite3.Connection, tell: Callable[[str], None]) -> Itera
 _JSON = """
     SELECT json_extract('{"a": [1, {"b": 7}]}', '$.a[1].b'), value
     FROM json_each('["b"]')"""
-_ACCOUNTS = """
-    SELECT 'account ' || id || ' does not add up' AS problem
-    FROM producers
-    WHERE last_sequence <> stored + duplicate + superseded + parked + rejected + lost
-    UNION ALL
-    SELECT 'the accounts count ' || counted || ' parked events, ' || there || ' are there'
-    FROM (
-        SELECT
-            (SELECT coalesce(SUM(parked), 0) FROM producers) AS counted,
-            (SELECT coalesce(SUM(events), 0) FROM parked_events) AS there)
-    WHERE counted <> there"""
 _SELF_TEST = (
     """
     INSERT INTO workflow_sessions (session_id, start_time, status, agent_count)

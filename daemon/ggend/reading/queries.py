@@ -30,32 +30,11 @@ SELECT *
 FROM pipeline_stage_performance
 """
 
-#: Promise 3, summed up: last_sequence = stored + duplicate + superseded + parked + rejected + lost.
-ACCOUNTS = """
-SELECT
-    kind,
-    COUNT(*) AS accounts,
-    SUM(last_sequence) AS last_sequence,
-    SUM(stored) AS stored,
-    SUM(duplicate) AS duplicate,
-    SUM(superseded) AS superseded,
-    SUM(parked) AS parked,
-    SUM(rejected) AS rejected,
-    SUM(lost) AS lost,
-    SUM(replayed) AS replayed,
-    SUM(purged) AS purged,
-    SUM(shed) AS shed
-FROM producers
-GROUP BY kind
-ORDER BY kind DESC
-"""
-
-#: What `ggend query NAME` runs where nothing is filtered: the views, and the accounts.
+#: What `ggend query NAME` runs where nothing is filtered: the views.
 NAMED: dict[str, str] = {
     "recent": RECENT,
     "agents": AGENTS,
     "stages": STAGES,
-    "accounts": ACCOUNTS,
 }
 
 

@@ -1,0 +1,86 @@
+"""Accounts: who sent how many events and what became of them, as rows and in total.
+
+Never writes. Whether the numbers are right is said by `database.balance`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+from ggend.errors import UsageMistake
+from ggend.reading.queries import Result, run
+
+__all__ = ["COUNTS", "Accounts", "read_accounts"]
+
+#: What a producer's numbers became, and what stands beside their sum; columns of `producers`.
+COUNTS = (
+    *("last_sequence", "stored", "duplicate", "superseded", "parked", "rejected", "lost"),
+    *("replayed", "purged", "shed"),
+)
+
+
+class Accounts(msgspec.Struct, frozen=True, kw_only=True):
+    """The accounts that were asked for: the first of them as rows, all of them in total."""
+
+    rows: Result
+    #: How many accounts, and the sums of their COUNTS.
+    total: dict[str, int]
+
+
+def read_accounts(
+    connection: sqlite3.Connection,
+    *,
+    limit: int,
+    producer: str | None = None,
+    client: str | None = None,
+) -> Accounts:
+    """Return the accounts, those last heard of first; `producer` is the beginning of an id.
+
+    Raises UsageMistake.
+    """
+    low, high = _range_of(producer) if producer is not None else (None, None)
+    parameters = {"low": low, "high": high, "client": client}
+    accounts = 0
+    total = dict.fromkeys(COUNTS, 0)
+    # Summed up here: many producers that lie about their numbers would overflow SQLite's integers.
+    for row in connection.execute(_COUNTS, parameters):
+        accounts += 1
+        for name, value in zip(COUNTS, row, strict=True):
+            total[name] += value
+    return Accounts(
+        rows=run(connection, _ACCOUNTS, limit, parameters), total={"accounts": accounts, **total}
+    )
+
+
+def _range_of(beginning: str) -> tuple[bytes, bytes]:
+    """Return the first and the last producer id that begins so."""
+    digits = beginning.removesuffix("…").strip().lower()
+    try:
+        return bytes.fromhex(digits.ljust(_DIGITS, "0")), bytes.fromhex(digits.ljust(_DIGITS, "f"))
+    except ValueError:
+        raise UsageMistake(
+            f"{beginning!r} is not the beginning of a producer id",
+            hint=f"{_DIGITS} hexadecimal digits, or the first of them",
+        ) from None
+
+
+#: Hexadecimal digits of a producer id.
+_DIGITS = 32
+
+# Put together from COUNTS, names of this module; every value is bound.
+
+_CHOSEN = """
+    FROM producers
+    WHERE (:low IS NULL OR producer BETWEEN :low AND :high)
+      AND (:client IS NULL OR client = :client)"""
+_ACCOUNTS = f"""
+    SELECT
+        kind, producer, client, uid, {", ".join(COUNTS)},
+        permanent, finished, first_seen, last_seen, id
+    {_CHOSEN}
+    ORDER BY last_seen DESC, id DESC"""
+_COUNTS = f"""
+    SELECT {", ".join(COUNTS)}
+    {_CHOSEN}"""

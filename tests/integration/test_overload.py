@@ -1,0 +1,159 @@
+"""Overload is slowed down, and is nobody else's trouble."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ggend_client import Audit, Client
+from ggend_schema.codec import encode_frame
+from ggend_schema.limits import FRAME_BYTES
+from ggend_schema.messages import PROTOCOL, Goodbye, Hello, Request
+from running import PATIENCE_SECONDS, Daemon
+from wire import Peer, audit, batch, new_producer, unbalanced_accounts
+
+#: Peers that each begin a frame of the largest size, and what they send of it.
+_BEGUN = 60
+_BEGUN_BYTES = FRAME_BYTES - 4_096
+
+#: MiB that the daemon may grow by then: 16 frames, and of the others what was read before they had
+#: to wait (at most 256 KiB each). All of them would be 240.
+_GROWN_MIB = 130
+
+
+def resident_mib(daemon: Daemon) -> int:
+    assert daemon.process is not None
+    for line in Path(f"/proc/{daemon.process.pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) // 1024
+    raise AssertionError("no VmRSS")
+
+
+@contextlib.contextmanager
+def connected(daemon: Daemon, count: int) -> Iterator[list[socket.socket]]:
+    with contextlib.ExitStack() as stack:
+        peers = []
+        for _ in range(count):
+            peer = stack.enter_context(socket.socket(socket.AF_UNIX))
+            peer.settimeout(PATIENCE_SECONDS)
+            peer.connect(os.fspath(daemon.socket))
+            peers.append(peer)
+        yield peers
+
+
+def send_what_is_taken(peer: socket.socket, sent: bytes) -> None:
+    """Send until the daemon takes no more for a moment."""
+    peer.settimeout(0.05)
+    with contextlib.suppress(TimeoutError):
+        peer.sendall(sent)
+
+
+def test_begun_frames_take_bounded_memory_and_hold_nobody_up(place: Path) -> None:
+    hello = encode_frame(Hello(protocol=PROTOCOL, producer=new_producer(), client="half"))
+    half = struct.pack(">I", FRAME_BYTES) + bytes(_BEGUN_BYTES)
+    with Daemon(place, partial_timeout_seconds=60) as daemon, connected(daemon, _BEGUN) as peers:
+        idle = resident_mib(daemon)
+        for peer in peers:
+            send_what_is_taken(peer, hello + half)
+        with Client(daemon.socket) as client:
+            client.emit(Audit(agent_id="a", operation="small", status="completed"))
+            assert client.flush(PATIENCE_SECONDS)
+        assert resident_mib(daemon) - idle < _GROWN_MIB
+
+
+def test_who_begins_large_frames_and_never_ends_them_makes_room_for_others(place: Path) -> None:
+    half = struct.pack(">I", FRAME_BYTES) + bytes(_BEGUN_BYTES)
+    large = "x" * 1_000_000
+    events = [{**audit(f"large {number}"), "context": large} for number in range(3)]
+    with Daemon(place, partial_timeout_seconds=0.5) as daemon, connected(daemon, 40) as peers:
+        for peer in peers:
+            send_what_is_taken(peer, half)
+        with Peer(daemon.socket) as honest:
+            honest.hello(new_producer())
+            honest.send(batch(1, *events))
+            assert honest.read_to_ack(3) == []
+
+
+def test_one_peer_of_many_heavy_ones_is_served_in_its_turn(daemon: Daemon) -> None:
+    """Their frames decode to much more than they have bytes."""
+    heavy = [{**audit(f"heavy {number}"), "context": [[]] * 100_000} for number in range(6)]
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            peer = stack.enter_context(Peer(daemon.socket))
+            peer.hello(new_producer())
+            peer.send(batch(1, *heavy))
+        with Client(daemon.socket) as client:
+            client.emit(Audit(agent_id="a", operation="small", status="completed"))
+            assert client.flush(PATIENCE_SECONDS)
+    assert unbalanced_accounts(daemon) == []
+
+
+def test_an_idle_connection_is_ended_with_a_word(place: Path) -> None:
+    with Daemon(place, idle_timeout_seconds=0.2) as daemon, Peer(daemon.socket) as peer:
+        peer.hello(new_producer())
+        goodbye = peer.read()
+        assert isinstance(goodbye, Goodbye)
+        assert (goodbye.code, goodbye.message) == ("timeout", "nothing came for 0.2 s")
+
+
+def test_a_connection_that_says_nothing_at_all_is_ended_too(place: Path) -> None:
+    with Daemon(place, idle_timeout_seconds=0.2) as daemon:
+        assert daemon.exchange(b"", shut_down=False) == b""
+
+
+def test_a_client_that_was_ended_for_idleness_comes_back(place: Path) -> None:
+    with Daemon(place, idle_timeout_seconds=0.2) as daemon, Client(daemon.socket) as client:
+        for number in range(3):
+            client.emit(Audit(agent_id="a", operation=f"{number}", status="completed"))
+            assert client.flush(PATIENCE_SECONDS)
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while daemon.status()["connections"] != 1:  # the one that asks
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        assert daemon.query("SELECT COUNT(*) FROM audit_log") == [(3,)]
+
+
+def test_a_peer_that_reads_no_large_answers_keeps_no_more_than_one(place: Path) -> None:
+    ask = encode_frame(Request(id=1, op="load_memory", arguments={"agent_id": "a"}))
+    with Daemon(place) as daemon:
+        with Peer(daemon.socket) as saver:
+            saver.hello(new_producer())
+            memory = {"type": "memory_saved", "agent_id": "a", "memory": "x" * 1_000_000}
+            saver.send(batch(1, memory))
+            assert saver.read_to_ack(1) == []
+        idle = resident_mib(daemon)
+        hello = encode_frame(Hello(protocol=PROTOCOL, client="deaf"))
+        with connected(daemon, 60) as peers:
+            for peer in peers:
+                send_what_is_taken(peer, hello + 20 * ask)
+            assert daemon.status()["health"] == "ok"
+            assert resident_mib(daemon) - idle < _GROWN_MIB
+
+
+def test_a_second_signal_ends_a_drain_that_takes_long(place: Path) -> None:
+    """What was acknowledged before is there."""
+    with Daemon(place, drain_timeout_seconds=600, answer_timeout_seconds=600) as daemon:
+        assert daemon.process is not None
+        with Client(daemon.socket) as client:
+            client.emit(Audit(agent_id="a", operation="acked", status="completed"))
+            assert client.flush(PATIENCE_SECONDS)
+        ask = encode_frame(Request(id=1, op="status", arguments={}))
+        hello = encode_frame(Hello(protocol=PROTOCOL, client="deaf"))
+        with connected(daemon, 1) as (deaf,):
+            send_what_is_taken(deaf, hello + ask * 20_000)
+            daemon.process.send_signal(signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                daemon.process.wait(0.5)
+            daemon.process.send_signal(signal.SIGTERM)
+            assert daemon.process.wait(PATIENCE_SECONDS) == 0
+        assert daemon.query("SELECT operation FROM audit_log") == [("acked",)]
+        assert unbalanced_accounts(daemon) == []

@@ -1,0 +1,128 @@
+"""When the watchdog is fed, what STATUS= says, and when an idle daemon probes."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ggend.metrics import Metrics
+from ggend.notify import watchdog_seconds
+from ggend.pulse import PROBE_SECONDS, STATUS_SECONDS, Pulse
+
+
+class _Desk:
+    """A pulse with a clock and a writer that do what the test says."""
+
+    def __init__(self, watchdog_seconds: float | None = 30.0) -> None:
+        self.now = 1000.0
+        self.in_call_since: float | None = None
+        self.metrics = Metrics(lambda: self.now)
+        self.pulse = Pulse(
+            self.metrics,
+            lambda: self.in_call_since,
+            watchdog_seconds=watchdog_seconds,
+            clock=lambda: self.now,
+        )
+
+    def status(self) -> str | None:
+        """The STATUS= that is sent now, if one is."""
+        sent = [text for text in self.pulse.due() if text.startswith("STATUS=")]
+        return sent[0].removeprefix("STATUS=") if sent else None
+
+
+def test_it_is_fed_three_times_an_interval() -> None:
+    assert _Desk(watchdog_seconds=6.0).pulse.tick_seconds == 2.0
+    assert _Desk(watchdog_seconds=600.0).pulse.tick_seconds == STATUS_SECONDS
+
+
+def test_a_call_that_does_not_come_back_withholds_it_and_is_told() -> None:
+    desk = _Desk(watchdog_seconds=30.0)
+    desk.in_call_since = desk.now
+    desk.now += 15
+    assert "WATCHDOG=1" in desk.pulse.due()
+    desk.now += 1
+    assert "WATCHDOG=1" not in desk.pulse.due()
+    assert desk.metrics.snapshot()["health"] == "degraded"
+    assert desk.metrics.snapshot()["trouble"] == "the writer has not returned for 16 s"
+    desk.in_call_since = None
+    assert "WATCHDOG=1" in desk.pulse.due()
+    assert desk.metrics.snapshot()["health"] == "ok"
+
+
+def test_trouble_that_is_waited_out_does_not_withhold_it() -> None:
+    desk = _Desk()
+    desk.metrics.trouble = "database or disk is full"
+    for _ in range(100):
+        desk.now += 3
+        assert "WATCHDOG=1" in desk.pulse.due()
+
+
+def test_without_a_watchdog_only_the_status_is_told() -> None:
+    desk = _Desk(watchdog_seconds=None)
+    assert all(text.startswith("STATUS=") for text in desk.pulse.due())
+
+
+def test_the_status_says_what_was_done_or_why_it_is_degraded() -> None:
+    desk = _Desk()
+    assert desk.status() == "0 events stored, 0 connections"
+    desk.now += STATUS_SECONDS
+    desk.metrics.events["stored"] = 1234
+    desk.metrics.count_commit(1234, 0.1)
+    assert (desk.status() or "").startswith("1,234 events stored, 0 connections, last commit ")
+    desk.now += STATUS_SECONDS
+    desk.metrics.trouble = "database or disk is full"
+    assert desk.status() == "degraded: database or disk is full"
+    desk.now += STATUS_SECONDS
+    desk.metrics.trouble = None
+    desk.metrics.hook_errors["slo:receipts"] = "no such\ntable"
+    assert desk.status() == "degraded: slo:receipts: no such table"
+
+
+def test_the_status_is_sent_when_it_changes_and_not_too_often() -> None:
+    desk = _Desk()
+    assert desk.status() is not None
+    desk.metrics.connections = 1
+    desk.now += STATUS_SECONDS / 2
+    assert desk.status() is None
+    desk.now += STATUS_SECONDS / 2
+    assert desk.status() == "0 events stored, 1 connections"
+    desk.now += 100
+    assert desk.status() is None
+
+
+def test_a_probe_is_due_after_a_minute_without_a_commit() -> None:
+    desk = _Desk(watchdog_seconds=None)
+    assert not desk.pulse.is_probe_due()
+    desk.now += PROBE_SECONDS
+    assert desk.pulse.is_probe_due()
+    desk.metrics.trouble = "the batch that is tried again is probe enough"
+    assert not desk.pulse.is_probe_due()
+    desk.metrics.trouble = None
+    desk.metrics.count_commit(0, 0.1)
+    assert not desk.pulse.is_probe_due()
+
+
+def test_a_quick_watchdog_has_quick_probes() -> None:
+    """Or a thread that hangs would not be noticed before the next event."""
+    desk = _Desk(watchdog_seconds=10.0)
+    desk.now += 10.0
+    assert desk.pulse.is_probe_due()
+
+
+@pytest.mark.parametrize(
+    ("environ", "seconds"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "30000000"}, 30.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 30.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+    ],
+)
+def test_the_watchdog_is_asked_for_by_systemd(
+    environ: dict[str, str], seconds: float | None
+) -> None:
+    assert watchdog_seconds(environ) == seconds
+    assert environ == {}

@@ -1,0 +1,293 @@
+"""Upkeep: what was parked too long is given up, and who was silent too long is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from desk import (
+    P1,
+    P2,
+    P3,
+    Desk,
+    audit,
+    call,
+    collision,
+    counts,
+    ended,
+    lines,
+    opened,
+    receipt,
+    sender,
+    stage,
+    started,
+    submission,
+)
+from ggend.intake import Outcome
+from ggend.parking import Place
+from ggend.requeue import requeue
+from ggend.upkeep import forget_silent, give_up_parked
+from ggend_client.session import Session
+from ggend_schema import EventCode
+from ggend_schema.codec import decode_client_message, decode_event, encode_event, encode_frame
+from ggend_schema.framing import FrameSplitter
+from ggend_schema.messages import Batch, Goodbye, Limits, Welcome
+
+#: Later than everything that is parked here.
+FUTURE_NS = 2**62
+
+#: Long ago, and a moment between then and now.
+SILENT, BEFORE = "2020-01-01T00:00:00.000Z", "2021-01-01T00:00:00.000Z"
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    """A desk with a fresh database."""
+    async with opened(tmp_path / "tier2.db") as opened_desk:
+        yield opened_desk
+
+
+async def give_up(
+    desk: Desk, *, before_ns: int = FUTURE_NS, after: Place | None = None, limit: int = 1_000
+) -> Place | None:
+    return await desk.ask(
+        partial(give_up_parked, before_ns=before_ns, days=7, after=after, limit=limit)
+    )
+
+
+async def forget(desk: Desk, *silent: bytes, limit: int = 1_000) -> None:
+    """Forget who was silent for long, of whom these are."""
+    for producer in silent:
+        await desk.rows("UPDATE producers SET last_seen = ? WHERE producer = ?", SILENT, producer)
+    after: int | None = 0
+    while after is not None:
+        after = await desk.ask(partial(forget_silent, before=BEFORE, after=after, limit=limit))
+
+
+async def rejected(desk: Desk) -> list[tuple[object, ...]]:
+    return await desk.rows(
+        "SELECT producer, sequence, code, message FROM rejected_events ORDER BY sequence"
+    )
+
+
+# What was parked too long
+
+
+async def test_what_was_parked_too_long_is_rejected_with_what_it_waited_for(desk: Desk) -> None:
+    await desk.settle(stage(), collision(), audit(), ended())
+    assert await give_up(desk) is None
+    session = "its session 's1' did not come within 7 days"
+    assert await rejected(desk) == [
+        (P1, 1, "orphaned", "its receipt 'e1' did not come within 7 days"),
+        (P1, 2, "orphaned", session),
+        (P1, 4, "orphaned", session),
+    ]
+    assert await desk.account() == {"last_sequence": 4, "stored": 1, "rejected": 3}
+    assert desk.store.parked == 0
+    assert counts(await desk.settle(receipt(), started(), producer=P2)) == {"stored": 2}
+    assert (await desk.count("pipeline_metrics"), await desk.count("collision_detection")) == (0, 0)
+
+
+async def test_an_orphan_can_be_read_and_put_back_to_wait_anew(desk: Desk) -> None:
+    await desk.commit(desk.sent(P1, stage()), lines(stage("e2")))
+    await give_up(desk)
+    kept = await desk.rows("SELECT event FROM rejected_events ORDER BY id")
+    assert [decode_event(event) for (event,) in kept] == [stage(), stage("e2")]
+    done = await desk.ask(lambda c, books: requeue(c, books, [1, 2]))
+    assert [one.outcome for one in done] == ["parked", "parked"]
+    assert await desk.account() == {"last_sequence": 1, "parked": 1}
+    await desk.settle(receipt(), receipt("e2"), producer=P2)
+    await desk.check()
+    assert await desk.account() == {"last_sequence": 1, "stored": 1}
+    assert await desk.count("pipeline_metrics") == 2
+
+
+async def test_what_came_later_goes_on_waiting(tmp_path: Path) -> None:
+    """Also beside something older that waits for the same receipt, and after a restart."""
+    async with opened(tmp_path / "tier2.db") as desk:
+        await desk.settle(stage(), stage("e2"))
+        between = 1 + await desk.value("SELECT max(arrival_ns) FROM parked_events")
+        await desk.settle(stage(), producer=P2)
+    async with opened(tmp_path / "tier2.db") as desk:
+        await give_up(desk, before_ns=between)
+        assert [row[:2] for row in await rejected(desk)] == [(P1, 1), (P1, 2)]
+        assert await desk.account(P2) == {"last_sequence": 1, "parked": 1}
+        await give_up(desk, before_ns=between)
+        assert desk.store.parked == 1
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
+async def test_slices_of_any_size_reach_everything(desk: Desk, limit: int) -> None:
+    for number in range(3):
+        await desk.settle(stage(f"e{number}"), stage("e9"), collision("e9"))
+    place: Place | None = None
+    slices = 0
+    while place is not None or not slices:
+        place = await give_up(desk, after=place, limit=limit)
+        slices += 1
+        assert slices <= 9 // limit + 1
+    assert await desk.account() == {"last_sequence": 9, "rejected": 9}
+
+
+async def test_a_receipt_between_two_slices_finds_what_is_left(desk: Desk) -> None:
+    await desk.settle(stage("e1"), stage("e2"), stage("e3"))
+    place = await give_up(desk, limit=1)
+    await desk.settle(receipt("e1"), receipt("e2"), producer=P2)
+    while place is not None:
+        place = await give_up(desk, after=place, limit=1)
+    assert await desk.account() == {"last_sequence": 3, "stored": 1, "rejected": 2}
+    assert await desk.rows("SELECT execution_id FROM pipeline_metrics") == [("e2",)]
+
+
+async def test_a_finished_producer_is_forgotten_with_the_last_that_is_given_up(desk: Desk) -> None:
+    await desk.settle(stage("e1"), stage("e2"))
+    await desk.finish()
+    place = await give_up(desk, limit=1)
+    assert await desk.account() == {"last_sequence": 2, "parked": 1, "rejected": 1}
+    await give_up(desk, after=place)
+    assert await desk.total() == {"last_sequence": 2, "rejected": 2}
+    assert [row[0] for row in await rejected(desk)] == [P1, P1]
+
+
+async def test_over_the_limit_of_the_quarantine_an_orphan_is_counted(tmp_path: Path) -> None:
+    async with opened(tmp_path / "tier2.db", rejected=1) as desk:
+        await desk.settle(stage("e1"), stage("e2"))
+        await desk.store.commit(
+            [call(partial(give_up_parked, before_ns=FUTURE_NS, days=7, after=None))]
+        )
+        assert await desk.account() == {"last_sequence": 2, "rejected": 2}
+        assert (await desk.count("rejected_events"), desk.store.parked) == (1, 0)
+
+
+async def test_what_could_not_be_committed_waits_on(desk: Desk) -> None:
+    await desk.settle(stage(), collision())
+
+    def fail(connection: object, books: object) -> None:
+        give_up_parked(connection, books, before_ns=FUTURE_NS, days=7, after=None)  # type: ignore[arg-type]
+        raise LookupError
+
+    await desk.store.commit([call(fail)])
+    await desk.check()
+    assert await desk.account() == {"last_sequence": 2, "parked": 2}
+    await desk.settle(receipt(), started(), producer=P2)
+    assert await desk.account() == {"last_sequence": 2, "stored": 2}
+
+
+# Who was silent too long
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 1_000])
+async def test_silent_producers_are_added_to_the_total(desk: Desk, limit: int) -> None:
+    """Not the lines of a user, not who was heard of, and not a permanent one."""
+    for producer in (P1, P2, P3):
+        await desk.settle(audit(), audit(operation=""), producer=producer)
+    await desk.commit(lines(audit()))
+    await desk.rows("UPDATE producers SET permanent = 1 WHERE producer = ?", P3)
+    await desk.rows("UPDATE producers SET last_seen = ? WHERE kind = 'anonymous'", SILENT)
+    await forget(desk, P1, P3, limit=limit)
+    assert await desk.rows("SELECT kind, producer FROM producers ORDER BY kind, producer") == [
+        ("anonymous", None),
+        ("folded", None),
+        ("producer", P2),
+        ("producer", P3),
+    ]
+    assert await desk.total() == {"last_sequence": 2, "stored": 1, "rejected": 1}
+
+
+async def test_a_silent_producer_with_parked_events_is_forgotten_with_their_release(
+    desk: Desk,
+) -> None:
+    await desk.settle(stage(), audit())
+    await forget(desk, P1)
+    assert await desk.account() == {"last_sequence": 2, "stored": 1, "parked": 1}
+    await forget(desk, P1)
+    await desk.settle(receipt(), producer=P2)
+    await desk.check()
+    assert await desk.total() == {"last_sequence": 2, "stored": 2}
+
+
+async def test_one_that_comes_back_before_that_is_known_still(desk: Desk) -> None:
+    await desk.settle(stage())
+    await forget(desk, P1)
+    (again,) = await desk.commit(submission(P1, 1, [stage(), audit()]))
+    assert counts(again) == {"stored": 1, "replayed": 1}
+    await desk.settle(receipt(), producer=P2)
+    assert await desk.account() == {"last_sequence": 2, "stored": 2, "replayed": 1}
+
+
+async def test_one_that_says_hello_in_the_same_batch_is_not_silent(desk: Desk) -> None:
+    """Its Welcome says how far it was: what it sends next must not be a gap."""
+    await desk.settle(audit())
+    await desk.rows("UPDATE producers SET last_seen = ?", SILENT)
+    hello = call(lambda connection, books: books.accounts.of(connection, sender()).last_sequence)
+    upkeep = call(partial(forget_silent, before=BEFORE, after=0))
+    assert (await desk.store.commit([hello, upkeep]))[0] == 1
+    assert counts(await desk.settle(audit())) == {"stored": 1}
+
+
+async def test_what_is_counted_for_a_forgotten_producer_later_counts_in_the_total(
+    desk: Desk,
+) -> None:
+    """As are its rejected events, beside an account that it may have opened anew."""
+    await desk.settle(receipt(), receipt(status="failed"))
+    await forget(desk, P1)
+    await desk.rows("DELETE FROM receipts")
+    await desk.commit(submission(P1, 1, [audit()]))
+    done = await desk.ask(lambda c, books: requeue(c, books, [1]))
+    assert [one.outcome for one in done] == ["stored"]
+    assert await desk.total() == {"last_sequence": 2, "stored": 2}
+    assert await desk.account() == {"last_sequence": 1, "stored": 1}
+
+
+async def test_a_client_that_was_forgotten_loses_nothing_when_it_goes_on(desk: Desk) -> None:
+    """On its open connection it is told of a gap; on the next it fills it and sends once."""
+    session = Session(P1)
+
+    async def sent() -> Outcome:
+        frame = session.next_frame()
+        assert frame is not None
+        (payload,) = FrameSplitter().feed(frame)
+        batch = decode_client_message(payload)
+        assert isinstance(batch, Batch)
+        (outcome,) = await desk.commit(
+            submission(P1, batch.first_sequence, batch.events, lost=batch.lost)
+        )
+        return outcome
+
+    async def connect() -> None:
+        session.hello()
+        last_sequence = await desk.ask(
+            lambda connection, books: books.accounts.of(connection, sender()).last_sequence
+        )
+        session.receive(
+            encode_frame(
+                Welcome(
+                    protocol=1,
+                    database="0" * 32,
+                    last_sequence=last_sequence,
+                    limits=Limits(frame_bytes=2**22, batch_events=4_096),
+                    durability="",
+                )
+            )
+        )
+
+    await connect()
+    for number in range(3):
+        session.enqueue(number, encode_event(audit(operation=f"{number}")))
+    assert (await sent()).stored == 3
+    session._settle(3)
+    await forget(desk, P1)
+    session.enqueue(4, encode_event(audit(operation="3")))
+    gap = await sent()
+    assert (gap.failure, gap.last_sequence) == (EventCode.GAP, 0)
+    session.receive(encode_frame(Goodbye(code="gap", message="", last_sequence=0)))
+    await connect()
+    assert counts(await sent()) == {"stored": 1}
+    assert await desk.rows("SELECT operation FROM audit_log ORDER BY id") == [
+        (f"{number}",) for number in range(4)
+    ]
+    assert await desk.total() == {"last_sequence": 3, "stored": 3}
+    assert await desk.account() == {"last_sequence": 4, "stored": 1, "lost": 3}

@@ -163,10 +163,16 @@ def _wait_until_it_can_be_stopped(process: subprocess.Popen[bytes]) -> None:
             line.split(":\t", 1)
             for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
         )
-        kept = int(status["SigCgt"], 16) | int(status["SigBlk"], 16)
-        if status["Name"] != "bash" and kept >> (signal.SIGTERM - 1) & 1:
+        caught, blocked = _signals(status["SigCgt"]), _signals(status["SigBlk"])
+        # All of them are blocked for a moment while a thread is started: that holds nothing back.
+        held = signal.SIGTERM in blocked and signal.SIGHUP not in blocked
+        if status["Name"] != "bash" and (held or signal.SIGTERM in caught):
             return
         time.sleep(0.01)  # polling with a deadline, not hoping
+
+
+def _signals(mask: str) -> set[int]:
+    return {number for number in range(1, 65) if int(mask, 16) >> (number - 1) & 1}
 
 
 def _events() -> str:

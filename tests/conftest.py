@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from running import Daemon, free_place
 # A deadline for one example would make a slow machine a failing test; pytest-timeout bounds a test.
 settings.register_profile("ggend", deadline=None)
 settings.load_profile("ggend")
+
+
+# No client of a test, or of a program that it starts, spools unless the test says where.
+os.environ["GGEND_SPOOL_DIR"] = ""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -128,7 +128,7 @@ class Agent:
                     )
                 )
         self._client.flush(FLUSH_SECONDS)
-        counts = self._client.statistics()
+        counts = self._client.stats()
         return Report(
             agent=self.name,
             emitted=counts.accepted,
@@ -244,7 +244,7 @@ class Agent:
 
 def work(number: int, socket: Path, seconds: float) -> None:
     """Be an agent: work, report, and say goodbye when the demo has seen the accounts."""
-    client = Client(socket, client_name=f"agent-{number + 1}")
+    client = Client(socket, service=f"agent-{number + 1}", spool_dir=socket.parent / "spool")
     try:
         report = Agent(number, client, seconds).work()
         sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")

@@ -7,12 +7,17 @@
         client.flush()
 
 `emit` never blocks and never raises; it returns False for an event that was dropped, and
-`client.statistics()` says how many and why. Imports msgspec and nothing else.
+`client.stats()` says how many and why. Imports msgspec and nothing else (docs/CLIENT.md).
 """
 
+from typing import TYPE_CHECKING, Any
+
+from ggend_client.binding import Binding
 from ggend_client.client import Client
 from ggend_client.errors import ClientError, ConnectionLost, DaemonAbsent, RequestRefused
+from ggend_client.memory import AgentUnnamed
 from ggend_client.requests import ask
+from ggend_client.runs import ExecutionRun, SessionRun, StageRun
 from ggend_client.statistics import Dropped, Statistics
 from ggend_schema import (
     Audit,
@@ -25,8 +30,14 @@ from ggend_schema import (
     StageCompleted,
 )
 
+if TYPE_CHECKING:
+    from ggend_client.async_client import AsyncClient
+
 __all__ = [
+    "AgentUnnamed",
+    "AsyncClient",
     "Audit",
+    "Binding",
     "Client",
     "ClientError",
     "Collision",
@@ -34,12 +45,24 @@ __all__ = [
     "DaemonAbsent",
     "Dropped",
     "Event",
+    "ExecutionRun",
     "MemorySaved",
     "ReceiptEmitted",
     "RequestRefused",
     "SessionEnded",
+    "SessionRun",
     "SessionStarted",
     "StageCompleted",
+    "StageRun",
     "Statistics",
     "ask",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Only who wants an AsyncClient pays for importing asyncio.
+    if name == "AsyncClient":
+        from ggend_client.async_client import AsyncClient
+
+        return AsyncClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,7 @@ in the same millisecond.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 __all__ = ["Backoff"]
@@ -24,13 +25,17 @@ class Backoff:
 
     def __init__(
         self,
-        random: Callable[[], float],
+        random: Callable[[], float] | None = None,
         *,
         first_seconds: float = FIRST_SECONDS,
         longest_seconds: float = LONGEST_SECONDS,
     ) -> None:
-        """`random` returns floats in [0, 1), as random.random does."""
-        self._random = random
+        """`random` returns floats in [0, 1), as random.random does.
+
+        Without one it draws from the system: the numbers of the host program's own generator,
+        which it may have seeded, are not touched.
+        """
+        self._random = _draw if random is None else random
         self._first = min(first_seconds, longest_seconds)
         self._longest = longest_seconds
         self._ceiling = self._first
@@ -44,3 +49,7 @@ class Backoff:
     def reset(self) -> None:
         """Begin anew: the peer made progress."""
         self._ceiling = self._first
+
+
+def _draw() -> float:
+    return int.from_bytes(os.urandom(6)) / 2**48

@@ -1,26 +1,35 @@
 """Client: emit events and forget them.
 
-Owns the outbox, the session and the worker's thread. `emit` never blocks and never raises; only
-`flush` and `close` wait, and both have a deadline. Constructing a client does nothing but that:
-the thread starts with the first event.
+Owns the outbox, the session, the spool and the worker's thread. `emit` never blocks and never
+raises; only `flush`, `close` and `load_memory` wait, and each has a deadline. Constructing a
+client does nothing but that: the thread starts with the first event.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
-import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from ggend_client import lifetimes
 from ggend_client.backoff import Backoff
-from ggend_client.outbox import Outbox
+from ggend_client.binding import Binding
+from ggend_client.drops import Drops
+from ggend_client.emitter import Emitter
+from ggend_client.errors import ClientError
+from ggend_client.memory import load_memory
+from ggend_client.options import Options
+from ggend_client.outbox import PAIR_BYTES_MAX, Outbox, pair_of
+from ggend_client.replay import replay
 from ggend_client.session import Session
-from ggend_client.statistics import Statistics
+from ggend_client.spool import Spool
+from ggend_client.statistics import Dropped, Statistics
+from ggend_client.supply import Supply
 from ggend_client.worker import Worker
 from ggend_schema import Event
 from ggend_schema.limits import PRODUCER_BYTES
@@ -29,65 +38,127 @@ from ggend_schema.places import client_sockets
 
 __all__ = ["Client"]
 
-#: Events held at most, waiting or not acked: half a second of what the daemon can take.
+#: Events held in memory at most: half a second of what the daemon can take.
 MAX_EVENTS = 65_536
 
-#: Bytes held at most, waiting or not acked.
+#: Bytes held in memory at most.
 MAX_BYTES = 32 * 1024 * 1024
 
 #: How long the worker lets events gather into one frame. It halves the CPU per event.
 LINGER_SECONDS = 0.02
 
+#: How much longer than its deadline the end may take, to bring the rest to the spool.
+SPOOL_SECONDS = 1.0
 
-class Client:
+#: How long one replay of what others left may take.
+REPLAY_SECONDS = 600.0
+
+
+class Client(Emitter):
     """One producer. Safe to use from any thread; make one for a process and keep it."""
 
     def __init__(
         self,
         socket: str | Path | None = None,
         *,
-        client_name: str = "ggend_client",
+        service: str | None = None,
+        agent: str | None = None,
+        session: str | None = None,
+        spool_dir: str | Path | None = None,
         max_events: int = MAX_EVENTS,
         max_bytes: int = MAX_BYTES,
         linger_seconds: float = LINGER_SECONDS,
         exit_timeout: float = 1.0,
+        durable: bool = False,
+        on_drop: Callable[[str, Event | None], object] | None = None,
+        enabled: bool = True,
         producer: bytes | None = None,
         permanent: bool = False,
     ) -> None:
-        """Without `socket`: `GGEND_SOCKET`, or the user's daemon, or else the system's.
+        """What is not given is looked up in the environment: GGEND_SOCKET and so on (README).
 
-        `producer` is for importers, which derive it from content and say `permanent`.
-        `exit_timeout` is how long the end of the program may wait for the last acks.
+        `durable`: emit() returns when the event is on the disk, and may wait for it. `on_drop`
+        is told each cause (a field of `Dropped`) and the event, on the thread that emits.
+        `exit_timeout` is how long the end of the program may wait for the last acks, before
+        what is left goes to the spool. `producer` is for importers, which derive it from content
+        and say `permanent`: they spool nothing.
         """
-        self._places = None if socket is None else [Path(socket)]
-        self._exit_timeout = exit_timeout
-        self._outbox = Outbox(max_events=max_events, max_bytes=max_bytes)
-        self._session = Session(
-            os.urandom(PRODUCER_BYTES) if producer is None else producer,
-            permanent=permanent,
-            client_name=client_name,
+        self._options = Options.of(
+            os.environ,
+            socket=socket,
+            service=service,
+            agent=agent,
+            session=session,
+            spool_dir="" if permanent else spool_dir,
+            enabled=enabled,
         )
+        super().__init__(
+            Binding(
+                agent=self._options.agent,
+                session=self._options.session,
+                execution=self._options.execution,
+            ),
+            _variables(socket, spool_dir),
+        )
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._linger_seconds = linger_seconds
+        self._exit_timeout = exit_timeout
+        self._durable = durable
+        self._on_drop = on_drop
+        self._producer = producer
+        self._permanent = permanent
+        self._ends = False
+        self._make()
+        lifetimes.watch(self)
+
+    def _make(self) -> None:
+        options = self._options
+        producer = self._producer or os.urandom(PRODUCER_BYTES)
+        self._outbox = Outbox(
+            max_events=self._max_events, max_bytes=self._max_bytes, is_enabled=options.is_enabled
+        )
+        self._session = Session(producer, permanent=self._permanent, client_name=options.service)
+        self._spool = None
+        if options.spool_directory is not None:
+            self._spool = Spool(options.spool_directory, producer)
+        self._supply = Supply(self._outbox, self._session, self._spool, time.monotonic)
         self._worker = Worker(
             self._outbox,
             self._session,
-            self._sockets,
-            linger_seconds=linger_seconds,
-            backoff=Backoff(random.random),
+            self._supply,
+            self.sockets,
+            linger_seconds=self._linger_seconds,
+            backoff=Backoff(),
+            on_welcome=self._start_replay,
         )
         self._thread: threading.Thread | None = None
-        self._exits = False
         self._starting = threading.Lock()
+        self._replaying: threading.Thread | None = None
+        self._replayed = 0
+        self._drops = Drops(self._on_drop, is_debugged=options.is_debugged)
 
     def emit(self, event: Event) -> bool:
-        """Take the event, or count why not and return False. Never blocks, never raises."""
-        accepted = self._outbox.offer(event)
-        if accepted and self._thread is None:
+        """Take the event, or count why not and return False. Never blocks, never raises.
+
+        With `durable=True` it does wait for the disk, and must not be called by a signal handler.
+        """
+        if self._durable:
+            return self._emit_durably(event)
+        if not self._outbox.offer(event):
+            return self._drop(self._outbox.refuse(event), event)
+        if self._thread is None:
             self._start()
-        return accepted
+        return True
+
+    def refuse(self, reason: str) -> bool:
+        """Count an event that could not be made, with the reason; return False."""
+        self._outbox.refuse_for(reason)
+        return self._drop("invalid", None)
 
     def flush(self, timeout: float = 2.0) -> bool:
         """Wait until everything emitted before this call is settled, durably; False: not yet."""
-        if self._outbox.queued == 0:
+        if self._is_settled():
             return True
         if self._thread is None:
             self._start(timeout)
@@ -95,41 +166,84 @@ class Client:
             return False
         mark = self._outbox.mark()
         self._worker.nudge()
-        return mark.durable.wait(timeout) or self._outbox.queued == 0
+        return mark.durable.wait(timeout) or self._is_settled()
 
     def close(self, timeout: float = 1.0) -> bool:
         """Refuse new events, wait for the acks of the old ones, and end the thread.
 
-        True: everything accepted is settled. What is not by then is gone with the process.
+        What is not acked by then goes to the spool. True: nothing is left in memory alone.
         """
         deadline = time.monotonic() + timeout
         self._outbox.close()
         self._worker.stop(deadline)
         if self._starting.acquire(timeout=max(0, timeout)):
             try:
-                self._end(deadline)
+                self._end(deadline + SPOOL_SECONDS)
             finally:
                 self._starting.release()
-        return self._outbox.queued == 0
+        return self.stats().queued == 0
 
-    def statistics(self) -> Statistics:
+    def stats(self) -> Statistics:
         """Return what became of the events so far."""
-        session, outbox = self._session, self._outbox
+        session, outbox, worker = self._session, self._outbox, self._worker
+        # In this order nothing is counted twice: events move from the later to the earlier.
+        rejected, lost, settled = session.rejected, session.lost, session.settled
+        spooled = self._spool.unsettled() if self._spool is not None else 0
+        accepted = self._accepted
+        dropped = Dropped(
+            full=outbox.dropped_full,
+            closed=outbox.dropped_closed,
+            disabled=outbox.dropped_disabled,
+            invalid=outbox.dropped_invalid,
+            too_large=outbox.dropped_too_large,
+            spool=outbox.dropped_spool,
+            lost=lost,
+        )
         return Statistics(
-            accepted=outbox.accepted,
-            acked=session.acked,
-            queued=outbox.queued,
-            rejected=session.rejected,
-            lost=session.lost,
-            dropped=outbox.dropped,
+            offered=accepted + dropped.total - lost,
+            accepted=accepted,
+            acked=settled - rejected - lost,
+            queued=accepted - settled - spooled,
+            spooled=spooled,
+            rejected=rejected,
+            dropped=dropped,
+            replayed=session.replayed + self._replayed,
             resent=session.resent,
-            connected=self._worker.is_connected,
-            last_error=self._worker.last_error,
+            connected=worker.is_connected,
+            last_error=worker.last_error or self._supply.last_error or self._drops.last_error,
+            last_drop=outbox.last_drop,
         )
 
     def recent_rejects(self) -> list[Reject]:
         """Return the last events that the daemon put in quarantine, with its reasons."""
         return list(self._session.rejects)
+
+    def load_memory(self, agent_id: str | None = None, timeout: float = 2.0) -> Any:
+        """Return what was saved last for this agent, or None.
+
+        What this client emitted before is stored first. Raises DaemonAbsent, RequestRefused,
+        ConnectionLost.
+        """
+        deadline = time.monotonic() + timeout
+        self.flush(timeout)
+        return load_memory(
+            self._options.socket,
+            agent_id or self.bound().agent,
+            max(0.1, deadline - time.monotonic()),
+        )
+
+    @property
+    def own_binding(self) -> Binding:
+        """What the constructor and the environment bound."""
+        return self._binding
+
+    def begin_anew(self) -> None:
+        """In a forked child: be a new producer that has emitted nothing (see `lifetimes`)."""
+        was_closed = self._outbox.is_closed
+        self._worker.abandon()
+        self._ends = False  # finalizers of multiprocessing are not inherited
+        self._make()
+        self._outbox.is_closed = was_closed
 
     def __enter__(self) -> Self:
         return self
@@ -142,8 +256,40 @@ class Client:
     ) -> None:
         self.close()
 
-    def _sockets(self) -> Sequence[Path]:
-        return client_sockets(os.environ) if self._places is None else self._places
+    def sockets(self) -> list[Path]:
+        """Return the sockets that are tried, in order."""
+        socket = self._options.socket
+        return client_sockets(os.environ) if socket is None else [socket]
+
+    def _is_settled(self) -> bool:
+        return self._accepted <= self._session.settled
+
+    @property
+    def _accepted(self) -> int:
+        return self._outbox.accepted + self._supply.spooled_at_once
+
+    def _emit_durably(self, event: Event) -> bool:
+        """Write the event to the spool and wait for the disk."""
+        outbox, supply = self._outbox, self._supply
+        try:
+            pair = b"" if outbox.is_closed else pair_of(event)
+        except Exception:  # a field is the caller's object: encoding it can raise anything
+            pair = b""
+        if not 0 < len(pair) <= PAIR_BYTES_MAX:
+            return self._drop(outbox.refuse(event), event)
+        try:
+            is_durable = supply.spool_at_once(pair)
+        except ClientError as error:
+            outbox.refuse_spool(error.message)
+            return self._drop("spool", event)
+        if self._thread is None:
+            self._start()
+        outbox.nudge()
+        return is_durable  # if not: it is on its way, but that is not what was promised
+
+    def _drop(self, cause: str, event: Event | None) -> bool:
+        self._drops.tell(cause, self._outbox.last_drop, event)
+        return False
 
     def _start(self, timeout: float = 0) -> None:
         # emit() does not wait for the lock: it may be a signal handler, and the code that it
@@ -153,9 +299,9 @@ class Client:
         try:
             if self._thread is not None:
                 return
-            if not self._exits:
-                self._exits = True
-                atexit.register(self._at_exit)
+            if not self._ends:
+                self._ends = True
+                lifetimes.at_end(self._at_end)
             self._thread = threading.Thread(
                 target=self._worker.run, name="ggend-client", daemon=True
             )
@@ -171,9 +317,31 @@ class Client:
     def _end(self, deadline: float) -> None:
         if self._thread is not None:
             self._thread.join(max(0, deadline - time.monotonic()))
-        elif self._outbox.queued:
+        elif not self._is_settled():
             self._worker.run()
-        atexit.unregister(self._at_exit)
+        lifetimes.forget_end(self._at_end)
 
-    def _at_exit(self) -> None:
+    def _at_end(self) -> None:
         self.close(self._exit_timeout)
+
+    def _start_replay(self) -> None:
+        """Deliver what others left, beside this client's own events."""
+        directory = self._options.spool_directory
+        running = self._replaying
+        if directory is None or (running is not None and running.is_alive()):
+            return
+        self._replaying = threading.Thread(
+            target=self._replay, args=(directory,), name="ggend-replay", daemon=True
+        )
+        with suppress(RuntimeError):  # none any more at interpreter exit
+            self._replaying.start()
+
+    def _replay(self, directory: Path) -> None:
+        report = replay(directory, self.sockets, timeout=REPLAY_SECONDS)
+        self._replayed += report.events
+
+
+def _variables(socket: str | Path | None, spool_dir: str | Path | None) -> dict[str, str]:
+    """Return what a subprocess must be told to find the same daemon and the same spool."""
+    given = {"GGEND_SOCKET": socket, "GGEND_SPOOL_DIR": spool_dir}
+    return {name: str(value) for name, value in given.items() if value is not None}

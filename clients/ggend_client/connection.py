@@ -90,6 +90,10 @@ class Connection:
         self._outbound.clear()
         self._socket.close()
 
+    def abandon(self) -> None:
+        """In a forked child: close the parent's socket, without a word on it."""
+        self._socket.close()
+
     def _write(self) -> None:
         while self._outbound and not self._broken:
             frame = self._outbound[0]

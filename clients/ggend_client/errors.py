@@ -1,11 +1,18 @@
-"""Errors of the light client, raised by `ask` alone: emit, flush and close never raise.
+"""Errors of the light client, raised by `ask` and by the spool: emit, flush and close never raise.
 
 Each has a stable `code` and a `hint` that a person can act on.
 """
 
 from __future__ import annotations
 
-__all__ = ["ClientError", "ConnectionLost", "DaemonAbsent", "RequestRefused"]
+__all__ = [
+    "ClientError",
+    "ConnectionLost",
+    "DaemonAbsent",
+    "RequestRefused",
+    "SpoolFull",
+    "SpoolUnusable",
+]
 
 
 class ClientError(Exception):
@@ -44,3 +51,17 @@ class RequestRefused(ClientError):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
+
+
+class SpoolUnusable(ClientError):
+    """Events cannot be kept on disk: the directory or a file in it does not allow it."""
+
+    code = "spool_unusable"
+    hint = "it must be this user's own and writable; GGEND_SPOOL_DIR names another"
+
+
+class SpoolFull(ClientError):
+    """Events cannot be kept on disk: there is no room."""
+
+    code = "spool_full"
+    hint = "`ggend spool list` says what is there; it empties when the daemon is back"

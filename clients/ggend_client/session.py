@@ -1,29 +1,35 @@
 """Session: one producer's side of protocol 1, without I/O.
 
-Owns the numbering, the events not acked yet and what the daemon said. It never awaits, opens a
-file or reads a clock; its producer id is passed in.
+Owns the numbering, the events in memory that are not settled yet, and what the daemon said. It
+never awaits, opens a file or reads a clock; its producer id is passed in.
 
-Invariants: `acked_sequence` never falls. What was enqueued and not acked is in exactly one of two
-queues, both in the order of their numbers: sent on this connection, or not yet. A new connection
-moves everything back to the second. `_daemon_sequence` is what the daemon will have settled once
-it has read every frame of this connection; a frame that begins above the next number after it
-declares the numbers between as `lost`, which covers a database that was replaced by an older
-copy as well as an event that the daemon's limits do not let through.
+Events travel in chunks: pairs as the outbox holds them, numbered without a gap. What was pushed
+and is not settled is in exactly one of two queues, both in the order of their numbers: sent on
+this connection, or not yet. A new connection moves everything back to the second. Numbers may be
+missing between two chunks: those are elsewhere (in the spool, and pushed when their turn comes)
+or lost. `_daemon_sequence` is what the daemon will have settled once it has read every frame of
+this connection; a frame that begins above the next number after it declares the numbers between
+as `lost`, which covers a database that was replaced by an older copy as well as an event that
+cannot be read any more, or that the daemon's limits do not let through.
+
+Invariant: `acked_sequence` never falls.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
-from msgspec import Raw
+import msgspec
 
+from ggend_client.numbers import Numbers
 from ggend_schema import limits, messages
 from ggend_schema.codec import decode_daemon_message, encode_frame
 from ggend_schema.codes import GoodbyeCode
 from ggend_schema.errors import MessageMalformed
 from ggend_schema.framing import FrameSplitter
 
-__all__ = ["FRAME_BYTES", "FRAME_EVENTS", "Session"]
+__all__ = ["FRAME_BYTES", "FRAME_EVENTS", "Chunk", "Session"]
 
 #: Events in one frame at most. One event a frame costs four times the CPU of 128; beyond a few
 #: hundred nothing is gained.
@@ -35,70 +41,97 @@ FRAME_BYTES = 256 * 1024
 #: Bytes of a Batch beside its events and stamps: the map's keys and three integers are under 90.
 ENVELOPE_BYTES = 128
 
-#: Bytes of one stamp: a msgpack uint64.
-STAMP_BYTES = 9
-
 #: Rejects kept for people to look at.
 KEPT_REJECTS = 100
 
-#: Sequence, stamp and encoded event.
-_Numbered = tuple[int, int, bytes]
+_pairs = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
+
+
+class Chunk(msgspec.Struct):
+    """Events with consecutive numbers: pairs, as the outbox holds them."""
+
+    first_sequence: int
+    pairs: list[bytes]
+    #: Bytes of the pairs.
+    size: int
+    #: Whether it came from the outbox, whose bound it counts against; else from the spool.
+    is_live: bool
+
+    @property
+    def last_sequence(self) -> int:
+        """The number of the last event."""
+        return self.first_sequence + len(self.pairs) - 1
 
 
 class Session:
     """Numbers events, frames them, and remembers them until the daemon has settled them."""
 
     __slots__ = (
+        "_base",
         "_client_name",
         "_daemon_sequence",
         "_framed_sequence",
+        "_lost",
         "_rejected_sequences",
         "_sent",
         "_splitter",
         "_unsent",
-        "acked",
         "acked_sequence",
         "goodbye",
+        "in_flight",
         "in_flight_bytes",
         "last_sequence",
         "lost",
         "permanent",
         "producer",
+        "pushed_sequence",
         "rejected",
         "rejects",
+        "released",
         "released_bytes",
+        "replayed",
         "resent",
         "shed",
         "welcome",
     )
 
-    def __init__(self, producer: bytes, *, permanent: bool = False, client_name: str = "") -> None:
+    def __init__(
+        self, producer: bytes, *, permanent: bool = False, client_name: str = "", base: int = 0
+    ) -> None:
+        """`base` is the last number before those that this session gives or repeats."""
         if len(producer) != limits.PRODUCER_BYTES:
             raise ValueError(f"a producer id has {limits.PRODUCER_BYTES} bytes")
         self.producer = producer
         self.permanent = permanent
         self._client_name = client_name[: limits.NAME_CHARS]
-        self._sent: deque[_Numbered] = deque()
-        self._unsent: deque[_Numbered] = deque()
+        self._base = base
+        self._sent: deque[Chunk] = deque()
+        self._unsent: deque[Chunk] = deque()
         self._splitter = FrameSplitter()
         self._daemon_sequence = 0
-        self._framed_sequence = 0
+        self._framed_sequence = base
         self._rejected_sequences: set[int] = set()
+        self._lost = Numbers()
         #: The highest number given so far.
-        self.last_sequence = 0
+        self.last_sequence = base
+        #: The highest number that was pushed, or that is never to be pushed.
+        self.pushed_sequence = base
         #: Every number up to this one is settled.
-        self.acked_sequence = 0
-        #: Events settled, the rejected ones included.
-        self.acked = 0
-        #: Events that went to the daemon's quarantine.
+        self.acked_sequence = base
+        #: Of the settled, those that went to the daemon's quarantine.
         self.rejected = 0
+        #: Of the settled, those that came from the spool.
+        self.replayed = 0
         #: Events put in a frame again after a connection was lost.
         self.resent = 0
-        #: Numbered events that the daemon's limits do not let through, declared as lost.
+        #: Of the settled, those that were never stored: they cannot be read any more, or the
+        #: daemon's limits do not let them through.
         self.lost = 0
-        #: Bytes of events settled or lost.
+        #: Live events, and their bytes, that need no memory any more.
+        self.released = 0
         self.released_bytes = 0
-        #: Bytes of events sent on this connection and not settled.
+        #: Events, and their bytes, sent on this connection and not settled.
+        self.in_flight = 0
         self.in_flight_bytes = 0
         #: Running total of events dropped before they got a number; the owner sets it.
         self.shed = 0
@@ -110,24 +143,23 @@ class Session:
         self.goodbye: messages.Goodbye | None = None
 
     @property
+    def settled(self) -> int:
+        """Events that are settled: stored, rejected or lost."""
+        return max(0, min(self.acked_sequence, self.last_sequence) - self._base)
+
+    @property
     def is_settled(self) -> bool:
         """Whether every number given so far is settled."""
         return self.acked_sequence >= self.last_sequence
 
     @property
-    def released(self) -> int:
-        """Events that need no memory any more: settled or lost."""
-        return self.acked + self.lost
+    def has_unsent(self) -> bool:
+        """Whether there are events that no frame of this connection holds yet."""
+        return bool(self._unsent)
 
-    @property
-    def in_flight(self) -> int:
-        """Events sent on this connection and not settled."""
-        return len(self._sent)
-
-    @property
-    def unsent(self) -> int:
-        """Events that no frame of this connection holds yet."""
-        return len(self._unsent)
+    def unsettled(self) -> Iterable[Chunk]:
+        """Return the chunks in memory, in the order of their numbers."""
+        return (*self._sent, *self._unsent)
 
     def hello(self) -> bytes:
         """Begin a connection: forget the one before, return the frame that opens this one."""
@@ -136,7 +168,7 @@ class Session:
         self.goodbye = None
         self._unsent.extendleft(reversed(self._sent))
         self._sent.clear()
-        self.in_flight_bytes = 0
+        self.in_flight = self.in_flight_bytes = 0
         return encode_frame(
             messages.Hello(
                 protocol=messages.PROTOCOL,
@@ -146,68 +178,76 @@ class Session:
             )
         )
 
-    def enqueue(self, stamp: int, encoded: bytes) -> int:
-        """Give an event its number and remember it; return the number.
+    def number(self, events: int) -> int:
+        """Give the next numbers to this many events; return the first."""
+        first_sequence = self.last_sequence + 1
+        self.last_sequence += events
+        return first_sequence
 
-        `encoded` is what `encode_event` returned, at most `limits.EVENT_BYTES` long.
+    def push(self, first_sequence: int, pairs: list[bytes], *, is_live: bool) -> None:
+        """Remember events that have these numbers, to be sent after those pushed before.
+
+        Numbers that are left out are lost.
         """
-        self.last_sequence += 1
-        if self.last_sequence <= self.acked_sequence:
-            # A permanent producer that begins again: the daemon has this number already.
-            self.acked += 1
-            self.released_bytes += len(encoded)
-        else:
-            self._unsent.append((self.last_sequence, stamp, encoded))
-        return self.last_sequence
+        self.skip_to(first_sequence - 1)
+        chunk = Chunk(first_sequence, pairs, sum(map(len, pairs)), is_live)
+        self.pushed_sequence = chunk.last_sequence
+        self.last_sequence = max(self.last_sequence, chunk.last_sequence)
+        self._unsent.append(chunk)
+        # A permanent producer that begins again: the daemon has these numbers already.
+        self._settle(self.acked_sequence)
+
+    def skip_to(self, sequence: int) -> None:
+        """Note that numbers up to this one that were not pushed never will be: they are lost."""
+        if sequence > self.pushed_sequence:
+            self._lost.add(self.pushed_sequence + 1, sequence)
+            self.pushed_sequence = sequence
+
+    def release(self, chunk: Chunk) -> None:
+        """Note that these events are in the spool, and no longer count as live."""
+        if chunk.is_live:
+            self.release_pairs(chunk.pairs)
+            chunk.is_live = False
+
+    def release_pairs(self, pairs: list[bytes]) -> None:
+        """Note that live events need no memory any more."""
+        self.released += len(pairs)
+        self.released_bytes += sum(map(len, pairs))
 
     def next_frame(self) -> bytes | None:
         """Return the next Batch frame to send, or None: all is sent, or no Welcome came yet."""
         if self.welcome is None:
             return None
         most_events = max(1, min(FRAME_EVENTS, self.welcome.limits.batch_events))
-        most_bytes = min(self.welcome.limits.frame_bytes, limits.FRAME_BYTES)
-        self._lose_over(most_bytes)
-        stamps: list[int] = []
-        events: list[Raw] = []
-        size = ENVELOPE_BYTES
-        # The first event always fits: anything that does not has just been taken out.
-        room = min(FRAME_BYTES, most_bytes)
-        first_sequence = self._unsent[0][0] if self._unsent else self.last_sequence + 1
-        expected = first_sequence
-        while self._unsent and len(events) < most_events:
-            sequence, stamp, encoded = self._unsent[0]
-            size += STAMP_BYTES + len(encoded)
-            if events and (size > room or sequence != expected):
-                break
-            self._sent.append(self._unsent.popleft())
-            stamps.append(stamp)
-            events.append(Raw(encoded))
-            self.in_flight_bytes += len(encoded)
-            expected = sequence + 1
-            if sequence <= self._framed_sequence:
-                self.resent += 1
+        most_bytes = min(self.welcome.limits.frame_bytes, limits.FRAME_BYTES) - ENVELOPE_BYTES
+        chunk = self._cut(most_events, min(FRAME_BYTES, most_bytes), most_bytes)
+        first_sequence = chunk.first_sequence if chunk else self.pushed_sequence + 1
         lost = max(0, first_sequence - 1 - self._daemon_sequence)
-        if not events and (self.is_settled or not lost):
+        if chunk is None and (self.acked_sequence >= self.pushed_sequence or not lost):
             return None
-        self._daemon_sequence = expected - 1
+        pairs = chunk.pairs if chunk else []
+        self._daemon_sequence = first_sequence + len(pairs) - 1
+        if first_sequence <= self._framed_sequence:
+            self.resent += min(self._framed_sequence, self._daemon_sequence) - first_sequence + 1
         self._framed_sequence = max(self._framed_sequence, self._daemon_sequence)
+        decoded = [_pairs.decode(pair) for pair in pairs]
         return encode_frame(
             messages.EncodedBatch(
                 first_sequence=first_sequence,
-                stamps=stamps,
-                events=events,
+                stamps=[stamp for stamp, _ in decoded],
+                events=[event for _, event in decoded],
                 shed=self.shed,
                 lost=lost,
             )
         )
 
-    def receive(self, chunk: bytes) -> list[messages.DaemonMessage]:
+    def receive(self, data: bytes) -> list[messages.DaemonMessage]:
         """Apply what the daemon sent; return its messages.
 
         Raises ProtocolError; the messages before the broken one are applied.
         """
         received: list[messages.DaemonMessage] = []
-        for payload in self._splitter.feed(chunk):
+        for payload in self._splitter.feed(data):
             message = decode_daemon_message(payload)
             self._apply(message)
             received.append(message)
@@ -247,11 +287,12 @@ class Session:
             raise MessageMalformed(f"the daemon speaks protocol {welcome.protocol}")
         self.welcome = welcome
         self._daemon_sequence = welcome.last_sequence
-        self._settle(welcome.last_sequence)
-        if not self.permanent:
+        if not self.permanent and welcome.last_sequence > self.last_sequence:
             # An id used by an earlier process: go on above it, or new events would look like
             # repetitions. (A permanent producer does repeat the same events from 1.)
-            self.last_sequence = max(self.last_sequence, welcome.last_sequence)
+            self._base += welcome.last_sequence - self.last_sequence
+            self.last_sequence = self.pushed_sequence = welcome.last_sequence
+        self._settle(welcome.last_sequence)
 
     def _apply_reject(self, reject: messages.Reject) -> None:
         # What is sent again may be rejected again: each number counts once.
@@ -260,30 +301,82 @@ class Session:
             and reject.sequence not in self._rejected_sequences
         ):
             self._rejected_sequences.add(reject.sequence)
-            self.rejected += 1
             self.rejects.append(reject)
 
     def _settle(self, sequence: int) -> None:
-        if sequence <= self.acked_sequence:
-            return
-        self.acked_sequence = sequence
-        while self._sent and self._sent[0][0] <= sequence:
-            size = len(self._sent.popleft()[2])
-            self.in_flight_bytes -= size
-            self.released_bytes += size
-            self.acked += 1
-        while self._unsent and self._unsent[0][0] <= sequence:
-            self.released_bytes += len(self._unsent.popleft()[2])
-            self.acked += 1
-        if self._rejected_sequences:
-            self._rejected_sequences = {n for n in self._rejected_sequences if n > sequence}
+        self.acked_sequence = max(self.acked_sequence, sequence)
+        self.pushed_sequence = max(
+            self.pushed_sequence, min(self.acked_sequence, self.last_sequence)
+        )
+        for chunks, are_sent in ((self._sent, True), (self._unsent, False)):
+            while chunks and chunks[0].first_sequence <= self.acked_sequence:
+                self._settle_first(chunks, are_sent=are_sent)
+        settled = {n for n in self._rejected_sequences if n <= self.acked_sequence}
+        self.rejected += len(settled)
+        self._rejected_sequences -= settled
+        self.lost += self._lost.remove_to(self.acked_sequence)
 
-    def _lose_over(self, most_bytes: int) -> None:
-        """Give up the events, next in line, that this daemon's limits let through in no frame."""
-        while self._unsent:
-            size = len(self._unsent[0][2])
-            if ENVELOPE_BYTES + STAMP_BYTES + size <= most_bytes:
-                return
-            self._unsent.popleft()
+    def _settle_first(self, chunks: deque[Chunk], *, are_sent: bool) -> None:
+        """Take what is settled off the first chunk: all of it, or its first events."""
+        chunk = chunks[0]
+        events = min(len(chunk.pairs), self.acked_sequence - chunk.first_sequence + 1)
+        size = chunk.size
+        if events == len(chunk.pairs):
+            chunks.popleft()
+        else:
+            size = sum(map(len, chunk.pairs[:events]))
+            chunk.first_sequence += events
+            chunk.pairs = chunk.pairs[events:]
+            chunk.size -= size
+        if are_sent:
+            self.in_flight -= events
+            self.in_flight_bytes -= size
+        self._release(chunk, events, size)
+        if not chunk.is_live:
+            self.replayed += events
+
+    def _release(self, chunk: Chunk, events: int, size: int) -> None:
+        if chunk.is_live:
+            self.released += events
             self.released_bytes += size
-            self.lost += 1
+
+    def _cut(self, most_events: int, most_bytes: int, limit_bytes: int) -> Chunk | None:
+        """Take the next chunk to send, cut to the size of a frame; note it as sent.
+
+        An event that is over `limit_bytes` is lost: this daemon lets it through in no frame.
+        """
+        self._lose_over(limit_bytes)
+        if not self._unsent:
+            return None
+        chunk = self._unsent.popleft()
+        if len(chunk.pairs) > most_events or chunk.size > most_bytes:
+            events = size = 0
+            for pair in chunk.pairs[:most_events]:
+                if events and size + len(pair) > most_bytes:
+                    break
+                events += 1
+                size += len(pair)
+            if events < len(chunk.pairs):
+                self._unsent.appendleft(_split(chunk, events, size))
+        self._sent.append(chunk)
+        self.in_flight += len(chunk.pairs)
+        self.in_flight_bytes += chunk.size
+        return chunk
+
+    def _lose_over(self, limit_bytes: int) -> None:
+        while self._unsent and len(self._unsent[0].pairs[0]) > limit_bytes:
+            chunk = self._unsent.popleft()
+            size = len(chunk.pairs[0])
+            if len(chunk.pairs) > 1:
+                self._unsent.appendleft(_split(chunk, 1, size))
+            self._release(chunk, 1, size)
+            self._lost.add(chunk.first_sequence, chunk.first_sequence)
+
+
+def _split(chunk: Chunk, events: int, size: int) -> Chunk:
+    """Shorten a chunk to its first events, of this size; return the rest."""
+    rest = Chunk(
+        chunk.first_sequence + events, chunk.pairs[events:], chunk.size - size, chunk.is_live
+    )
+    chunk.pairs, chunk.size = chunk.pairs[:events], size
+    return rest

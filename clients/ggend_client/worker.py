@@ -1,20 +1,23 @@
-"""Worker: the one thread of a client. Connects, numbers, frames, sends, and waits for acks.
+"""Worker: the one thread of a client. Sends, waits for acks, and decides what is spooled.
 
-Owns the session, the connection and the backoff. No error leaves `run`: each is kept in
-`last_error`, ends the connection, and is followed by a pause and a new attempt.
+Owns the connection and the backoff. No error leaves `run`: each is kept in `last_error`, ends the
+connection, and is followed by a new attempt. What is spooled:
 
-It waits in one of three places, never in a loop: on the outbox while everything is settled, on
-the socket while something is not, and on the wake socket between two attempts. A SimpleQueue
-cannot be polled together with a socket, so while it waits on the socket it looks into the outbox
-every `linger_seconds`; flush and close cut that by writing to the wake socket.
+- everything in memory, while there is no connection;
+- everything in memory, while the daemon acks nothing for a second, or memory is half full;
+- what is left at the end.
+
+It waits in one of three places, never in a loop: on the outbox while there is nothing to send or
+nobody to send it to, on the socket while something is not settled, and on the wake socket where
+the spool takes nothing either. A SimpleQueue cannot be polled together with a socket, so while it
+waits on the socket it looks into the outbox every `linger_seconds`; flush and close cut that by
+writing to the wake socket.
 """
 
 from __future__ import annotations
 
-import queue
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,8 +25,9 @@ from pathlib import Path
 from ggend_client.backoff import Backoff
 from ggend_client.connection import Connection, pause
 from ggend_client.errors import ConnectionLost
-from ggend_client.outbox import FlushMark, Item, Outbox, Stamped
+from ggend_client.outbox import Outbox
 from ggend_client.session import FRAME_EVENTS, Session
+from ggend_client.supply import RETRY_SECONDS, Supply
 from ggend_schema.errors import ProtocolError
 
 __all__ = ["Worker"]
@@ -48,8 +52,11 @@ HANDSHAKE_SECONDS = 5.0
 #: How often an idle worker looks whether the daemon is still there.
 IDLE_SECONDS = 5.0
 
-#: How long to wait for room while as much as allowed is in flight; an ack ends it sooner.
-FULL_SECONDS = 1.0
+#: How long a daemon may ack nothing before what waits for it goes to the spool.
+SLOW_SECONDS = 1.0
+
+#: How often a worker that cannot send looks whether memory gets full.
+LOOK_SECONDS = 0.05
 
 
 class Worker:
@@ -61,15 +68,19 @@ class Worker:
         "_connection",
         "_connects_at",
         "_fill_at",
-        "_first",
-        "_flushes",
+        "_is_away",
         "_linger",
         "_nudged",
+        "_on_welcome",
         "_outbox",
         "_places",
+        "_progress_at",
+        "_retry_at",
         "_session",
         "_stop_at",
+        "_supply",
         "_waker",
+        "_wakes",
         "has_ended",
         "last_error",
     )
@@ -78,27 +89,32 @@ class Worker:
         self,
         outbox: Outbox,
         session: Session,
+        supply: Supply,
         places: Callable[[], Sequence[Path]],
         *,
         linger_seconds: float,
         backoff: Backoff,
         clock: Callable[[], float] = time.monotonic,
+        on_welcome: Callable[[], None] = lambda: None,
     ) -> None:
         """`places` is asked for the sockets to try, in order, before every attempt."""
         self._outbox = outbox
         self._session = session
+        self._supply = supply
         self._places = places
         self._linger = max(linger_seconds, LINGER_SECONDS_MIN)
         self._backoff = backoff
         self._clock = clock
+        self._on_welcome = on_welcome
         self._connection: Connection | None = None
         self._connects_at = 0.0
+        self._wakes: socket.socket | None = None
         self._waker: socket.socket | None = None
-        #: Taken from the outbox by waiting for it, not numbered yet.
-        self._first: Stamped | None = None
-        #: The number that must be settled, and who waits for it.
-        self._flushes: deque[tuple[int, FlushMark]] = deque()
-        self._fill_at = 0.0
+        #: Times of the clock: of the next look into the outbox, of the last ack, and of the next
+        #: attempt to connect.
+        self._fill_at = self._progress_at = self._retry_at = 0.0
+        #: Whether a connection was lost, or could not be made, since the last one was.
+        self._is_away = False
         self._nudged = False
         self._stop_at: float | None = None
         #: Whether `run` returned: nobody takes from the outbox any more.
@@ -113,23 +129,41 @@ class Worker:
 
     def run(self) -> None:
         """Work until `stop`: the body of the thread."""
-        wake = self._make_waker()
-        if wake is None:
-            self.has_ended = True
-            return
         try:
-            while not self._is_finished():
+            wake = self._wakes = self._make_waker()
+            while wake is not None and not self._is_finished():
                 try:
                     self._turn(wake)
                 except Exception as error:  # whatever it is, the host program goes on
                     self._disconnect(error)
-                    pause(self._until_stop(self._backoff.next_delay()), wake)
         finally:
-            self._finish()
-            self.has_ended = True
-            wake.close()
-            if self._waker is not None:
-                self._waker.close()
+            try:
+                self._finish()
+            finally:
+                self.has_ended = True
+
+    def nudge(self) -> None:
+        """Cut the linger and the pause between attempts. Safe from any thread."""
+        self._nudged = True
+        waker = self._waker
+        if waker is not None:
+            # Full: it is awake already. Closed: it has ended.
+            with suppress(OSError):
+                waker.send(b"\0")
+
+    def stop(self, at: float) -> None:
+        """End once everything is settled, at the latest at this time of the clock."""
+        self._stop_at = at
+        self.nudge()
+
+    def abandon(self) -> None:
+        """In a forked child: close the parent's descriptors. The thread is not there."""
+        self._supply.abandon()
+        if self._connection is not None:
+            self._connection.abandon()
+        for end in (self._wakes, self._waker):
+            if end is not None:
+                end.close()
 
     def _make_waker(self) -> socket.socket | None:
         """Make the wake socket, as soon as the process has descriptors; None when told to stop."""
@@ -146,133 +180,126 @@ class Worker:
                 return wake
         return None
 
-    def nudge(self) -> None:
-        """Cut the linger and the pause between attempts. Safe from any thread."""
-        self._nudged = True
-        waker = self._waker
-        if waker is not None:
-            # Full: it is awake already. Closed: it has ended.
-            with suppress(OSError):
-                waker.send(b"\0")
-
-    def stop(self, at: float) -> None:
-        """End once everything is settled, at the latest at this time of the clock."""
-        self._stop_at = at
-        self.nudge()
-
     def _is_finished(self) -> bool:
         if self._stop_at is None:
             return False
-        settled = self._session.is_settled and self._first is None and not self._outbox.waiting()
-        return settled or self._clock() >= self._stop_at
+        if self._clock() >= self._stop_at:
+            return True
+        if self._supply.waits:
+            return False
+        # With everything on disk there is nothing to gain from waiting for a daemon.
+        return self._supply.is_settled or (self._is_away and self._supply.is_all_spooled)
 
     def _turn(self, wake: socket.socket) -> None:
-        if self._session.is_settled and self._first is None:
+        if self._supply.is_settled and not self._supply.has_begun:
             self._rest()
             return
         connection = self._connection
         if connection is None:
-            connection = self._connection = Connection(self._places(), wake)
-            self._connects_at = self._clock()
-            connection.send(self._session.hello())
+            if self._clock() < self._retry_at and not self._nudged:
+                self._bide(wake)
+                return
+            connection = self._connect(wake)
         if self._session.welcome is not None:
             self._fill(connection)
         elif self._clock() >= self._connects_at + HANDSHAKE_SECONDS:
             raise ConnectionLost(f"no Welcome within {HANDSHAKE_SECONDS:g} s")
+        else:
+            self._relieve()
         self._receive(connection.exchange(self._patience()))
 
     def _rest(self) -> None:
         """Wait for something to do. Nothing is unsettled here."""
-        try:
-            item = self._outbox.take(self._until_stop(IDLE_SECONDS))
-        except queue.Empty:
-            if self._connection is not None:
-                self._receive(self._connection.exchange(0))
-            return
-        if isinstance(item, tuple):
-            self._first = item
+        self._supply.settle()
+        if self._supply.wait(self._until_stop(IDLE_SECONDS)):
             self._fill_at = self._clock() + self._linger
-        else:
-            self._number(item)
+        elif self._connection is not None:
+            self._receive(self._connection.exchange(0))
+
+    def _bide(self, wake: socket.socket) -> None:
+        """Spool what comes, until it is time for the next attempt to connect."""
+        remaining = self._retry_at - self._clock()
+        if not self._supply.spool_out():
+            self.last_error = self._supply.last_error or self.last_error
+            pause(self._until_stop(min(remaining, RETRY_SECONDS)), wake)
+        elif self._stop_at is None and self._supply.wait(remaining):
+            pause(self._until_stop(self._linger), wake)
+
+    def _connect(self, wake: socket.socket) -> Connection:
+        self._nudged = False
+        connection = self._connection = Connection(self._places(), wake)
+        self._is_away = False
+        self._connects_at = self._progress_at = self._clock()
+        connection.send(self._session.hello())
+        return connection
 
     def _fill(self, connection: Connection) -> None:
         """Make frames of what waits, as far as the flight allows."""
         session = self._session
-        session.shed = self._outbox.dropped.total
+        session.shed = self._outbox.dropped
         nudged, self._nudged = self._nudged, False
         lingers = (
             self._clock() < self._fill_at
-            and not (nudged or self._flushes or self._stop_at is not None)
+            and not (nudged or self._supply.is_awaited or self._stop_at is not None)
             and self._outbox.waiting() < FRAME_EVENTS
         )
+        if not session.in_flight:
+            self._progress_at = self._clock()
         while self._has_room():
-            if not lingers and session.unsent < FRAME_EVENTS:
-                self._take(FRAME_EVENTS)
+            if not session.has_unsent:
+                self._supply.push_next(live=not lingers)
             frame = session.next_frame()
             if frame is None:
                 break
             connection.send(frame)
         if not lingers:
             self._fill_at = self._clock() + self._linger
+        self._relieve()
+
+    def _relieve(self) -> None:
+        """Spool what is in memory, when it is too much or the daemon too slow."""
+        waits = self._session.in_flight or self._session.welcome is None
+        is_slow = waits and self._clock() >= self._progress_at + SLOW_SECONDS
+        if is_slow or (self._outbox.is_half_full and not self._has_room()):
+            self._supply.spool_out()
 
     def _has_room(self) -> bool:
         session = self._session
         return session.in_flight < FLIGHT_EVENTS and session.in_flight_bytes < FLIGHT_BYTES
 
-    def _take(self, most: int) -> None:
-        if self._first is not None:
-            first, self._first = self._first, None
-            self._number(first)
-        for _ in range(most):
-            try:
-                item = self._outbox.take(0)
-            except queue.Empty:
-                return
-            self._number(item)
-
-    def _number(self, item: Item) -> None:
-        if isinstance(item, tuple):
-            self._session.enqueue(*item)
-        elif item is not None:
-            self._flushes.append((self._session.last_sequence, item))
-            self._settle_flushes()
-
-    def _receive(self, chunk: bytes) -> None:
+    def _receive(self, data: bytes) -> None:
         session = self._session
-        acked_sequence = session.acked_sequence
+        acked_sequence, welcome = session.acked_sequence, session.welcome
         try:
-            if chunk:
-                session.receive(chunk)
+            if data:
+                session.receive(data)
         finally:
             if session.acked_sequence > acked_sequence:
+                self._progress_at = self._clock()
                 self._backoff.reset()
-            self._outbox.release(session.released, session.released_bytes)
-            self._settle_flushes()
+                self._supply.settle()
+        if session.welcome is not None and welcome is None:
+            self._on_welcome()
         if session.goodbye is not None:
             raise ConnectionLost(
                 f"the daemon said goodbye: {session.goodbye.code}: {session.goodbye.message}"
             )
 
-    def _settle_flushes(self) -> None:
-        while self._flushes and self._flushes[0][0] <= self._session.acked_sequence:
-            self._flushes.popleft()[1].durable.set()
-
     def _patience(self) -> float:
         """Return how long the socket may stay silent before there is something else to do."""
-        now = self._clock()
-        if self._session.welcome is None:
-            return self._until_stop(self._connects_at + HANDSHAKE_SECONDS - now)
-        if not self._has_room():
-            return self._until_stop(FULL_SECONDS)
-        return self._until_stop(max(self._fill_at - now, 0))
+        if self._session.welcome is None or not self._has_room():
+            return self._until_stop(LOOK_SECONDS)
+        return self._until_stop(max(self._fill_at - self._clock(), 0))
 
     def _until_stop(self, seconds: float) -> float:
         if self._stop_at is None:
-            return seconds
+            return max(0, seconds)
         return max(0, min(seconds, self._stop_at - self._clock()))
 
     def _disconnect(self, error: Exception) -> None:
         self.last_error = str(error) or type(error).__name__
+        self._is_away = True
+        self._retry_at = self._clock() + self._backoff.next_delay()
         connection, self._connection = self._connection, None
         if connection is not None:
             last_frame = b""
@@ -281,9 +308,12 @@ class Worker:
             connection.close(last_frame)
 
     def _finish(self) -> None:
+        self._supply.close()
         connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        session = self._session
-        done = session.welcome is not None and session.is_settled and not session.permanent
-        connection.close(session.farewell() if done else b"")
+        if connection is not None:
+            session = self._session
+            done = session.welcome is not None and self._supply.is_settled
+            connection.close(session.farewell() if done and not session.permanent else b"")
+        for end in (self._wakes, self._waker):
+            if end is not None:
+                end.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Annotated
 
 import msgspec
@@ -49,10 +50,7 @@ __all__ = [
 #: Everything that decoding untrusted bytes raises (the last three are not msgspec's).
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
 
-_messages: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)
 _daemon_messages: msgspec.msgpack.Decoder[DaemonMessage] = msgspec.msgpack.Decoder(DaemonMessage)
-_events: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
-_lines: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 _encoder = msgspec.msgpack.Encoder()
 _json_encoder = msgspec.json.Encoder()
 
@@ -87,8 +85,32 @@ class NumberedLine(msgspec.Struct, frozen=True, kw_only=True):
     permanent: object = False
 
 
-_raw_batches: msgspec.msgpack.Decoder[_RawBatch] = msgspec.msgpack.Decoder(_RawBatch)
-_line_numbers = msgspec.json.Decoder(NumberedLine)
+# Made when first needed: a client never needs them, and would pay for each at its import.
+
+
+@cache
+def _messages() -> msgspec.msgpack.Decoder[ClientMessage]:
+    return msgspec.msgpack.Decoder(ClientMessage)
+
+
+@cache
+def _events() -> msgspec.msgpack.Decoder[Event]:
+    return msgspec.msgpack.Decoder(Event)
+
+
+@cache
+def _lines() -> msgspec.json.Decoder[Event]:
+    return msgspec.json.Decoder(Event)
+
+
+@cache
+def _raw_batches() -> msgspec.msgpack.Decoder[_RawBatch]:
+    return msgspec.msgpack.Decoder(_RawBatch)
+
+
+@cache
+def _line_numbers() -> msgspec.json.Decoder[NumberedLine]:
+    return msgspec.json.Decoder(NumberedLine)
 
 
 def encode_event(event: Event) -> bytes:
@@ -132,7 +154,7 @@ def decode_client_message(payload: memoryview) -> ClientMessage | SalvagedBatch:
         with suppress(MessageMalformed):
             return salvage_batch(payload, MessageMalformed("over the size of one event"))
     try:
-        return _messages.decode(payload)
+        return _messages().decode(payload)
     except DECODE_ERRORS as error:
         return salvage_batch(payload, error)
 
@@ -145,7 +167,7 @@ def salvage_batch(payload: memoryview, why: Exception) -> SalvagedBatch:
     Raises MessageMalformed when the envelope is broken too.
     """
     try:
-        batch = _raw_batches.decode(payload)
+        batch = _raw_batches().decode(payload)
     except DECODE_ERRORS:
         # One that is nested so deep that even skipping it recurses too far is found by its spans.
         return _salvage_by_spans(payload, why)
@@ -187,7 +209,7 @@ def decode_event(encoded: bytes | memoryview) -> Event:
     """Decode one event of a Batch. Raises InvalidEvent."""
     _check_size(encoded)
     try:
-        return _events.decode(encoded)
+        return _events().decode(encoded)
     except DECODE_ERRORS as error:
         raise _invalid(error) from error
 
@@ -196,7 +218,7 @@ def decode_line(line: bytes) -> Event:
     """Decode one NDJSON line. Raises InvalidEvent."""
     _check_size(line)
     try:
-        return _lines.decode(line)
+        return _lines().decode(line)
     except DECODE_ERRORS as error:
         raise _invalid(error) from error
 
@@ -206,7 +228,7 @@ def decode_lines(block: bytes) -> list[Event] | None:
     if b'"sequence"' in block or b'"producer"' in block or b"\\u" in block:
         return None  # numbered, or escapes could spell those keys
     try:
-        events = _lines.decode_lines(block)
+        events = _lines().decode_lines(block)
     except DECODE_ERRORS:
         return None
     # The decoder cares for objects, not for lines. `}` LF `{` can only stand between two whole
@@ -221,7 +243,7 @@ def decode_line_number(line: bytes) -> tuple[bytes | None, int | None, bool]:
     Raises InvalidEvent. One without the other is refused: it would look exactly-once and not be it.
     """
     try:
-        numbered = _line_numbers.decode(line)
+        numbered = _line_numbers().decode(line)
     except DECODE_ERRORS as error:
         raise _invalid(error) from error
     if isinstance(numbered.producer, str) and isinstance(numbered.sequence, int):

@@ -1,4 +1,4 @@
-"""Places: where the socket and the database are when nobody says otherwise.
+"""Places: where the socket, the database and the spool are when nobody says otherwise.
 
 These are the user's own (XDG Base Directory Specification), also for runs by hand as root; the
 units of the host's service name the host's. `GGEND_SOCKET` and `GGEND_DATABASE` win over both.
@@ -14,6 +14,7 @@ __all__ = [
     "SYSTEM_DATABASE",
     "SYSTEM_SOCKET",
     "client_sockets",
+    "spool_directory",
     "user_config",
     "user_database",
     "user_socket",
@@ -39,6 +40,14 @@ def user_database(environ: Mapping[str, str]) -> Path:
 def user_config(environ: Mapping[str, str]) -> Path:
     """`$XDG_CONFIG_HOME/ggend/config.toml`, by default below `~/.config`."""
     return _home(environ, "XDG_CONFIG_HOME", ".config") / "ggend" / "config.toml"
+
+
+def spool_directory(environ: Mapping[str, str]) -> Path:
+    """`GGEND_SPOOL_DIR`, else `$XDG_STATE_HOME/ggend/spool`, by default below `~/.local/state`."""
+    chosen = environ.get("GGEND_SPOOL_DIR")
+    if chosen:
+        return Path(chosen)
+    return _home(environ, "XDG_STATE_HOME", ".local/state") / "ggend" / "spool"
 
 
 def client_sockets(environ: Mapping[str, str]) -> list[Path]:

@@ -40,6 +40,25 @@ def test_the_readme_python_example_stores_its_events(daemon: Daemon) -> None:
     assert daemon.query("SELECT count(*) FROM receipts") == [(1,)]
 
 
+@pytest.mark.parametrize("number", range(len(_blocks("docs/CLIENT.md", "python"))))
+def test_an_example_of_the_client_runs(daemon: Daemon, place: Path, number: int) -> None:
+    example = _blocks("docs/CLIENT.md", "python")[number]
+    program = place / "test_example.py"
+    program.write_text(example, encoding="utf-8")
+    # What is written as a test is run as one.
+    run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    ran = subprocess.run(
+        [*(run if "def test_" in example else [sys.executable]), program.name],
+        cwd=place,
+        env=_environ(daemon),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
 @pytest.mark.parametrize(
     ("document", "block"),
     [

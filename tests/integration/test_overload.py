@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
 import struct
 import subprocess
+import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +58,16 @@ def send_what_is_taken(peer: socket.socket, sent: bytes) -> None:
     peer.settimeout(0.05)
     with contextlib.suppress(TimeoutError):
         peer.sendall(sent)
+
+
+def wait_until_nothing_more_is_answered(peer: socket.socket) -> None:
+    """Wait until the daemon has filled the socket of a peer that does not read."""
+    before, there = 0, 0
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (not there or there != before) and time.monotonic() < deadline:
+        time.sleep(0.1)
+        unread = fcntl.ioctl(peer, termios.FIONREAD, bytes(4))
+        before, there = there, int.from_bytes(unread, sys.byteorder)
 
 
 def test_begun_frames_take_bounded_memory_and_hold_nobody_up(place: Path) -> None:
@@ -150,6 +163,7 @@ def test_a_second_signal_ends_a_drain_that_takes_long(place: Path) -> None:
         hello = encode_frame(Hello(protocol=PROTOCOL, client="deaf"))
         with connected(daemon, 1) as (deaf,):
             send_what_is_taken(deaf, hello + ask * 20_000)
+            wait_until_nothing_more_is_answered(deaf)
             daemon.process.send_signal(signal.SIGTERM)
             with pytest.raises(subprocess.TimeoutExpired):
                 daemon.process.wait(0.5)

@@ -83,7 +83,7 @@ def _emit(
     socket: str, tag: str, producer: str, events: Iterator[Event], note: _Note
 ) -> tuple[int, int]:
     client = Client(
-        socket, client_name=tag, producer=bytes.fromhex(producer), permanent=True, exit_timeout=0
+        socket, service=tag, producer=bytes.fromhex(producer), permanent=True, exit_timeout=0
     )
     offered = 0
     for event in events:
@@ -91,9 +91,9 @@ def _emit(
             time.sleep(_FULL_SECONDS)
         offered += 1
         if offered % _NOTED == 0:
-            note(client.statistics().acked)
+            note(client.stats().acked)
     client.flush(_LAST_SECONDS)
-    acked = client.statistics().acked
+    acked = client.stats().acked
     note(acked)
     client.close()
     return offered, acked

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,154 +26,13 @@ from ggend_client import (
 from ggend_client.session import FRAME_EVENTS
 from ggend_client.worker import FLIGHT_EVENTS
 from ggend_schema import limits
-from ggend_schema.codec import decode_client_message, encode_frame
-from ggend_schema.framing import FrameSplitter
 from ggend_schema.messages import (
-    Ack,
-    Answer,
-    Batch,
-    DaemonMessage,
     Goodbye,
-    Hello,
-    Limits,
-    Reject,
-    Request,
-    Welcome,
 )
+from moody import MoodyDaemon
 
 #: Far above what any of these waits takes; only a failing test waits this long.
 PATIENCE_SECONDS = 10.0
-
-
-class FakeDaemon:
-    """Stores numbered events in memory, as the protocol says; and can be made to misbehave."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.changed = threading.Condition()
-        self.hellos: list[Hello] = []
-        self.batches: list[Batch] = []
-        self.goodbyes: list[Goodbye] = []
-        #: Sequences in the order in which they were stored, per producer.
-        self.stored: dict[bytes, list[int]] = {}
-        self.operations: list[str] = []
-        self.shed = 0
-        self.acks = True
-        self.says_welcome = True
-        #: Close the connection instead of storing, this many times.
-        self.breaks = 0
-        #: Said in place of the Ack, then the connection is closed.
-        self.refusal: Goodbye | None = None
-        self.rejected: set[int] = set()
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(path))
-        self._listener.listen(8)
-        self._streams: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def await_that(self, predicate: Callable[[], bool]) -> None:
-        """Wait until something that arrived makes it true."""
-        with self.changed:
-            assert self.changed.wait_for(predicate, PATIENCE_SECONDS)
-
-    def stop(self) -> None:
-        """Close everything and wait for the threads."""
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.path.unlink(missing_ok=True)
-        self.hang_up()
-        for thread in self._threads:
-            thread.join(PATIENCE_SECONDS)
-            assert not thread.is_alive()
-
-    def hang_up(self) -> None:
-        """Close every connection, as a daemon that dies does."""
-        for stream in list(self._streams):
-            with suppress(OSError):
-                stream.shutdown(socket.SHUT_RDWR)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                stream, _ = self._listener.accept()
-            except OSError:
-                return
-            self._streams.append(stream)
-            thread = threading.Thread(target=self._serve, args=(stream,))
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, stream: socket.socket) -> None:
-        splitter = FrameSplitter()
-        producer = [b""]
-        with stream, suppress(OSError):
-            while chunk := stream.recv(65536):
-                for payload in splitter.feed(chunk):
-                    message = decode_client_message(payload)
-                    with self.changed:
-                        answers = self._handle(producer, message)
-                        self.changed.notify_all()
-                    if answers is None:
-                        return
-                    for answer in answers:
-                        stream.sendall(encode_frame(answer))
-
-    def _handle(self, producer: list[bytes], message: object) -> list[DaemonMessage] | None:
-        if isinstance(message, Hello):
-            self.hellos.append(message)
-            producer[0] = message.producer or b""
-            last_sequence = max(self.stored.setdefault(producer[0], []), default=0)
-            return [self._welcome(last_sequence)] if self.says_welcome else []
-        if isinstance(message, Goodbye):
-            self.goodbyes.append(message)
-            return None
-        if isinstance(message, Request):
-            return self._answer(message)
-        assert isinstance(message, Batch)
-        self.batches.append(message)
-        self.shed = message.shed
-        if self.refusal is not None:
-            refusal, self.refusal = self.refusal, None
-            return [refusal]
-        if self.breaks:
-            self.breaks -= 1
-            return None
-        if not self.acks:
-            return []
-        return self._store(self.stored[producer[0]], message)
-
-    def _store(self, stored: list[int], batch: Batch) -> list[DaemonMessage]:
-        answers: list[DaemonMessage] = []
-        for offset, event in enumerate(batch.events):
-            sequence = batch.first_sequence + offset
-            if sequence <= max(stored, default=0):
-                continue
-            assert isinstance(event, Audit)
-            self.operations.append(event.operation)
-            stored.append(sequence)
-            if sequence in self.rejected:
-                answers.append(Reject(sequence=sequence, code="invalid", message="not this one"))
-        return [*answers, Ack(sequence=max(stored))]
-
-    def _answer(self, request: Request) -> list[DaemonMessage] | None:
-        if request.op == "hang_up":
-            return None
-        if request.op == "silence":
-            return []
-        if request.op == "forbidden":
-            return [Answer(id=request.id, code="forbidden", message="not for you")]
-        return [Answer(id=request.id, result={"op": request.op, "arguments": request.arguments})]
-
-    def _welcome(self, last_sequence: int) -> Welcome:
-        return Welcome(
-            protocol=1,
-            database="0" * 32,
-            last_sequence=last_sequence,
-            limits=Limits(frame_bytes=limits.FRAME_BYTES, batch_events=limits.BATCH_EVENTS),
-            durability="wal+full",
-        )
 
 
 @pytest.fixture
@@ -187,8 +44,8 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
-def daemon(place: Path) -> Iterator[FakeDaemon]:
-    fake = FakeDaemon(place)
+def daemon(place: Path) -> Iterator[MoodyDaemon]:
+    fake = MoodyDaemon(place)
     yield fake
     fake.stop()
 
@@ -209,28 +66,34 @@ def emit(client: Client, *operations: str) -> None:
         assert client.emit(audit(operation))
 
 
-def received(daemon: FakeDaemon) -> int:
+def received(daemon: MoodyDaemon) -> int:
     return sum(len(batch.events) for batch in daemon.batches)
 
 
 def accounted(statistics: Statistics) -> bool:
-    return statistics.accepted == statistics.acked + statistics.lost + statistics.queued
+    return statistics.offered == (
+        statistics.acked
+        + statistics.queued
+        + statistics.spooled
+        + statistics.rejected
+        + statistics.dropped.total
+    )
 
 
 def test_what_was_emitted_before_a_flush_is_stored_when_it_returns(
-    daemon: FakeDaemon, client: Client
+    daemon: MoodyDaemon, client: Client
 ) -> None:
     emit(client, "one", "two")
     assert client.flush(PATIENCE_SECONDS)
     assert daemon.operations == ["one", "two"]
-    statistics = client.statistics()
+    statistics = client.stats()
     assert (statistics.accepted, statistics.acked, statistics.queued) == (2, 2, 0)
     assert statistics.connected
     assert statistics.last_error is None
 
 
 def test_a_client_that_emits_nothing_starts_no_thread_and_connects_nowhere(
-    daemon: FakeDaemon, place: Path
+    daemon: MoodyDaemon, place: Path
 ) -> None:
     threads = threading.active_count()
     with Client(place) as client:
@@ -240,7 +103,7 @@ def test_a_client_that_emits_nothing_starts_no_thread_and_connects_nowhere(
 
 
 def test_many_events_from_many_threads_arrive_once_each_and_in_each_threads_order(
-    daemon: FakeDaemon, client: Client
+    daemon: MoodyDaemon, client: Client
 ) -> None:
     threads = [
         threading.Thread(target=emit, args=(client, *(f"{name}{n}" for n in range(3000))))
@@ -257,7 +120,7 @@ def test_many_events_from_many_threads_arrive_once_each_and_in_each_threads_orde
         assert mine == [f"{name}{n}" for n in range(3000)]
 
 
-def test_an_idle_client_can_emit_again(daemon: FakeDaemon, client: Client) -> None:
+def test_an_idle_client_can_emit_again(daemon: MoodyDaemon, client: Client) -> None:
     emit(client, "one")
     assert client.flush(PATIENCE_SECONDS)
     emit(client, "two")
@@ -265,7 +128,7 @@ def test_an_idle_client_can_emit_again(daemon: FakeDaemon, client: Client) -> No
     assert len(daemon.hellos) == 1
 
 
-def test_without_a_flush_events_arrive_by_themselves(daemon: FakeDaemon, client: Client) -> None:
+def test_without_a_flush_events_arrive_by_themselves(daemon: MoodyDaemon, client: Client) -> None:
     emit(client, "one")
     daemon.await_that(lambda: daemon.operations == ["one"])
 
@@ -273,7 +136,7 @@ def test_without_a_flush_events_arrive_by_themselves(daemon: FakeDaemon, client:
 def test_without_a_daemon_emit_accepts_and_flush_says_no_in_time(client: Client) -> None:
     emit(client, "one")
     assert not client.flush(0.05)
-    statistics = client.statistics()
+    statistics = client.stats()
     assert statistics.queued == 1
     assert not statistics.connected
 
@@ -281,18 +144,18 @@ def test_without_a_daemon_emit_accepts_and_flush_says_no_in_time(client: Client)
 def test_a_daemon_that_comes_later_gets_what_waited(client: Client, place: Path) -> None:
     emit(client, "one")
     client.flush(0.05)
-    daemon = FakeDaemon(place)
+    daemon = MoodyDaemon(place)
     try:
         assert client.flush(PATIENCE_SECONDS)
         assert daemon.operations == ["one"]
     finally:
         client.close()
         daemon.stop()
-    assert "no daemon accepts" in (client.statistics().last_error or "")
+    assert "no daemon accepts" in (client.stats().last_error or "")
 
 
 def test_a_connection_closed_without_an_ack_is_followed_by_the_same_numbers_in_order(
-    daemon: FakeDaemon, client: Client
+    daemon: MoodyDaemon, client: Client
 ) -> None:
     daemon.breaks = 2
     emit(client, "one", "two")
@@ -301,11 +164,11 @@ def test_a_connection_closed_without_an_ack_is_followed_by_the_same_numbers_in_o
     assert len(daemon.hellos) == 3
     assert {batch.first_sequence for batch in daemon.batches} == {1}
     assert {hello.producer for hello in daemon.hellos} == {daemon.hellos[0].producer}
-    assert client.statistics().resent >= 2
+    assert client.stats().resent >= 2
 
 
 def test_a_daemon_that_restarts_while_the_client_rests_gets_the_next_event(
-    daemon: FakeDaemon, client: Client
+    daemon: MoodyDaemon, client: Client
 ) -> None:
     emit(client, "one")
     assert client.flush(PATIENCE_SECONDS)
@@ -316,20 +179,20 @@ def test_a_daemon_that_restarts_while_the_client_rests_gets_the_next_event(
 
 
 def test_a_goodbye_is_kept_as_the_last_error_and_the_client_comes_back(
-    daemon: FakeDaemon, client: Client
+    daemon: MoodyDaemon, client: Client
 ) -> None:
     daemon.refusal = Goodbye(code="draining", message="back soon")
     emit(client, "one")
     assert client.flush(PATIENCE_SECONDS)
-    assert "draining: back soon" in (client.statistics().last_error or "")
+    assert "draining: back soon" in (client.stats().last_error or "")
 
 
 def test_a_replaced_database_is_told_how_many_numbers_are_lost(
-    daemon: FakeDaemon, client: Client
+    daemon: MoodyDaemon, client: Client
 ) -> None:
     emit(client, "one", "two")
     assert client.flush(PATIENCE_SECONDS)
-    daemon.stored.clear()
+    daemon.restore()
     daemon.hang_up()
     emit(client, "three")
     assert client.flush(PATIENCE_SECONDS)
@@ -337,23 +200,23 @@ def test_a_replaced_database_is_told_how_many_numbers_are_lost(
 
 
 def test_a_rejected_event_is_settled_and_can_be_looked_at(
-    daemon: FakeDaemon, client: Client
+    daemon: MoodyDaemon, client: Client
 ) -> None:
-    daemon.rejected = {2}
+    daemon.rejects = {2}
     emit(client, "one", "two", "three")
     assert client.flush(PATIENCE_SECONDS)
-    assert client.statistics().rejected == 1
+    assert client.stats().rejected == 1
     assert [reject.sequence for reject in client.recent_rejects()] == [2]
 
 
 def test_a_full_client_refuses_counts_and_reports_what_it_shed(
-    daemon: FakeDaemon, place: Path
+    daemon: MoodyDaemon, place: Path
 ) -> None:
     daemon.acks = False
     with Client(place, max_events=2) as client:
         emit(client, "one", "two")
         assert not client.emit(audit("three"))
-        assert client.statistics().dropped.full == 1
+        assert client.stats().dropped.full == 1
         daemon.await_that(lambda: bool(daemon.batches))
         daemon.acks = True
         daemon.hang_up()
@@ -362,19 +225,19 @@ def test_a_full_client_refuses_counts_and_reports_what_it_shed(
         assert client.flush(PATIENCE_SECONDS)
         assert daemon.operations == ["one", "two", "four"]
         assert daemon.shed == 1
-        assert accounted(client.statistics())
+        assert accounted(client.stats())
 
 
 def test_the_bound_on_bytes_holds_too(place: Path) -> None:
     client = Client(place, max_bytes=1000)
     emit(client, "x" * 900)
     assert not client.emit(audit("y" * 900))
-    assert client.statistics().dropped.full == 1
+    assert client.stats().dropped.full == 1
     assert not client.close(0)
 
 
 def test_more_than_a_flight_of_large_events_gets_through(
-    daemon: FakeDaemon, client: Client
+    daemon: MoodyDaemon, client: Client
 ) -> None:
     for n in range(400):
         assert client.emit(
@@ -385,7 +248,7 @@ def test_more_than_a_flight_of_large_events_gets_through(
 
 
 def test_a_daemon_that_does_not_ack_gets_no_more_than_a_flight(
-    daemon: FakeDaemon, client: Client
+    daemon: MoodyDaemon, client: Client
 ) -> None:
     daemon.acks = False
     emit(client, *(str(n) for n in range(FLIGHT_EVENTS + 3 * FRAME_EVENTS)))
@@ -408,24 +271,24 @@ def test_what_cannot_be_sent_is_refused_at_emit_by_cause(client: Client) -> None
         agent_id="a", operation="o", status="started", context="x" * limits.EVENT_BYTES
     )
     assert not client.emit(too_large)
-    dropped = client.statistics().dropped
-    assert (dropped.unencodable, dropped.too_large, dropped.total) == (5, 1, 6)
+    dropped = client.stats().dropped
+    assert (dropped.invalid, dropped.too_large, dropped.total) == (5, 1, 6)
 
 
-def test_close_says_done_and_later_events_are_refused(daemon: FakeDaemon, place: Path) -> None:
+def test_close_says_done_and_later_events_are_refused(daemon: MoodyDaemon, place: Path) -> None:
     client = Client(place)
     emit(client, "one")
     assert client.close(PATIENCE_SECONDS)
     assert daemon.operations == ["one"]
     daemon.await_that(lambda: [goodbye.code for goodbye in daemon.goodbyes] == ["done"])
     assert not client.emit(audit("two"))
-    assert client.statistics().dropped.closed == 1
-    assert not client.statistics().connected
+    assert client.stats().dropped.closed == 1
+    assert not client.stats().connected
     assert client.close(PATIENCE_SECONDS)
     assert client.flush(0)
 
 
-def test_a_permanent_producer_never_says_done(daemon: FakeDaemon, place: Path) -> None:
+def test_a_permanent_producer_never_says_done(daemon: MoodyDaemon, place: Path) -> None:
     with Client(place, producer=b"p" * 16, permanent=True) as client:
         emit(client, "one")
     daemon.stop()
@@ -434,7 +297,7 @@ def test_a_permanent_producer_never_says_done(daemon: FakeDaemon, place: Path) -
 
 
 def test_a_permanent_producer_that_runs_again_stores_nothing_twice(
-    daemon: FakeDaemon, place: Path
+    daemon: MoodyDaemon, place: Path
 ) -> None:
     for operations in (["one", "two"], ["one", "two", "three"]):
         with Client(place, producer=b"p" * 16, permanent=True) as client:
@@ -443,18 +306,18 @@ def test_a_permanent_producer_that_runs_again_stores_nothing_twice(
     assert daemon.operations == ["one", "two", "three"]
 
 
-def test_close_without_an_ack_ends_in_time_and_says_no(daemon: FakeDaemon, place: Path) -> None:
+def test_close_without_an_ack_ends_in_time_and_says_no(daemon: MoodyDaemon, place: Path) -> None:
     daemon.acks = False
     client = Client(place)
     emit(client, "one")
     assert not client.close(0.1)
     assert not client.flush(0)
     assert daemon.goodbyes == []
-    assert client.statistics().queued == 1
+    assert client.stats().queued == 1
 
 
 def test_a_daemon_that_never_says_welcome_does_not_hold_up_the_end(
-    daemon: FakeDaemon, place: Path
+    daemon: MoodyDaemon, place: Path
 ) -> None:
     daemon.says_welcome = False
     client = Client(place)
@@ -464,7 +327,7 @@ def test_a_daemon_that_never_says_welcome_does_not_hold_up_the_end(
 
 
 def test_without_threads_close_delivers_on_the_callers(
-    daemon: FakeDaemon, place: Path, monkeypatch: pytest.MonkeyPatch
+    daemon: MoodyDaemon, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At interpreter exit Python starts no thread any more."""
 
@@ -480,9 +343,9 @@ def test_without_threads_close_delivers_on_the_callers(
 
 
 def test_an_error_in_the_worker_is_kept_and_the_worker_goes_on(
-    daemon: FakeDaemon, client: Client, monkeypatch: pytest.MonkeyPatch
+    daemon: MoodyDaemon, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sockets = client._sockets
+    sockets = client.sockets
     attempts = []
 
     def fail_once() -> object:
@@ -494,10 +357,10 @@ def test_an_error_in_the_worker_is_kept_and_the_worker_goes_on(
     monkeypatch.setattr(client._worker, "_places", fail_once)
     emit(client, "one")
     assert client.flush(PATIENCE_SECONDS)
-    assert client.statistics().last_error == "a mistake"
+    assert client.stats().last_error == "a mistake"
 
 
-def test_a_program_that_just_ends_delivers_what_it_emitted(daemon: FakeDaemon) -> None:
+def test_a_program_that_just_ends_delivers_what_it_emitted(daemon: MoodyDaemon) -> None:
     program = (
         "from ggend_client import Audit, Client\n"
         "client = Client()\n"
@@ -509,7 +372,7 @@ def test_a_program_that_just_ends_delivers_what_it_emitted(daemon: FakeDaemon) -
     daemon.await_that(lambda: [goodbye.code for goodbye in daemon.goodbyes] == ["done"])
 
 
-def test_a_signal_handler_may_emit(daemon: FakeDaemon, client: Client) -> None:
+def test_a_signal_handler_may_emit(daemon: MoodyDaemon, client: Client) -> None:
     before = signal.signal(signal.SIGALRM, lambda *_: emit(client, "signal"))
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
@@ -520,18 +383,18 @@ def test_a_signal_handler_may_emit(daemon: FakeDaemon, client: Client) -> None:
         signal.signal(signal.SIGALRM, before)
     assert client.flush(PATIENCE_SECONDS)
     assert daemon.operations.count("main") == 3000
-    assert accounted(client.statistics())
+    assert accounted(client.stats())
 
 
-def test_ask_returns_the_answer(daemon: FakeDaemon) -> None:
-    assert ask(daemon.path, "status", {"deep": True}) == {
-        "op": "status",
+def test_ask_returns_the_answer(daemon: MoodyDaemon) -> None:
+    assert ask(daemon.path, "echo", {"deep": True}) == {
+        "op": "echo",
         "arguments": {"deep": True},
     }
     assert daemon.hellos[0].producer is None
 
 
-def test_ask_says_what_the_daemon_refused(daemon: FakeDaemon) -> None:
+def test_ask_says_what_the_daemon_refused(daemon: MoodyDaemon) -> None:
     with pytest.raises(RequestRefused, match="not for you") as refused:
         ask(daemon.path, "forbidden")
     assert refused.value.code == "forbidden"
@@ -542,18 +405,18 @@ def test_ask_without_a_daemon_says_where_it_looked(place: Path) -> None:
         ask(place, "status")
 
 
-def test_ask_does_not_wait_for_ever(daemon: FakeDaemon) -> None:
+def test_ask_does_not_wait_for_ever(daemon: MoodyDaemon) -> None:
     with pytest.raises(ConnectionLost, match="no answer within"):
         ask(daemon.path, "silence", timeout=0.05)
 
 
-def test_ask_notices_a_daemon_that_goes_away(daemon: FakeDaemon) -> None:
+def test_ask_notices_a_daemon_that_goes_away(daemon: MoodyDaemon) -> None:
     with pytest.raises(ConnectionLost, match="without an answer"):
         ask(daemon.path, "hang_up")
 
 
 def test_a_program_that_has_every_file_open_delivers_when_it_has_closed_one(
-    daemon: FakeDaemon,
+    daemon: MoodyDaemon,
 ) -> None:
     """The worker waits for a descriptor; it neither dies nor writes to the program's stderr."""
     program = f"""
@@ -569,7 +432,7 @@ while True:
         break
 assert client.emit(Audit(agent_id="a", operation="o", status="completed"))
 assert not client.flush(0.3)
-assert client.statistics().last_error
+assert client.stats().last_error
 for descriptor in held:
     os.close(descriptor)
 assert client.flush(10)

@@ -60,9 +60,17 @@ def welcomed(last_sequence: int = 0, *, permanent: bool = False) -> Session:
     return session
 
 
+#: The event, with a stamp.
+PAIR = msgspec.msgpack.encode((0, msgspec.Raw(EVENT)))
+
+
 def enqueue(session: Session, count: int, encoded: bytes = EVENT) -> None:
-    for stamp in range(count):
-        session.enqueue(stamp, encoded)
+    push(session, [(stamp, encoded) for stamp in range(count)])
+
+
+def push(session: Session, events: list[tuple[int, bytes]]) -> None:
+    pairs = [msgspec.msgpack.encode((stamp, msgspec.Raw(encoded))) for stamp, encoded in events]
+    session.push(session.number(len(pairs)), pairs, is_live=True)
 
 
 def frames_of(session: Session) -> list[EncodedBatch]:
@@ -103,8 +111,7 @@ def test_nothing_is_framed_before_the_welcome() -> None:
 
 def test_numbers_begin_at_one_and_stamps_stay_with_their_events() -> None:
     session = welcomed()
-    session.enqueue(70, EVENT)
-    session.enqueue(71, EVENT)
+    push(session, [(70, EVENT), (71, EVENT)])
     batch = batch_of(session.next_frame())
     assert (batch.first_sequence, batch.stamps, batch.lost) == (1, [70, 71], 0)
     assert bytes(batch.events[0]) == EVENT
@@ -116,11 +123,11 @@ def test_an_ack_settles_everything_up_to_it() -> None:
     enqueue(session, 3)
     frames_of(session)
     session.receive(ack(2))
-    assert (session.acked, session.in_flight, session.is_settled) == (2, 1, False)
+    assert (session.settled, session.in_flight, session.is_settled) == (2, 1, False)
     session.receive(ack(3))
     assert session.is_settled
     assert session.in_flight_bytes == 0
-    assert session.released_bytes == 3 * len(EVENT)
+    assert session.released_bytes == 3 * (len(EVENT) + 2)
 
 
 def test_an_ack_for_numbers_never_given_settles_no_later_event() -> None:
@@ -143,7 +150,7 @@ def test_what_was_not_acked_is_sent_again_in_order_under_the_same_numbers() -> N
     session.receive(welcome(2))
     frames = frames_of(session)
     assert numbers(frames) == [3, 4, 5, 6]
-    assert [frame.lost for frame in frames] == [0]
+    assert [frame.lost for frame in frames] == [0, 0]
     assert session.resent == 3
 
 
@@ -153,7 +160,7 @@ def test_a_welcome_acknowledges_what_was_committed_before_the_connection_broke()
     frames_of(session)
     session.hello()
     session.receive(welcome(4))
-    assert session.acked == 4
+    assert session.settled == 4
     assert numbers(frames_of(session)) == [5]
 
 
@@ -220,7 +227,7 @@ def test_a_permanent_producer_repeats_its_numbers_and_sends_only_the_new() -> No
     session = welcomed(3, permanent=True)
     enqueue(session, 3)
     assert session.is_settled
-    assert session.acked == 3
+    assert session.settled == 3
     enqueue(session, 2)
     frames = frames_of(session)
     assert (numbers(frames), frames[0].lost) == ([4, 5], 0)
@@ -239,6 +246,35 @@ def test_a_reject_counts_once_however_often_it_comes() -> None:
     assert session.rejected == 1
     assert [kept.sequence for kept in session.rejects] == [2]
     assert session.is_settled
+
+
+def test_numbers_that_are_left_out_are_lost_and_said_so_with_the_next_event() -> None:
+    session = welcomed()
+    session.push(1, [PAIR], is_live=False)
+    session.push(5, [PAIR], is_live=False)
+    assert [(f.first_sequence, f.lost) for f in frames_of(session)] == [(1, 0), (5, 3)]
+    session.receive(ack(5))
+    assert (session.settled, session.lost, session.replayed) == (5, 3, 2)
+
+
+def test_numbers_at_the_end_that_cannot_be_read_are_declared_alone() -> None:
+    session = welcomed()
+    session.number(3)
+    session.push(1, [PAIR], is_live=False)
+    session.skip_to(3)
+    assert [(f.first_sequence, len(f.events), f.lost) for f in frames_of(session)] == [
+        (1, 1, 0),
+        (4, 0, 2),
+    ]
+
+
+def test_numbers_that_are_still_in_the_spool_are_not_declared_lost() -> None:
+    session = welcomed()
+    session.number(3)
+    session.push(1, [PAIR], is_live=False)
+    assert [f.lost for f in frames_of(session)] == [0]
+    session.push(2, [PAIR, PAIR], is_live=False)
+    assert [(f.first_sequence, f.lost) for f in frames_of(session)] == [(2, 0)]
 
 
 def test_shed_travels_with_every_frame() -> None:
@@ -290,9 +326,9 @@ def test_an_event_over_the_daemons_own_limit_is_declared_lost_and_its_neighbours
         (3, 1, 1),
         (5, 0, 1),
     ]
-    assert session.lost == 2
     session.receive(ack(4))
     assert session.is_settled
+    assert (session.settled, session.lost) == (4, 2)
     assert session.released == 4
 
 
@@ -317,7 +353,7 @@ def test_bytes_that_are_no_frames_are_an_error_after_the_frames_before_them() ->
 
 def state_of(session: Session) -> tuple[object, ...]:
     return (
-        session.acked,
+        session.settled,
         session.acked_sequence,
         session.rejected,
         session.in_flight,
@@ -400,7 +436,7 @@ def test_whatever_breaks_the_daemon_ends_with_every_event_once_in_order(
         if step == "emit":
             for _ in range(amount):
                 emitted += 1
-                session.enqueue(emitted, EVENT)
+                push(session, [(emitted, EVENT)])
             transmit()
         elif step == "commit":
             commit(amount)
@@ -416,4 +452,4 @@ def test_whatever_breaks_the_daemon_ends_with_every_event_once_in_order(
     session.receive(ack(len(stored)))
     assert stored == list(range(1, emitted + 1))
     assert session.is_settled
-    assert session.acked == emitted
+    assert session.settled == emitted

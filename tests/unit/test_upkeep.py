@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from desk import (
@@ -31,8 +32,8 @@ from ggend.parking import Place
 from ggend.requeue import requeue
 from ggend.upkeep import forget_silent, give_up_parked
 from ggend_client.session import Session
-from ggend_schema import EventCode
-from ggend_schema.codec import decode_client_message, decode_event, encode_event, encode_frame
+from ggend_schema import Event, EventCode
+from ggend_schema.codec import decode_client_message, decode_event, encode_frame
 from ggend_schema.framing import FrameSplitter
 from ggend_schema.messages import Batch, Goodbye, Limits, Welcome
 
@@ -274,13 +275,16 @@ async def test_a_client_that_was_forgotten_loses_nothing_when_it_goes_on(desk: D
             )
         )
 
+    def push(*events: Event) -> None:
+        pairs = [msgspec.msgpack.encode((stamp, event)) for stamp, event in enumerate(events)]
+        session.push(session.number(len(pairs)), pairs, is_live=True)
+
     await connect()
-    for number in range(3):
-        session.enqueue(number, encode_event(audit(operation=f"{number}")))
+    push(*(audit(operation=f"{number}") for number in range(3)))
     assert (await sent()).stored == 3
     session._settle(3)
     await forget(desk, P1)
-    session.enqueue(4, encode_event(audit(operation="3")))
+    push(audit(operation="3"))
     gap = await sent()
     assert (gap.failure, gap.last_sequence) == (EventCode.GAP, 0)
     session.receive(encode_frame(Goodbye(code="gap", message="", last_sequence=0)))

@@ -61,9 +61,10 @@ class Delivery:
         """`producer` is derived from content, for an import that may be repeated."""
         self._client = Client(
             socket,
-            client_name=name,
+            service=name,
             producer=producer,
             permanent=producer is not None,
+            spool_dir="",  # a command says that it failed, and is run again
             exit_timeout=0,
         )
         self._timeout = timeout_seconds
@@ -91,7 +92,7 @@ class Delivery:
         self._unflushed_events = self._unflushed_bytes = 0
         if self._client.flush(self._timeout):
             return
-        statistics = self._client.statistics()
+        statistics = self._client.stats()
         if not statistics.queued:
             return
         raise DaemonUnreachable(
@@ -103,7 +104,7 @@ class Delivery:
     @property
     def rejected(self) -> int:
         """Events that the daemon put in quarantine."""
-        return self._client.statistics().rejected
+        return self._client.stats().rejected
 
     def rejects(self) -> list[Reject]:
         """Return the last of them, with the daemon's reasons."""

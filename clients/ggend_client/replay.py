@@ -1,0 +1,112 @@
+"""Replay: deliver what processes that have ended left in a spool directory.
+
+Each of their spools is adopted under its lock and brought to the daemon by a worker of its own,
+under the dead producer's id, so that the daemon recognises what it has already. Interrupted at
+any moment, the next one goes on where the daemon says that it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from ggend_client import lifetimes
+from ggend_client.backoff import Backoff
+from ggend_client.errors import SpoolUnusable
+from ggend_client.outbox import Outbox
+from ggend_client.session import Session
+from ggend_client.spool import Spool
+from ggend_client.spool_directory import SpoolSummary, list_spools, lock_path
+from ggend_client.supply import Supply
+from ggend_client.worker import Worker
+
+__all__ = ["ReplayReport", "replay"]
+
+
+class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replay did."""
+
+    #: Spools that were delivered whole, and are gone.
+    spools: int = 0
+    #: Events that the daemon settled.
+    events: int = 0
+    #: Events that are still there.
+    left: int = 0
+    #: Why, for people.
+    error: str | None = None
+
+
+def replay(
+    directory: Path, places: Callable[[], Sequence[Path]], *, timeout: float
+) -> ReplayReport:
+    """Deliver the spools of processes that have ended, for at most `timeout` seconds.
+
+    `places` returns the sockets to try. Never raises: what went wrong is in the report.
+    """
+    deadline = time.monotonic() + timeout
+    spools = events = left = 0
+    error: str | None = None
+    try:
+        for summary in list_spools(directory):
+            if not _is_left_behind(directory, summary):
+                continue
+            settled, remaining, problem = _deliver(directory, summary.producer, places, deadline)
+            events += settled
+            left += remaining
+            spools += settled > 0 and not remaining
+            error = problem if remaining else error
+    except (OSError, SpoolUnusable) as problem:
+        error = str(problem)
+    return ReplayReport(spools=spools, events=events, left=left, error=error)
+
+
+def _is_left_behind(directory: Path, summary: SpoolSummary) -> bool:
+    if summary.is_held:
+        return False
+    return bool(summary.segments) or lock_path(directory, summary.producer).exists()
+
+
+def _deliver(
+    directory: Path, producer: bytes, places: Callable[[], Sequence[Path]], deadline: float
+) -> tuple[int, int, str | None]:
+    """Return how many events were settled, how many were not, and what went wrong last."""
+    spool = Spool(directory, producer)
+    if not spool.adopt() or spool.first_sequence is None:
+        spool.close()
+        return 0, 0, None
+    offered = spool.unsettled()
+    adopted = _Adopted(spool, producer, spool.first_sequence, places)
+    lifetimes.watch(adopted)
+    adopted.worker.stop(deadline)
+    adopted.worker.run()
+    left = spool.unsettled()
+    return offered - left, left, adopted.worker.last_error
+
+
+class _Adopted:
+    """The worker of a dead producer; a child that is forked meanwhile has no part in it."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        producer: bytes,
+        first_sequence: int,
+        places: Callable[[], Sequence[Path]],
+    ) -> None:
+        outbox = Outbox(max_events=0, max_bytes=0)
+        session = Session(producer, client_name="ggend_client.replay", base=first_sequence - 1)
+        self.worker = Worker(
+            outbox,
+            session,
+            Supply(outbox, session, spool, time.monotonic),
+            places,
+            linger_seconds=0,
+            backoff=Backoff(),
+        )
+
+    def begin_anew(self) -> None:
+        """Give up what belongs to the parent (see `lifetimes`)."""
+        self.worker.abandon()

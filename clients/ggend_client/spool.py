@@ -1,0 +1,276 @@
+"""Spool: one producer's events on disk, in the order of their numbers, until they are settled.
+
+Owns the producer's lock and segments. Appending, reading and settling may happen on different
+threads; a lock of its own orders them. It knows nothing of sockets, and never decides when to
+spool.
+
+What lies here is safe from the end of the process once `append` has returned, and from a power
+cut once `sync` has. There is no cursor: how far delivery got is what the daemon says it has
+settled, and a segment is removed only after that.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from ggend_client import segment, spool_directory
+from ggend_client.errors import SpoolFull, SpoolUnusable
+from ggend_client.numbers import Numbers
+from ggend_client.segment_file import SegmentFile, unusable
+
+__all__ = ["DIRECTORY_BYTES", "SPOOL_BYTES", "Loaded", "Spool"]
+
+#: Bytes of one producer's segments, at most.
+SPOOL_BYTES = 64 * 1024 * 1024
+
+#: Bytes of a directory, at most: what many producers leave while the daemon is away for long.
+DIRECTORY_BYTES = 1024 * 1024 * 1024
+
+#: A segment that has reached this size is followed by a new one: what is settled is removed in
+#: pieces of it.
+SEGMENT_BYTES = 4 * 1024 * 1024
+
+#: Nanoseconds after which a segment is not sent any more: the daemon forgets a silent producer
+#: after 60 days, and would then take its events for new ones.
+EXPIRY_NS = 30 * 24 * 3600 * 1_000_000_000
+
+
+#: Pauses between attempts to lock: who lists the spools holds each lock for a moment.
+_LOOK_SECONDS = (0.001, 0.005, 0.02, 0)
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """Events read from the spool: numbered from `first_sequence` on, without a gap."""
+
+    first_sequence: int
+    items: list[bytes]
+
+
+class Spool:
+    """The segments of one producer. Nothing is made on disk before the first `append`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        producer: bytes,
+        *,
+        most_bytes: int = SPOOL_BYTES,
+        directory_bytes: int = DIRECTORY_BYTES,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.directory = directory
+        self._producer = producer
+        self._most_bytes = most_bytes
+        self._directory_bytes = directory_bytes
+        self._now_ns = now_ns
+        self._lock = threading.Lock()
+        self._held: int | None = None
+        self._segments: deque[SegmentFile] = deque()
+        self._numbers = Numbers()
+        #: Read, and not loaded yet.
+        self._ahead: segment.Record | None = None
+        #: Highest number here.
+        self.last_sequence = 0
+        #: Every number here up to this one was loaded, or never will be.
+        self.loaded_sequence = 0
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something here was not loaded yet."""
+        return self.last_sequence > self.loaded_sequence
+
+    @property
+    def first_sequence(self) -> int | None:
+        """The lowest number here that is not known to be settled."""
+        return self._numbers.first
+
+    def unsettled(self) -> int:
+        """Return how many events are here that are not known to be settled. Takes no lock."""
+        return self._numbers.count()
+
+    def adopt(self) -> bool:
+        """Take over what a dead process left under this producer's id.
+
+        What is too old is set aside. False: it is alive, or another adopts it, or nothing is
+        left. Raises SpoolUnusable.
+        """
+        spool_directory.prepare(self.directory)
+        with self._lock:
+            try:
+                if not self._take_lock():
+                    return False
+                for path in spool_directory.segments(self.directory, self._producer):
+                    self._take_up(path)
+            except OSError as error:
+                raise unusable(self.directory, error) from error
+            return bool(self._segments)
+
+    def append(self, first_sequence: int, items: Sequence[bytes], *, loaded: bool = False) -> None:
+        """Write these events behind the others; `loaded`: the caller holds them in memory too.
+
+        Raises SpoolFull or SpoolUnusable: then nothing was added.
+        """
+        record = segment.pack_record(first_sequence, items)
+        last = first_sequence + len(items) - 1
+        with self._lock:
+            self._room_for(len(record), first_sequence).append(record, last)
+            self._numbers.add(first_sequence, last)
+            self.last_sequence = last
+            if loaded:
+                self.loaded_sequence = last
+
+    def sync(self) -> None:
+        """Wait until what was appended would survive a power cut. Raises SpoolUnusable."""
+        with self._lock:
+            if self._segments and self._segments[-1].sync():
+                _sync_directory(self.directory)
+
+    def load(self, most_events: int, most_bytes: int) -> Loaded | None:
+        """Return the next events, at least one; None: all were loaded. Raises SpoolUnusable.
+
+        Numbers that are missing between two calls are lost: their record was damaged.
+        """
+        with self._lock:
+            items: list[bytes] = []
+            size = first = 0
+            while (record := self._next()) is not None and record.items is not None:
+                fresh = record.items[max(0, self.loaded_sequence + 1 - record.first_sequence) :]
+                more = sum(map(len, fresh))
+                if items and (
+                    record.first_sequence != first + len(items)
+                    or len(items) + len(fresh) > most_events
+                    or size + more > most_bytes
+                ):
+                    break
+                first = first or record.last_sequence - len(fresh) + 1
+                items += fresh
+                size += more
+                self._ahead = None
+                self._pass_to(record.last_sequence)
+            return Loaded(first, items) if items else None
+
+    def settle(self, sequence: int) -> None:
+        """Remove the segments of which everything is settled, up to this number."""
+        with self._lock:
+            while self._segments and self._segments[0].last_sequence <= sequence:
+                self._segments.popleft().remove()
+            self._numbers.remove_to(sequence)
+            self._pass_to(min(sequence, self.last_sequence))
+
+    def close(self) -> None:
+        """Sync what is left, or remove the lock when nothing is; the next one takes it up."""
+        with suppress(SpoolUnusable):
+            self.sync()
+        with self._lock:
+            for one in self._segments:
+                one.stop_reading()
+                one.stop_writing()
+            if self._held is not None:
+                if not self._segments:
+                    lock = spool_directory.lock_path(self.directory, self._producer)
+                    with suppress(OSError):
+                        lock.unlink()
+                held, self._held = self._held, None
+                os.close(held)
+
+    def abandon(self) -> None:
+        """In a forked child: close the parent's descriptors, touch nothing else, take no lock."""
+        for one in list(self._segments):
+            one.stop_reading()
+            one.stop_writing()
+        if self._held is not None:
+            held, self._held = self._held, None
+            with suppress(OSError):
+                os.close(held)
+
+    # Everything below is called with the lock held.
+
+    def _take_lock(self) -> bool:
+        path = spool_directory.lock_path(self.directory, self._producer)
+        for pause in _LOOK_SECONDS:
+            if self._held is None:
+                self._held = spool_directory.hold(path)
+            if self._held is not None:
+                return True
+            time.sleep(pause)
+        return False
+
+    def _take_up(self, path: Path) -> None:
+        """Take up a segment, or set it aside, or remove one in which nothing was written whole."""
+        found = SegmentFile(path)
+        content = spool_directory.survey(path, self._producer, above=self.last_sequence)
+        found.end, found.is_flawed = content.end, content.is_flawed
+        if not content.records:
+            found.remove()
+        elif self._now_ns() - content.made_at > EXPIRY_NS:
+            found.set_aside("expired")
+        else:
+            for first, last in content.records:
+                self._numbers.add(first, last)
+                found.last_sequence = self.last_sequence = last
+            self._segments.append(found)
+            self.loaded_sequence = (self._numbers.first or 1) - 1
+
+    def _room_for(self, size: int, first_sequence: int) -> SegmentFile:
+        """Return the segment to append to: the last one, or a new one."""
+        used = sum(one.end for one in self._segments)
+        if used + size > self._most_bytes:
+            raise SpoolFull(f"{self.directory}: {used} bytes of this process are there already")
+        if self._segments and self._segments[-1].is_open:
+            if self._segments[-1].end + size <= SEGMENT_BYTES:
+                return self._segments[-1]
+            self._segments[-1].stop_writing()
+        begun = self._begin(first_sequence, size)
+        self._segments.append(begun)
+        return begun
+
+    def _begin(self, first_sequence: int, size: int) -> SegmentFile:
+        path = spool_directory.segment_path(self.directory, self._producer, first_sequence)
+        spool_directory.prepare(self.directory)
+        try:
+            used = spool_directory.used_bytes(self.directory)
+            if not self._take_lock():
+                raise SpoolUnusable(f"{self.directory}: the lock of a new producer is held")
+        except OSError as error:
+            raise unusable(path, error) from error
+        if used + size > self._directory_bytes:
+            raise SpoolFull(f"{self.directory}: {used} bytes are there already")
+        begun = SegmentFile(path)
+        begun.create(segment.Header(self._producer, first_sequence, max(0, self._now_ns())))
+        return begun
+
+    def _next(self) -> segment.Record | None:
+        """Return the next record that can be sent and is not loaded, without passing it."""
+        while self._ahead is None and self.has_unread:
+            one = next(one for one in self._segments if one.last_sequence > self.loaded_sequence)
+            record = one.next_record()
+            if record is None:
+                self._pass_to(one.last_sequence)
+            elif record.items is None:
+                one.is_flawed = True
+                self._pass_to(record.last_sequence)
+            elif record.last_sequence > self.loaded_sequence:
+                self._ahead = record
+        return self._ahead
+
+    def _pass_to(self, sequence: int) -> None:
+        self.loaded_sequence = max(self.loaded_sequence, sequence)
+
+
+def _sync_directory(directory: Path) -> None:
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise unusable(directory, error) from error

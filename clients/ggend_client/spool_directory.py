@@ -1,0 +1,209 @@
+"""Spool directory: where spools lie, whose they are, and who holds them.
+
+Per producer there is a lock, `<id>.lock`, on which its process holds flock(2) while it lives, and
+segments, `<id>-<first sequence>.segment`. What is set aside is renamed: `….corrupt`, `….expired`.
+A directory that others could write to, or that is another user's, is refused: what lies there
+would be sent under this user's name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from ggend_client import segment
+from ggend_client.errors import SpoolUnusable
+
+__all__ = [
+    "SpoolSummary",
+    "Survey",
+    "hold",
+    "list_spools",
+    "lock_path",
+    "prepare",
+    "segment_path",
+    "segments",
+    "survey",
+    "used_bytes",
+]
+
+_NAME = re.compile(r"([0-9a-f]{32})(\.lock|-(\d{20})\.segment(\.corrupt|\.expired)?)")
+
+
+class SpoolSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies in a spool directory of one producer."""
+
+    producer: bytes
+    #: Paths, in the order of their numbers.
+    segments: list[Path]
+    #: Segments that were damaged, or too old: kept for people, never sent.
+    set_aside: list[Path]
+    bytes: int
+    #: Seconds since the oldest segment was last written to.
+    age_seconds: float
+    #: Whether the process that wrote it still runs.
+    is_held: bool
+
+
+class Survey(msgspec.Struct, frozen=True, kw_only=True):
+    """What one segment holds, as far as it can be read."""
+
+    #: First and last number of each whole record.
+    records: list[tuple[int, int]]
+    #: Offset behind the last of them.
+    end: int
+    #: Wall-clock nanoseconds at which it was begun.
+    made_at: int
+    #: Whether there is something else than whole records and a torn tail.
+    is_flawed: bool
+
+
+def lock_path(directory: Path, producer: bytes) -> Path:
+    """Return the path of a producer's lock."""
+    return directory / f"{producer.hex()}.lock"
+
+
+def segment_path(directory: Path, producer: bytes, first_sequence: int) -> Path:
+    """Return the path of the segment that begins with this number."""
+    return directory / f"{producer.hex()}-{first_sequence:020}.segment"
+
+
+def prepare(directory: Path) -> None:
+    """Make the directory if there is none, for this user alone. Raises SpoolUnusable."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = directory.lstat()
+    except OSError as error:
+        raise SpoolUnusable(f"{directory}: {error.strerror or error}") from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise SpoolUnusable(f"{directory}: not a directory")
+    if found.st_uid != os.geteuid():
+        raise SpoolUnusable(f"{directory}: belongs to uid {found.st_uid}")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise SpoolUnusable(
+            f"{directory}: others may write there (mode {stat.S_IMODE(found.st_mode):o})"
+        )
+
+
+def hold(path: Path, *, create: bool = True) -> int | None:
+    """Lock a producer's file and return its descriptor; None: another process holds it.
+
+    The lock ends with the descriptor, so with the process. Raises OSError.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
+    while True:
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(descriptor, path):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        # The one who held it removed it meanwhile: that lock is worth nothing.
+        os.close(descriptor)
+
+
+def segments(directory: Path, producer: bytes) -> list[Path]:
+    """Return a producer's segments in the order of their numbers. Raises OSError."""
+    return sorted(directory.glob(f"{producer.hex()}-*.segment"))
+
+
+def survey(path: Path, producer: bytes, *, above: int = 0) -> Survey:
+    """Read which records a segment holds, with numbers that rise `above`. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        size = os.fstat(descriptor).st_size
+        header = segment.read_header(descriptor)
+        if header is None or header.producer != producer:
+            # One that was cut while its header was written never held anything.
+            torn = size < segment.HEADER_BYTES
+            return Survey(records=[], end=0, made_at=time.time_ns(), is_flawed=not torn)
+        found: list[tuple[int, int]] = []
+        end = segment.HEADER_BYTES
+        while record := segment.read_record(descriptor, end, size):
+            if record.first_sequence <= above:
+                break  # not written by us
+            above, end = record.last_sequence, record.end
+            found.append((record.first_sequence, above))
+        flawed = end < size and not segment.is_torn(descriptor, end, size)
+    finally:
+        os.close(descriptor)
+    return Survey(records=found, end=end, made_at=header.made_at, is_flawed=flawed)
+
+
+def used_bytes(directory: Path) -> int:
+    """Return what all spools of the directory take, set aside or not. Raises OSError."""
+    total = 0
+    for entry in os.scandir(directory):
+        try:
+            total += entry.stat(follow_symlinks=False).st_size
+        except FileNotFoundError:
+            continue  # settled and removed meanwhile
+    return total
+
+
+def list_spools(directory: Path) -> list[SpoolSummary]:
+    """Return what lies there by producer, the oldest first. Raises OSError."""
+    files: dict[bytes, list[Path]] = {}
+    if not directory.is_dir():
+        return []
+    for name in sorted(entry.name for entry in os.scandir(directory)):
+        if match := _NAME.fullmatch(name):
+            files.setdefault(bytes.fromhex(match[1]), []).append(directory / name)
+    found = [_summary(directory, producer, paths) for producer, paths in files.items()]
+    return sorted(found, key=lambda summary: -summary.age_seconds)
+
+
+def _summary(directory: Path, producer: bytes, paths: Iterable[Path]) -> SpoolSummary:
+    segments = [path for path in paths if path.suffix == ".segment"]
+    set_aside = [path for path in paths if path.suffix in {".corrupt", ".expired"}]
+    sizes, times = [0], [time.time()]
+    for path in (*segments, *set_aside):
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            continue
+        sizes.append(found.st_size)
+        times.append(found.st_mtime)
+    return SpoolSummary(
+        producer=producer,
+        segments=segments,
+        set_aside=set_aside,
+        bytes=sum(sizes),
+        age_seconds=max(0.0, time.time() - min(times)),
+        is_held=_is_held(lock_path(directory, producer)),
+    )
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        there = path.lstat()
+    except FileNotFoundError:
+        return False
+    here = os.fstat(descriptor)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)

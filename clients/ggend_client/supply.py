@@ -1,0 +1,219 @@
+"""Supply: brings events out of the outbox, into the session or behind what is in the spool.
+
+They get their numbers on the way. While anything in the spool waits for its turn there is only
+the second way, so that numbers are always sent in their order. It belongs to the worker's thread,
+but for `spool_at_once`; it knows nothing of connections, and never decides when to spool.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from ggend_client.errors import ClientError, SpoolUnusable
+from ggend_client.outbox import FlushMark, Outbox
+from ggend_client.session import FRAME_BYTES, FRAME_EVENTS, Session
+from ggend_client.spool import Spool
+
+__all__ = ["Supply"]
+
+#: How long a spool that took nothing is left alone.
+RETRY_SECONDS = 1.0
+
+
+class Supply:
+    """What is between the outbox of a client and its session."""
+
+    __slots__ = (
+        "_clock",
+        "_first",
+        "_flushes",
+        "_outbox",
+        "_pending",
+        "_retry_at",
+        "_session",
+        "_spool",
+        "_spooling",
+        "last_error",
+        "spooled_at_once",
+    )
+
+    def __init__(
+        self, outbox: Outbox, session: Session, spool: Spool | None, clock: Callable[[], float]
+    ) -> None:
+        self._outbox = outbox
+        self._session = session
+        self._spool = spool
+        self._clock = clock
+        #: Taken from the outbox by waiting for it, not numbered yet.
+        self._first: bytes | None = None
+        #: Numbered, and neither in the session nor in the spool, which did not take them: the
+        #: next ones once everything in the spool has been read.
+        self._pending: tuple[int, list[bytes]] | None = None
+        #: The number that must be settled, and who waits for it.
+        self._flushes: deque[tuple[int, FlushMark]] = deque()
+        #: Time of the clock before which the spool is left alone.
+        self._retry_at = 0.0
+        self._spooling = threading.Lock()
+        #: Events that went around the outbox.
+        self.spooled_at_once = 0
+        #: Why the spool took nothing, last.
+        self.last_error: str | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether there are events that no one has numbered, or that nothing took."""
+        return bool(self._first or self._pending or self._outbox.waiting())
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether an event is in hand that `wait` brought."""
+        return self._first is not None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a flush waits for something to be settled."""
+        return bool(self._flushes)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that has a number is settled."""
+        return self._session.is_settled and not (self._spool and self._spool.has_unread)
+
+    @property
+    def is_all_spooled(self) -> bool:
+        """Whether everything that has a number, and is not settled, is on disk."""
+        return bool(self._spool and self._spool.last_sequence >= self._session.last_sequence)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for an event, or for anything else in the outbox; whether it was an event."""
+        try:
+            item = self._outbox.take(seconds)
+        except queue.Empty:
+            return False
+        if isinstance(item, bytes):
+            self._first = item
+            return True
+        self._note(item)
+        return False
+
+    def push_next(self, *, live: bool) -> None:
+        """Give the session what comes next: from the spool, or else (`live`) from the outbox."""
+        session, spool = self._session, self._spool
+        if spool is not None and spool.has_unread:
+            loaded = spool.load(FRAME_EVENTS, FRAME_BYTES)
+            if loaded is None:
+                session.skip_to(spool.last_sequence)
+            else:
+                session.push(loaded.first_sequence, loaded.items, is_live=False)
+        elif self._pending is not None:
+            pending, self._pending = self._pending, None
+            session.push(*pending, is_live=True)
+        elif live and (pairs := self._take()):
+            session.push(session.number(len(pairs)), pairs, is_live=True)
+
+    def spool_out(self) -> bool:
+        """Bring everything in memory to the spool; False: it does not take it (now)."""
+        spool, session = self._spool, self._session
+        if spool is None or self._clock() < self._retry_at:
+            return False
+        try:
+            for chunk in session.unsettled():
+                if chunk.last_sequence > spool.last_sequence:
+                    spool.append(chunk.first_sequence, chunk.pairs, loaded=True)
+                    session.release(chunk)
+            self._spool_outbox(spool)
+        except ClientError as error:
+            self.last_error = error.message
+            self._retry_at = self._clock() + RETRY_SECONDS
+            return False
+        finally:
+            self._outbox.release(session.released, session.released_bytes)
+        return True
+
+    def spool_at_once(self, pair: bytes) -> bool:
+        """On the thread that emits: bring one event to the disk; False: to the spool only.
+
+        For a client of which all events go this way. Raises SpoolFull, SpoolUnusable: then it is
+        not even there.
+        """
+        spool = self._spool
+        if spool is None:
+            raise SpoolUnusable("there is no spool directory")
+        with self._spooling:
+            spool.append(spool.last_sequence + 1, [pair])
+            self.spooled_at_once += 1
+        try:
+            spool.sync()
+        except ClientError as error:
+            self.last_error = error.message
+            return False
+        return True
+
+    def settle(self) -> None:
+        """Let go of what the session knows to be settled."""
+        session = self._session
+        if self._spool is not None:
+            self._spool.settle(session.acked_sequence)
+        self._outbox.release(session.released, session.released_bytes)
+        while self._flushes and self._flushes[0][0] <= session.acked_sequence:
+            self._flushes.popleft()[1].durable.set()
+
+    def close(self) -> None:
+        """Bring what is left to the spool, whatever it said before, and close it."""
+        self._retry_at = 0
+        self.settle()
+        self.spool_out()
+        if self._spool is not None:
+            self._spool.close()
+
+    def abandon(self) -> None:
+        """In a forked child: close the parent's descriptors."""
+        if self._spool is not None:
+            self._spool.abandon()
+
+    def _spool_outbox(self, spool: Spool) -> None:
+        waiting = self._outbox.waiting() + 1  # no more than that: it must come to an end
+        while self._pending or waiting > 0:
+            if self._pending is None:
+                pairs = self._take()
+                if not pairs:
+                    return
+                self._pending = self._session.number(len(pairs)), pairs
+            spool.append(*self._pending)
+            waiting -= len(self._pending[1])
+            self._session.release_pairs(self._pending[1])
+            self._pending = None
+
+    def _take(self) -> list[bytes]:
+        """Take what fits in a frame from the outbox."""
+        pairs: list[bytes] = []
+        size = 0
+        if self._first is not None:
+            first, self._first = self._first, None
+            pairs.append(first)
+            size = len(first)
+        take = self._outbox.take
+        with suppress(queue.Empty):
+            while len(pairs) < FRAME_EVENTS and size < FRAME_BYTES:
+                item = take(0)
+                if isinstance(item, bytes):
+                    pairs.append(item)
+                    size += len(item)
+                else:
+                    self._note(item, behind=len(pairs))
+        return pairs
+
+    def _note(self, item: FlushMark | None, *, behind: int = 0) -> None:
+        """Note a mark that stands behind this many events that have no number yet."""
+        if item is None:
+            return
+        last = self._session.last_sequence
+        if self._spool is not None:
+            last = max(last, self._spool.last_sequence)
+        self._flushes.append((last + behind, item))
+        if last + behind <= self._session.acked_sequence:
+            self.settle()

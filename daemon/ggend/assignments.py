@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,6 +27,14 @@ __all__ = ["BadEvent", "check_line", "event_of"]
 _ANY_STAMP = 4_102_444_800_000_000_000
 
 
+#: Where an id comes from that is not given, as for programs that use `ggend_client`.
+_VARIABLES = {
+    "agent_id": "GGEND_AGENT",
+    "execution_id": "GGEND_EXECUTION",
+    "session_id": "GGEND_SESSION",
+}
+
+
 class BadEvent(GgendError):
     """An event was not sent, because the daemon would reject it."""
 
@@ -34,8 +42,13 @@ class BadEvent(GgendError):
     exit_status = os.EX_DATAERR
 
 
-def event_of(kind: str, assignments: Sequence[str]) -> Event:
-    """Build and check the event. Raises BadEvent, which names the key that is wrong."""
+def event_of(
+    kind: str, assignments: Sequence[str], environ: Mapping[str, str] | None = None
+) -> Event:
+    """Build and check the event. Raises BadEvent, which names the key that is wrong.
+
+    Ids that are not given are those of the environment: GGEND_AGENT and its like.
+    """
     if kind not in EVENT_TYPES:
         raise BadEvent(
             f"there is no event type {kind!r}",
@@ -48,6 +61,9 @@ def event_of(kind: str, assignments: Sequence[str]) -> Event:
             raise BadEvent(f"`{key}` is given twice", hint="give each key once")
         values[key] = value
     fields = EVENT_TYPES[kind].__struct_fields__
+    for key, variable in _VARIABLES.items():
+        if key in fields and (environ or {}).get(variable):
+            values.setdefault(key, (environ or {})[variable])
     for key in values:
         if key not in fields:
             raise BadEvent(

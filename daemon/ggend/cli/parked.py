@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from ggend.cli.ages import age_text
 from ggend.cli.options import DatabaseOption, FormatOption, LimitOption, chosen_database
 from ggend.cli.output import Format, complain, show
 from ggend.errors import DatabaseUnusable
@@ -30,10 +31,6 @@ parked = typer.Typer(
 class _Parent(StrEnum):
     RECEIPT = "receipt"
     SESSION = "session"
-
-
-#: Seconds of a unit; an age is shown in the largest that fits and the next one.
-_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
 @parked.command("list")
@@ -104,25 +101,8 @@ def _in_words(one: Waiting) -> dict[str, object]:
     row = msgspec.structs.asdict(one)
     return {
         **row,
-        "age": _age(one.age_seconds),
+        "age": age_text(one.age_seconds),
         "types": ", ".join(f"{count:,} {name}" for name, count in one.types.items()),
         "clients": ", ".join(one.clients) or None,
         "producers": ", ".join(one.producers) or None,
     }
-
-
-def _age(seconds: int) -> str:
-    """Return an age such as `6d 4h`; what came from the future is new."""
-    left = max(0, seconds)
-    parts: list[str] = []
-    for unit, size in _UNITS:
-        count, left = divmod(left, size)
-        if count or parts:
-            parts.append(f"{count}{unit}")
-        if len(parts) == _AGE_PARTS:
-            break
-    return " ".join(parts) or "0s"
-
-
-#: The unit in which an age is shown, and the next smaller one.
-_AGE_PARTS = 2

@@ -1,0 +1,122 @@
+"""`ggend spool`: what clients left on disk, and bringing it to the daemon.
+
+It touches the spool of the user who calls it, and no other.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ggend.cli.ages import age_text
+from ggend.cli.delivery import require_daemon
+from ggend.cli.options import FormatOption, SocketOption, chosen_socket
+from ggend.cli.output import Format, show, show_line
+from ggend.errors import DaemonUnreachable, UsageMistake
+from ggend.reading.queries import Result
+from ggend_client.errors import SpoolUnusable
+from ggend_client.options import Options
+from ggend_client.replay import replay
+from ggend_client.spool_directory import SpoolSummary, list_spools, survey
+from ggend_schema.places import client_sockets
+
+__all__ = ["spool"]
+
+spool = typer.Typer(
+    help="Look at what clients left on disk, and bring it to the daemon.", no_args_is_help=True
+)
+
+DirectoryOption = Annotated[
+    Path | None,
+    typer.Option("--directory", help="The spool; default: GGEND_SPOOL_DIR, else the user's own."),
+]
+
+
+@spool.command("list")
+def list_spool(*, directory: DirectoryOption = None, form: FormatOption = Format.TABLE) -> None:
+    """Show what lies in the spool: one row for each producer, the oldest first.
+
+    A producer that is alive delivers its events itself. What the others left is delivered by the
+    next client of the same user, or by `ggend spool replay`. Files that were set aside, because
+    they are damaged or older than 30 days, are never sent; look at them, and remove them.
+
+    Examples:
+
+        ggend spool list
+        ggend spool list --format json
+    """
+    place = _place(directory)
+    is_for_programs = form in (Format.JSON, Format.NDJSON)
+    try:
+        rows = [_row(one, is_for_programs=is_for_programs) for one in list_spools(place)]
+    except OSError as error:
+        raise DaemonUnreachable(
+            f"{place}: {error.strerror or error}", hint=SpoolUnusable.hint
+        ) from error
+    show(Result(columns=list(_COLUMNS), rows=rows), form=form, fit=True)
+
+
+@spool.command("replay")
+def replay_spool(
+    *,
+    directory: DirectoryOption = None,
+    socket: SocketOption = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that it may take.")] = 600.0,
+) -> None:
+    """Bring to the daemon what processes that have ended left in the spool.
+
+    It may be run at any time, also beside clients: each producer's events are sent by one only, and
+    the daemon recognises what it has. A user timer that calls it is a good idea where clients are
+    rare.
+
+    Exit status: 0 nothing is left, 69 something is.
+
+    Example:
+
+        ggend spool replay
+    """
+    place, chosen = _place(directory), chosen_socket(socket)
+    require_daemon(chosen)
+    report = replay(
+        place,
+        lambda: client_sockets(os.environ) if chosen is None else [chosen],
+        timeout=timeout,
+    )
+    show_line(f"{report.events:,} events of {report.spools:,} producers delivered from {place}")
+    if report.left or report.error:
+        raise DaemonUnreachable(
+            f"{report.left:,} events are left: {report.error}", hint="run it again"
+        )
+
+
+def _place(directory: Path | None) -> Path:
+    place = Options.of(os.environ).spool_directory if directory is None else directory
+    if place is None:
+        raise UsageMistake("there is no spool: GGEND_SPOOL_DIR is empty", hint="give --directory")
+    return place
+
+
+def _row(one: SpoolSummary, *, is_for_programs: bool) -> tuple[object, ...]:
+    events = sum(_events(path, one.producer) for path in one.segments)
+    age = round(one.age_seconds)
+    return (
+        one.producer.hex(),
+        "alive" if one.is_held else "ended",
+        events,
+        one.bytes,
+        age if is_for_programs else age_text(age),
+        len(one.set_aside),
+    )
+
+
+def _events(path: Path, producer: bytes) -> int:
+    try:
+        return sum(last - first + 1 for first, last in survey(path, producer).records)
+    except OSError:
+        return 0  # delivered meanwhile, or not ours to read
+
+
+_COLUMNS = ("producer", "owner", "events", "bytes", "age", "set_aside")

@@ -1,0 +1,143 @@
+"""`ggend emit` when something is wrong, and `ggend spool`, as a script uses them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from running import Daemon
+
+AUDIT = ("audit", "agent_id=me", "operation=x", "status=completed")
+LINE = '{"type":"audit","agent_id":"me","operation":"%d","status":"completed"}\n'
+
+
+def ggend(
+    place: Path, *arguments: str, stdin: str = "", **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user whose daemon and spool are at this place."""
+    return subprocess.run(
+        [sys.executable, "-m", "ggend", *arguments],
+        env={
+            **os.environ,
+            "GGEND_SOCKET": os.fspath(place / "g.sock"),
+            "GGEND_SPOOL_DIR": os.fspath(place / "spool"),
+            **environ,
+        },
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+
+
+def operations(daemon: Daemon) -> list[object]:
+    return [row[0] for row in daemon.query("SELECT operation FROM audit_log ORDER BY id")]
+
+
+def test_without_a_daemon_emit_keeps_the_event_and_says_so(place: Path) -> None:
+    ran = ggend(place, "emit", *AUDIT)
+    assert ran.returncode == 0
+    assert "1 of 1 events wait on disk" in ran.stderr
+    assert ran.stdout == ""
+    with Daemon(place) as daemon:
+        ran = ggend(place, "spool", "replay")
+        assert (ran.returncode, ran.stdout.split(" from ")[0]) == (
+            0,
+            "1 events of 1 producers delivered",
+        )
+        assert operations(daemon) == ["x"]
+    assert list((place / "spool").iterdir()) == []
+
+
+def test_what_waits_is_brought_by_the_next_emit_too(place: Path) -> None:
+    ggend(place, "emit", "--stdin", stdin="".join(LINE % n for n in range(100)))
+    with Daemon(place) as daemon:
+        ggend(place, "emit", *AUDIT)
+        ggend(place, "spool", "replay")
+        assert sorted(operations(daemon), key=str) == sorted([*map(str, range(100)), "x"])
+
+
+def test_strict_emit_fails_without_a_daemon_and_keeps_nothing(place: Path) -> None:
+    ran = ggend(place, "emit", "--strict", *AUDIT)
+    assert ran.returncode == os.EX_UNAVAILABLE
+    assert "Traceback" not in ran.stderr
+    assert not (place / "spool").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("audit", "agent_id=me", "operation=x", "status=none"), "status"),
+        (("nonsense",), "there is no event type"),
+        (("audit", "agent_id=me", "operation=x", "status=completed", "colour=red"), "colour"),
+    ],
+)
+def test_emit_of_what_is_wrong_says_so_and_lets_the_script_go_on(
+    daemon: Daemon, arguments: tuple[str, ...], said: str
+) -> None:
+    ran = ggend(daemon.place, "emit", *arguments)
+    assert ran.returncode == 0
+    assert said in ran.stderr
+    assert operations(daemon) == []
+
+
+def test_emit_names_the_broken_line_and_sends_the_others(daemon: Daemon) -> None:
+    ran = ggend(daemon.place, "emit", "--stdin", stdin=LINE % 1 + "{\n" + LINE % 3)
+    assert ran.returncode == 0
+    assert ran.stderr.startswith("ggend: line 2: ")
+    assert operations(daemon) == ["1", "3"]
+
+
+def test_emit_takes_ids_that_are_not_given_from_the_environment(daemon: Daemon) -> None:
+    ran = ggend(
+        daemon.place,
+        "emit",
+        "audit",
+        "operation=x",
+        "status=completed",
+        GGEND_AGENT="a7",
+        GGEND_EXECUTION="e7",
+        GGEND_SESSION="",
+    )
+    assert ran.stderr == ""
+    assert daemon.query("SELECT agent_id FROM audit_log") == [("a7",)]
+
+
+def test_a_spool_that_cannot_be_used_loses_the_event_and_says_so(place: Path) -> None:
+    (place / "spool").write_text("not a directory")
+    ran = ggend(place, "emit", *AUDIT)
+    assert ran.returncode == 0
+    assert "1 of 1 events are lost" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_list_shows_what_waits_and_what_was_set_aside(place: Path) -> None:
+    ggend(place, "emit", "--stdin", stdin="".join(LINE % n for n in range(7)))
+    [path] = (place / "spool").glob("*.segment")
+    path.with_name(f"{path.name}.corrupt").write_bytes(b"?")
+    (listed,) = json.loads(ggend(place, "spool", "list", "--format", "json").stdout)
+    assert (listed["producer"], listed["owner"]) == (path.name[:32], "ended")
+    assert (listed["events"], listed["set_aside"]) == (7, 1)
+
+
+def test_list_of_nothing_is_empty(place: Path) -> None:
+    ran = ggend(place, "spool", "list")
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_replay_without_a_daemon_leaves_everything_where_it_is(place: Path) -> None:
+    ggend(place, "emit", *AUDIT)
+    ran = ggend(place, "spool", "replay")
+    assert ran.returncode == os.EX_UNAVAILABLE
+    assert len(list((place / "spool").glob("*.segment"))) == 1
+
+
+def test_without_a_spool_the_commands_say_that_there_is_none(place: Path) -> None:
+    ran = ggend(place, "spool", "list", GGEND_SPOOL_DIR="")
+    assert ran.returncode == os.EX_USAGE
+    assert "GGEND_SPOOL_DIR is empty" in ran.stderr

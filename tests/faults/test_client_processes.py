@@ -1,0 +1,475 @@
+"""The client in the life of processes: forks, children, signals and the end, whatever comes.
+
+Every program runs in a process of its own, with a time limit, and everything that it emits names
+the process and a number. The database tells who said what, and how often.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ggend_client import Client
+from ggend_client.replay import replay
+from running import Daemon
+
+#: Far above what any program here takes; only one that hangs takes this long.
+PATIENCE_SECONDS = 40.0
+
+#: What every program begins with. `said` is printed: what must arrive.
+_HEAD = """
+import os, sys, threading, time, signal
+from ggend_client import Audit, Client
+
+def audit(name):
+    return Audit(agent_id=str(os.getpid()), operation=str(name), status="completed")
+
+client = Client()
+"""
+
+
+def start(place: Path, program: str, **environ: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", _HEAD + textwrap.dedent(program)],
+        env={
+            **os.environ,
+            "GGEND_SOCKET": os.fspath(place / "g.sock"),
+            "GGEND_SPOOL_DIR": os.fspath(place / "spool"),
+            **environ,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(place: Path, program: str, *, status: int = 0, **environ: str) -> str:
+    """Run a program to its end; return what it printed. It must have nothing to complain about."""
+    process = start(place, program, **environ)
+    try:
+        printed, complaints = process.communicate(timeout=PATIENCE_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, complaints) == (status, "")
+    return printed
+
+
+def deliver(daemon: Daemon) -> None:
+    """Bring what programs left in the spool to the daemon; afterwards nothing must be there."""
+    report = replay(daemon.place / "spool", lambda: [daemon.socket], timeout=PATIENCE_SECONDS)
+    assert (report.left, report.error) == (0, None)
+    spool = daemon.place / "spool"
+    assert not spool.exists() or list(spool.iterdir()) == []
+
+
+def operations(daemon: Daemon) -> Counter[str]:
+    return Counter(str(row[0]) for row in daemon.query("SELECT operation FROM audit_log"))
+
+
+def once(*names: object) -> Counter[str]:
+    return Counter(str(name) for name in names)
+
+
+def test_a_hundred_programs_that_emit_once_and_end_are_all_heard(daemon: Daemon) -> None:
+    endings = ("pass", "sys.exit(0)", "raise SystemExit", "threading.Thread(target=int).start()")
+
+    def program(number: int) -> None:
+        run(daemon.place, f"client.emit(audit({number}))\n{endings[number % len(endings)]}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(program, range(100)))
+    deliver(daemon)
+    assert operations(daemon) == once(*range(100))
+
+
+def test_a_program_that_fails_has_said_what_it_said(daemon: Daemon) -> None:
+    process = start(daemon.place, "client.emit(audit('before'))\nraise ValueError('mine')")
+    _, complaints = process.communicate(timeout=PATIENCE_SECONDS)
+    assert complaints.endswith("ValueError: mine\n")
+    assert operations(daemon) == once("before")
+
+
+def test_forks_at_any_moment_neither_hang_nor_send_what_is_their_parents(daemon: Daemon) -> None:
+    """200 children of a process in which four threads emit; each says ten things of its own."""
+    printed = run(
+        daemon.place,
+        """
+        said = [0] * 4
+        stop = threading.Event()
+
+        def emit(thread):
+            while not stop.is_set():
+                if client.emit(audit(f"parent-{thread}-{said[thread]}")):
+                    said[thread] += 1
+                time.sleep(0.0005)
+
+        threads = [threading.Thread(target=emit, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+
+        def child():
+            signal.alarm(20)  # one that hangs is ended, and counted
+            status = 1
+            try:
+                for n in range(10):
+                    client.emit(audit(f"child-{os.getpid()}-{n}"))
+                status = 0 if client.close(15) else 2
+            finally:
+                os._exit(status)
+
+        def fork_some(many):
+            children = []
+            for _ in range(many):
+                pid = os.fork()
+                if pid == 0:
+                    child()
+                children.append(pid)
+                if len(children) == 10:
+                    ended.extend(os.waitpid(pid, 0) for pid in children)
+                    children.clear()
+
+        ended = []
+        other = threading.Thread(target=fork_some, args=(100,))
+        other.start()
+        fork_some(100)
+        other.join()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert client.flush(20), client.stats()
+        print(*said)
+        print(*(pid for pid, status in ended if status == 0))
+        print(*(f"{pid}:{status}" for pid, status in ended if status != 0))
+        """,
+    )
+    said, ended, failed = printed.split("\n")[:3]
+    assert failed == ""
+    assert len(ended.split()) == 200
+    deliver(daemon)
+    expected = once(
+        *(
+            f"parent-{thread}-{n}"
+            for thread, many in enumerate(said.split())
+            for n in range(int(many))
+        )
+    ) + once(*(f"child-{pid}-{n}" for pid in ended.split() for n in range(10)))
+    assert operations(daemon) == expected
+    # agent_id is the process that emitted: nobody else said it.
+    assert daemon.query(
+        "SELECT count(*) FROM audit_log WHERE operation LIKE 'child-%' "
+        "AND operation NOT LIKE 'child-' || agent_id || '-%'"
+    ) == [(0,)]
+
+
+def test_a_child_holds_neither_the_socket_nor_the_spool_of_its_parent(place: Path) -> None:
+    """With the daemon away the parent has its spool open."""
+    printed = run(
+        place,
+        """
+        client.emit(audit("mine"))
+        while not client.stats().spooled:
+            time.sleep(0.01)
+
+        def descriptors():
+            return [os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")
+                    if os.path.exists(f"/proc/self/fd/{n}") and int(n) > 2]
+
+        def spooled():
+            return sum("spool" in name for name in descriptors())
+
+        assert spooled() == 2, descriptors()
+        read, write = os.pipe()
+        if os.fork() == 0:
+            found = [name for name in descriptors() if "pipe" not in name and "/proc" not in name]
+            os.write(write, repr(found).encode())
+            os._exit(0)
+        os.wait()
+        print(os.read(read, 10000).decode())
+        """,
+    )
+    assert printed.strip() == "[]"
+
+
+def test_a_child_that_outlives_its_parent_does_not_keep_the_parents_spool(place: Path) -> None:
+    program = """
+        client.emit(audit("left"))
+        while not client.stats().spooled:
+            time.sleep(0.01)
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        print(child, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """
+    process = start(place, program)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    try:
+        process.wait(PATIENCE_SECONDS)
+        with Daemon(place) as daemon:
+            deliver(daemon)
+            assert operations(daemon) == once("left")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_children_of_multiprocessing_are_heard(daemon: Daemon, method: str) -> None:
+    program = daemon.place / "program.py"
+    program.write_text(
+        _HEAD
+        + textwrap.dedent(
+            """
+            import multiprocessing
+            from concurrent.futures import ProcessPoolExecutor
+
+            def work(name):
+                client.emit(audit(name))
+
+            if __name__ == "__main__":
+                client.emit(audit("main"))
+                client.flush(10)
+                context = multiprocessing.get_context(sys.argv[1])
+                process = context.Process(target=work, args=("process",))
+                process.start()
+                process.join()
+                with context.Pool(2) as pool:
+                    pool.map(work, [f"pool-{n}" for n in range(10)])
+                    pool.close()
+                    pool.join()
+                with ProcessPoolExecutor(2, mp_context=context) as executor:
+                    list(executor.map(work, [f"executor-{n}" for n in range(10)]))
+            """
+        )
+    )
+    ran = subprocess.run(
+        [sys.executable, program, method],
+        env={
+            **os.environ,
+            "GGEND_SOCKET": os.fspath(daemon.socket),
+            "GGEND_SPOOL_DIR": os.fspath(daemon.place / "spool"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    deliver(daemon)
+    names = [f"{kind}-{n}" for kind in ("pool", "executor") for n in range(10)]
+    assert operations(daemon) == once("main", "process", *names)
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("os._exit(0)", 0),
+        ("os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+    ],
+    ids=["exit", "term", "kill"],
+)
+@pytest.mark.parametrize("present", [True, False], ids=["beside a daemon", "without one"])
+def test_what_was_durable_survives_any_end(
+    place: Path, end: str, status: int, present: bool
+) -> None:
+    daemon = Daemon(place)
+    if present:
+        daemon.start()
+    run(
+        place,
+        f"""
+        client = Client(durable=True)
+        for n in range(50):
+            assert client.emit(audit(n)), client.stats()
+        {end}
+        """,
+        status=status,
+    )
+    if not present:
+        daemon.start()
+    try:
+        deliver(daemon)
+        assert operations(daemon) == once(*range(50))
+    finally:
+        daemon.stop()
+
+
+def test_late_emits_at_the_end_of_the_interpreter_are_quiet(daemon: Daemon) -> None:
+    run(
+        daemon.place,
+        """
+        import atexit
+
+        class Late:
+            def __del__(self):
+                client.emit(audit("del"))
+
+        atexit.register(lambda: client.emit(audit("registered before")))
+        client.emit(audit("first"))
+        atexit.register(lambda: client.emit(audit("registered after")))
+        late = Late()
+
+        def forever():
+            while True:
+                client.emit(audit("daemon thread"))
+                time.sleep(0.001)
+
+        threading.Thread(target=forever, daemon=True).start()
+        time.sleep(0.05)
+        """,
+    )
+    heard = operations(daemon)
+    assert heard["first"] == heard["registered after"] == 1
+
+
+def test_a_client_that_is_first_used_at_the_end_delivers_or_says_no(daemon: Daemon) -> None:
+    run(
+        daemon.place,
+        """
+        import atexit
+        atexit.register(lambda: print(client.emit(audit("late")), client.close(5)))
+        """,
+    )
+    deliver(daemon)
+    assert operations(daemon) in (once("late"), once())
+
+
+def test_signal_handlers_may_emit_at_any_moment(daemon: Daemon) -> None:
+    printed = run(
+        daemon.place,
+        """
+        said = {"handler": 0, "main": 0}
+
+        def emit(who):
+            if client.emit(audit(f"{who}-{said[who]}")):
+                said[who] += 1
+
+        signal.signal(signal.SIGALRM, lambda *_: emit("handler"))
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            emit("main")
+            client.flush(0)
+            time.sleep(0.0002)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert client.flush(20), client.stats()
+        print(said["handler"], said["main"])
+        """,
+    )
+    handler, main = map(int, printed.split())
+    assert handler > 10
+    assert operations(daemon) == once(
+        *(f"handler-{n}" for n in range(handler)), *(f"main-{n}" for n in range(main))
+    )
+
+
+def test_a_program_ends_in_time_beside_a_daemon_that_does_not_answer(place: Path) -> None:
+    with Daemon(place) as daemon:
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            run(place, "client = Client(exit_timeout=0.5)\nclient.emit(audit('stopped'))")
+            assert time.monotonic() - began < 0.5 + 10
+        finally:
+            daemon.process.send_signal(signal.SIGCONT)
+        deliver(daemon)
+        assert operations(daemon) == once("stopped")
+
+
+def test_a_client_that_is_not_enabled_opens_nothing(place: Path) -> None:
+    printed = run(
+        place,
+        """
+        before = sorted(os.listdir("/proc/self/fd"))
+        print(client.emit(audit("x")), client.flush(0), client.close())
+        assert client.stats().dropped.disabled == 1
+        assert threading.active_count() == 1
+        assert sorted(os.listdir("/proc/self/fd")) == before
+        """,
+        GGEND_DISABLED="1",
+    )
+    assert printed == "False True True\n"
+    assert not (place / "spool").exists()
+
+
+def test_making_a_client_opens_nothing_and_starts_nothing(place: Path) -> None:
+    run(
+        place,
+        """
+        seen = []
+        sys.addaudithook(lambda event, args: seen.append((event, args))
+                         if event.startswith(("open", "socket", "os.", "_thread")) else None)
+        made = Client(spool_dir="/nowhere", durable=True)
+        assert [event for event in seen if event[0] != "os.putenv"] == [], seen
+        assert threading.active_count() == 1
+        """,
+    )
+
+
+def test_a_child_process_that_is_executed_inherits_nothing(place: Path) -> None:
+    printed = run(
+        place,
+        """
+        import subprocess
+        client.emit(audit("mine"))
+        while not client.stats().spooled:
+            time.sleep(0.01)
+        print(subprocess.run(["ls", "-l", "/proc/self/fd"], capture_output=True, text=True,
+                             close_fds=False).stdout)
+        """,
+    )
+    assert "spool" not in printed
+    assert "socket" not in printed
+
+
+def test_closing_twice_and_in_a_handler_does_no_harm(daemon: Daemon) -> None:
+    run(
+        daemon.place,
+        """
+        signal.signal(signal.SIGUSR1, lambda *_: client.close(5))
+        client.emit(audit("x"))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert client.close(5)
+        assert client.close(5)
+        """,
+    )
+    assert operations(daemon) == once("x")
+
+
+def test_an_on_drop_that_raises_or_emits_is_the_hosts_own_affair(place: Path) -> None:
+    printed = run(
+        place,
+        """
+        told = []
+
+        def on_drop(cause, event):
+            told.append(cause)
+            client.emit(object())
+            raise ValueError("mine")
+
+        client = Client(on_drop=on_drop, spool_dir="")
+        print(client.emit(object()), told, client.stats().dropped.invalid)
+        """,
+    )
+    assert printed == "False ['invalid'] 2\n"
+
+
+def test_the_host_programs_random_numbers_are_its_own(place: Path) -> None:
+    draws = "import random\nrandom.seed(1)\n{}\nprint(random.random())"
+    quiet = run(place, draws.format(""))
+    busy = run(place, draws.format("client.emit(audit('x'))\ntime.sleep(0.3)"))
+    assert busy == quiet
+    assert Client().stats().offered == 0

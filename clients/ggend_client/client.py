@@ -186,9 +186,11 @@ class Client(Emitter):
     def stats(self) -> Statistics:
         """Return what became of the events so far."""
         session, outbox, worker = self._session, self._outbox, self._worker
-        # In this order nothing is counted twice: events move from the later to the earlier.
-        rejected, lost, settled = session.rejected, session.lost, session.settled
-        spooled = self._spool.unsettled() if self._spool is not None else 0
+        # In this order, and with one number between what is settled and what is not, nothing is
+        # counted twice while the worker goes on.
+        rejected, lost, acked_sequence = session.rejected, session.lost, session.acked_sequence
+        settled = session.settled_to(acked_sequence)
+        spooled = 0 if self._spool is None else self._spool.unsettled(acked_sequence)
         accepted = self._accepted
         dropped = Dropped(
             full=outbox.dropped_full,

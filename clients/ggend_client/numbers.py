@@ -41,6 +41,6 @@ class Numbers:
             self._runs[0] = (last + 1, self._runs[0][1])
         return before - self.count()
 
-    def count(self) -> int:
-        """Return how many there are. Safe while another thread changes them."""
-        return sum(last - first + 1 for first, last in tuple(self._runs))
+    def count(self, above: int = 0) -> int:
+        """Return how many there are above this one. Safe while another thread changes them."""
+        return sum(max(0, last - max(first - 1, above)) for first, last in tuple(self._runs))

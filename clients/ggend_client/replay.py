@@ -50,16 +50,21 @@ def replay(
     spools = events = left = 0
     error: str | None = None
     try:
-        for summary in list_spools(directory):
-            if not _is_left_behind(directory, summary):
-                continue
-            settled, remaining, problem = _deliver(directory, summary.producer, places, deadline)
-            events += settled
-            left += remaining
-            spools += settled > 0 and not remaining
-            error = problem if remaining else error
-    except (OSError, SpoolUnusable) as problem:
-        error = str(problem)
+        found = list_spools(directory)
+    except OSError as problem:
+        return ReplayReport(error=str(problem))
+    for summary in found:
+        if not _is_left_behind(directory, summary):
+            continue
+        try:
+            settled, remaining, reason = _deliver(directory, summary.producer, places, deadline)
+        except (OSError, SpoolUnusable) as problem:
+            error = str(problem)  # the next one may be all right
+            continue
+        events += settled
+        left += remaining
+        spools += settled > 0 and not remaining
+        error = reason if remaining else error
     return ReplayReport(spools=spools, events=events, left=left, error=error)
 
 

@@ -145,7 +145,11 @@ class Session:
     @property
     def settled(self) -> int:
         """Events that are settled: stored, rejected or lost."""
-        return max(0, min(self.acked_sequence, self.last_sequence) - self._base)
+        return self.settled_to(self.acked_sequence)
+
+    def settled_to(self, acked_sequence: int) -> int:
+        """Return how many events this number settles."""
+        return max(0, min(acked_sequence, self.last_sequence) - self._base)
 
     @property
     def is_settled(self) -> bool:

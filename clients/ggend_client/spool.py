@@ -92,9 +92,12 @@ class Spool:
         """The lowest number here that is not known to be settled."""
         return self._numbers.first
 
-    def unsettled(self) -> int:
-        """Return how many events are here that are not known to be settled. Takes no lock."""
-        return self._numbers.count()
+    def unsettled(self, acked_sequence: int = 0) -> int:
+        """Return how many events are here that are not settled, as far as is known.
+
+        Takes no lock. `acked_sequence`: the caller knows that those up to this one are.
+        """
+        return self._numbers.count(acked_sequence)
 
     def adopt(self) -> bool:
         """Take over what a dead process left under this producer's id.

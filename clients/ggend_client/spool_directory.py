@@ -14,6 +14,7 @@ import re
 import stat
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -78,7 +79,8 @@ def segment_path(directory: Path, producer: bytes, first_sequence: int) -> Path:
 def prepare(directory: Path) -> None:
     """Make the directory if there is none, for this user alone. Raises SpoolUnusable."""
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            directory.mkdir(mode=0o700, parents=True)
         found = directory.lstat()
     except OSError as error:
         raise SpoolUnusable(f"{directory}: {error.strerror or error}") from error
@@ -116,7 +118,7 @@ def hold(path: Path, *, create: bool = True) -> int | None:
 
 def segments(directory: Path, producer: bytes) -> list[Path]:
     """Return a producer's segments in the order of their numbers. Raises OSError."""
-    return sorted(directory.glob(f"{producer.hex()}-*.segment"))
+    return _segments(sorted(directory.glob(f"{producer.hex()}-*.segment")))
 
 
 def survey(path: Path, producer: bytes, *, above: int = 0) -> Survey:
@@ -166,7 +168,7 @@ def list_spools(directory: Path) -> list[SpoolSummary]:
 
 
 def _summary(directory: Path, producer: bytes, paths: Iterable[Path]) -> SpoolSummary:
-    segments = [path for path in paths if path.suffix == ".segment"]
+    segments = _segments(path for path in paths if path.suffix == ".segment")
     set_aside = [path for path in paths if path.suffix in {".corrupt", ".expired"}]
     sizes, times = [0], [time.time()]
     for path in (*segments, *set_aside):
@@ -184,6 +186,19 @@ def _summary(directory: Path, producer: bytes, paths: Iterable[Path]) -> SpoolSu
         age_seconds=max(0.0, time.time() - min(times)),
         is_held=_is_held(lock_path(directory, producer)),
     )
+
+
+def _segments(paths: Iterable[Path]) -> list[Path]:
+    """Leave out what somebody else put there: only this user's files are read."""
+    return [path for path in paths if _is_own_file(path)]
+
+
+def _is_own_file(path: Path) -> bool:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _is_held(path: Path) -> bool:

@@ -324,3 +324,28 @@ def test_any_records_are_loaded_once_in_order_above_what_is_settled(
         assert all(before < after for before, after in pairwise(loaded))
         assert set(range(seen + 1, spool.last_sequence + 1)) <= set(loaded)
         assert spool.unsettled() == spool.last_sequence - seen
+
+
+#: A segment as version 1 of the format wrote it: two audit entries, numbered from 7 on.
+VERSION_1 = bytes.fromhex(
+    "676773706f6f6c31000102030405060708090a0b0c0d0e0f0000000000000007187afca767ca0000d356c6be"
+    "00000083000000020000000000000007ca5a8c75fb3d954a"
+    "dd00000002"
+    "92cf187afca767ca000084a474797065a56175646974a86167656e745f6964a161a96f7065726174696f6ea26f30"
+    "a6737461747573a9636f6d706c65746564"
+    "92cf187afca767ca000184a474797065a56175646974a86167656e745f6964a161a96f7065726174696f6ea26f31"
+    "a6737461747573a9636f6d706c65746564"
+)
+
+
+def test_a_spool_of_the_first_version_is_delivered(directory: Path) -> None:
+    directory.mkdir(mode=0o700)
+    segment_path(directory, PRODUCER, 7).write_bytes(VERSION_1)
+    made_at = 1_764_000_000_000_000_000
+    with closing(Spool(directory, PRODUCER, now_ns=lambda: made_at)) as spool:
+        assert spool.adopt()
+        [loaded] = load_all(spool)
+    assert loaded.first_sequence == 7
+    stamps = [msgspec.msgpack.decode(pair)[0] for pair in loaded.items]
+    assert stamps == [made_at, made_at + 1]
+    assert [msgspec.msgpack.decode(pair)[1]["operation"] for pair in loaded.items] == ["o0", "o1"]

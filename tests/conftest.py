@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,10 @@ settings.load_profile("ggend")
 
 # No client of a test, or of a program that it starts, spools unless the test says where.
 os.environ["GGEND_SPOOL_DIR"] = ""
+
+# A shell starts what it runs in the background with SIGINT ignored, and so would be its children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

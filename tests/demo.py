@@ -132,7 +132,7 @@ class Agent:
         return Report(
             agent=self.name,
             emitted=counts.accepted,
-            acked=counts.acked,
+            acked=counts.acked + counts.rejected,
             dropped=counts.dropped.total,
             memory_saves=self._memory_saves,
         )

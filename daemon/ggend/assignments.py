@@ -15,11 +15,11 @@ from typing import Any
 import msgspec
 
 from ggend.errors import GgendError
-from ggend.rows import row_of
 from ggend_schema.codec import DECODE_ERRORS, decode_event, decode_line, encode_event
 from ggend_schema.codes import EventCode
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.events import EVENT_TYPES, Event
+from ggend_schema.rows import row_of
 
 __all__ = ["BadEvent", "check_line", "event_of"]
 

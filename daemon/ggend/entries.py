@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ggend.intake import Entry, Rejection
-from ggend.rows import row_of
 from ggend_schema.codec import (
     SalvagedBatch,
     decode_event,
@@ -22,6 +21,7 @@ from ggend_schema.errors import InvalidEvent, MessageMalformed
 from ggend_schema.events import Event
 from ggend_schema.limits import BATCH_EVENTS, EVENT_BYTES, SEQUENCE_MAX
 from ggend_schema.messages import Batch
+from ggend_schema.rows import row_of
 
 __all__ = ["batch_entries", "block_entries", "check_batch", "line_entry"]
 

@@ -17,9 +17,9 @@ from msgspec import Struct
 
 from ggend.accounts import Sender
 from ggend.books import Books
-from ggend.rows import Row
 from ggend_schema.codes import EventCode
 from ggend_schema.events import Event
+from ggend_schema.rows import Row
 
 __all__ = ["Call", "Entry", "Intake", "Outcome", "Rejection", "Submission"]
 

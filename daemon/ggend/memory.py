@@ -10,10 +10,10 @@ import sqlite3
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from ggend.rows import Row
 from ggend.tables import any_text, json_list
-from ggend.timestamps import parse_us
 from ggend_schema.errors import InvalidEvent
+from ggend_schema.rows import Row
+from ggend_schema.timestamps import parse_us
 
 __all__ = ["OrderKey", "load_memory", "order_keys", "save_memories"]
 

@@ -20,11 +20,11 @@ from ggend.books import Books
 from ggend.ledger import Item
 from ggend.ledger import Requeued as Ledger
 from ggend.offline import open_offline, transaction
-from ggend.rows import row_of
 from ggend.settle import settle_again
 from ggend_schema.codec import decode_event, decode_line
 from ggend_schema.codes import EventCode
 from ggend_schema.errors import InvalidEvent
+from ggend_schema.rows import row_of
 
 __all__ = [
     "REQUEUED_IDS",

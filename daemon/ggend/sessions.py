@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
-from ggend.rows import Row
+from ggend_schema.rows import Row
 
 __all__ = ["count_late_receipts", "end_session"]
 

@@ -22,7 +22,6 @@ from ggend.intake import Call, Outcome, Rejection, Submission
 from ggend.ledger import Fresh, Item, Released
 from ggend.memory import OrderKey, order_keys, save_memories
 from ggend.parking import Parent
-from ggend.rows import Row, row_of, same_json
 from ggend.sessions import count_late_receipts, end_session
 from ggend.tables import AUDITS, COLLISIONS, METRICS, RECEIPTS, SESSIONS, Table
 from ggend_schema.codes import EventCode
@@ -37,6 +36,7 @@ from ggend_schema.events import (
     StageCompleted,
 )
 from ggend_schema.limits import MESSAGE_CHARS
+from ggend_schema.rows import Row, row_of, same_json
 
 __all__ = ["ROW_ERRORS", "settle", "settle_again"]
 

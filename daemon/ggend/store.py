@@ -35,8 +35,8 @@ from ggend.errors import (
 )
 from ggend.intake import Call, Submission
 from ggend.settle import ROW_ERRORS, settle
-from ggend.timestamps import format_ms
 from ggend.trouble import TryAgain, judge
+from ggend_schema.timestamps import format_ms
 
 __all__ = ["DURABILITY", "Store", "open_store"]
 

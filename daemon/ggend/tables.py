@@ -14,7 +14,7 @@ from itertools import chain
 
 import msgspec
 
-from ggend.rows import Row
+from ggend_schema.rows import Row
 
 __all__ = [
     "AUDITS",

@@ -21,8 +21,8 @@ from ggend.config import Config
 from ggend.intake import Call, Intake
 from ggend.ledger import Released
 from ggend.parking import Place
-from ggend.timestamps import format_ms
 from ggend_schema.codes import EventCode
+from ggend_schema.timestamps import format_ms
 
 __all__ = ["forget_silent", "give_up_parked", "run_upkeep"]
 

@@ -38,7 +38,7 @@ ErrorText: TypeAlias = Annotated[str, Meta(max_length=limits.ERROR_CHARS)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=limits.COUNT_MAX)]
 HexHash: TypeAlias = Annotated[str, Meta(pattern="^[0-9a-fA-F]{1,128}$")]
 Timestamp: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
-#: Any JSON value. The decoder cannot say so (recursive types); `daemon/ggend/rows.py` checks it.
+#: Any JSON value. The decoder cannot say so (recursive types); `rows` checks it.
 JsonValue: TypeAlias = Any
 
 Operation: TypeAlias = Literal[

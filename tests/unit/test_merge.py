@@ -11,7 +11,6 @@ import pytest
 
 from ggend.database.upgrade import prepare_database
 from ggend.importing.merge import Merge, Tally
-from ggend.rows import row_of
 from ggend.tables import AUDITS, COLLISIONS, METRICS, RECEIPTS, SESSIONS
 from ggend_schema.events import (
     Audit,
@@ -23,6 +22,7 @@ from ggend_schema.events import (
     SessionStarted,
     StageCompleted,
 )
+from ggend_schema.rows import row_of
 from version1 import make_version_1
 
 TABLE_OF = {

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ggend.rows import json_text, row_of, same_json
 from ggend.tables import AUDITS, COLLISIONS, METRICS, RECEIPTS, SESSIONS
 from ggend_schema import (
     STAGES,
@@ -30,6 +29,7 @@ from ggend_schema import (
 from ggend_schema.codec import decode_event, decode_line, encode_event
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.events import Stage
+from ggend_schema.rows import json_text, row_of, same_json
 
 #: This machine may be busy; how long one example takes says nothing.
 unhurried = settings(deadline=None)

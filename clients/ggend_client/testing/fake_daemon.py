@@ -15,14 +15,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from ggend_client import Client, lifetimes
-from ggend_client.testing.checks import check_event, moment_us
 from ggend_client.testing.listening import Listening, Peer
 from ggend_schema import limits
 from ggend_schema.codec import SalvagedBatch, decode_event, encode_event
@@ -43,6 +41,8 @@ from ggend_schema.messages import (
     Request,
     Welcome,
 )
+from ggend_schema.rows import row_of
+from ggend_schema.timestamps import format_sql
 
 __all__ = ["FakeDaemon", "Refused"]
 
@@ -184,7 +184,7 @@ class FakeDaemon(Listening):
                 )
                 said.append(Reject(sequence=sequence, code=error.code, message=error.message))
             else:
-                self._keep((moment_us(accepted, stamp_ns), producer, sequence), accepted)
+                self._keep(accepted, (stamp_ns, producer, sequence))
         settled = max(settled, batch.first_sequence + len(batch.events) - 1)
         self.settled[producer] = settled
         return [*said, Ack(sequence=settled)]
@@ -198,7 +198,7 @@ class FakeDaemon(Listening):
         """Return the event, decoded. Raises InvalidEvent for what the real daemon refuses."""
         if isinstance(event, memoryview):
             event = decode_event(event)
-        check_event(event, stamp_ns)
+        row_of(event, stamp_ns)
         return event
 
     def answer(self, request: Request) -> list[DaemonMessage] | None:
@@ -231,9 +231,11 @@ class FakeDaemon(Listening):
             durability=self.durability,
         )
 
-    def _keep(self, order: tuple[int, bytes, int], event: Event) -> None:
+    def _keep(self, event: Event, stamped: tuple[int, bytes, int]) -> None:
         self._events.append(event)
         if isinstance(event, MemorySaved):
+            microseconds: int = row_of(event, stamped[0])[-1]
+            order = microseconds, *stamped[1:]
             known = self._memories.get(event.agent_id)
             if known is None or known[0] < order:
                 self._memories[event.agent_id] = (order, event)
@@ -243,13 +245,12 @@ class FakeDaemon(Listening):
         if found is None:
             return None
         (microseconds, _, _), saved = found
-        moment = datetime.fromtimestamp(microseconds // 1_000_000, UTC)
         return {
             "memory": saved.memory,
             "collision_history": saved.collision_history,
             "retry_count": saved.retry_count,
             "last_error": saved.last_error,
-            "updated_at": f"{moment:%Y-%m-%d %H:%M:%S}.{microseconds // 1000 % 1000:03d}",
+            "updated_at": format_sql(microseconds // 1000),
         }
 
     def _status(self) -> dict[str, object]:

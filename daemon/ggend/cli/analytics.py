@@ -18,8 +18,8 @@ from ggend.reading.moments import parse_moment
 from ggend.reading.queries import Result
 from ggend.reading.snapshot import snapshot
 from ggend.reading.summaries import Bucket, Group, Summary
-from ggend.timestamps import parse_us
 from ggend_schema.errors import InvalidEvent
+from ggend_schema.timestamps import parse_us
 
 __all__ = ["analytics"]
 

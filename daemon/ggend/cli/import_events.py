@@ -23,11 +23,11 @@ from ggend.cli.options import FormatOption, SocketOption, chosen_socket
 from ggend.cli.output import complain, progress
 from ggend.errors import UsageMistake
 from ggend.importing.line_delivery import CHUNK_BYTES, CHUNK_LINES, LineDelivery, numbered
-from ggend.rows import row_of
 from ggend_schema.codec import decode_line, decode_line_number
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.framing import LineSplitter, OverlongLine
 from ggend_schema.limits import EVENT_BYTES, PRODUCER_BYTES
+from ggend_schema.rows import row_of
 
 __all__ = ["events"]
 

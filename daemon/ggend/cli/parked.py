@@ -19,7 +19,7 @@ from ggend.reading.moments import parse_moment
 from ggend.reading.parked import Waiting, read_parked
 from ggend.reading.queries import Result
 from ggend.reading.snapshot import columns_of, snapshot
-from ggend.timestamps import parse_us
+from ggend_schema.timestamps import parse_us
 
 __all__ = ["parked"]
 

@@ -16,8 +16,8 @@ import msgspec
 from ggend.cli.forms import cell, json_text
 from ggend.reading.queries import Result
 from ggend.reading.rejected import content
-from ggend.timestamps import format_ms
 from ggend_schema.errors import InvalidEvent
+from ggend_schema.timestamps import format_ms
 
 __all__ = ["as_json", "portrait", "short"]
 

@@ -14,8 +14,8 @@ import msgspec
 from ggend.importing.likeness import Reading, normal_timestamp
 from ggend.importing.merge_scratch import Scratch
 from ggend.importing.readback import COLUMNS
-from ggend.rows import Row
 from ggend_schema.events import Audit, Collision, Event, ReceiptEmitted, StageCompleted
+from ggend_schema.rows import Row
 
 __all__ = ["Counterparts", "is_text"]
 

@@ -22,13 +22,13 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from ggend.rows import row_of
-from ggend.timestamps import format_ms
 from ggend_schema import limits
 from ggend_schema.codec import DECODE_ERRORS, decode_event, encode_event
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.events import Audit, Event, ReceiptEmitted, ReceiptStatus
 from ggend_schema.framing import LineSplitter, OverlongLine
+from ggend_schema.rows import row_of
+from ggend_schema.timestamps import format_ms
 
 __all__ = ["DEFAULT_AGENT", "LogLine", "LogReader", "UnreadableLine", "line_producer"]
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from contextlib import suppress
 
 from ggend.importing.readback import COLUMNS, fingerprint, raw_fingerprint, read_back
-from ggend.rows import Row, same_json
-from ggend.timestamps import format_ms, parse_us
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.events import (
     Event,
@@ -19,6 +17,8 @@ from ggend_schema.events import (
     SessionEnded,
     SessionStarted,
 )
+from ggend_schema.rows import Row, same_json
+from ggend_schema.timestamps import format_ms, parse_us
 
 __all__ = [
     "Reading",

@@ -32,8 +32,6 @@ from ggend.importing.likeness import (
 from ggend.importing.merge_scratch import Scratch
 from ggend.importing.readback import COLUMNS, read_back
 from ggend.reading.snapshot import columns_of
-from ggend.rows import Row
-from ggend.timestamps import format_ms
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.events import (
     Audit,
@@ -45,6 +43,8 @@ from ggend_schema.events import (
     SessionStarted,
     StageCompleted,
 )
+from ggend_schema.rows import Row
+from ggend_schema.timestamps import format_ms
 
 __all__ = ["TABLES", "Merge", "Tally"]
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 
-from ggend.rows import Row, row_of
 from ggend_schema.codec import DECODE_ERRORS, encode_event
 from ggend_schema.codes import EventCode
 from ggend_schema.errors import InvalidEvent
@@ -26,6 +25,7 @@ from ggend_schema.events import (
     SessionStarted,
     StageCompleted,
 )
+from ggend_schema.rows import Row, row_of
 
 __all__ = ["COLUMNS", "fingerprint", "raw_fingerprint", "read_back"]
 

@@ -15,7 +15,7 @@ from enum import StrEnum
 import msgspec
 
 from ggend.reading.summaries import Bucket, Group, Groups, Summary, Tally, percentile, total_of
-from ggend.timestamps import format_ms
+from ggend_schema.timestamps import format_ms
 
 __all__ = ["Analytics", "Count", "Period", "Stage", "analyse"]
 

@@ -9,8 +9,8 @@ import re
 from datetime import UTC, datetime
 
 from ggend.errors import UsageMistake
-from ggend.timestamps import format_ms, parse_us
 from ggend_schema.errors import InvalidEvent
+from ggend_schema.timestamps import format_ms, parse_us
 
 __all__ = ["parse_age", "parse_moment"]
 

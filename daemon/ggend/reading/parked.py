@@ -12,8 +12,8 @@ from collections import Counter
 import msgspec
 from msgspec import Struct
 
-from ggend.timestamps import format_ms
 from ggend_schema.errors import InvalidEvent
+from ggend_schema.timestamps import format_ms
 
 __all__ = ["Parked", "Waiting", "read_parked"]
 

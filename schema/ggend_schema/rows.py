@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from ggend.timestamps import format_ms, format_sql, parse_us
 from ggend_schema import limits
 from ggend_schema.codes import EventCode
 from ggend_schema.errors import InvalidEvent
@@ -28,6 +27,7 @@ from ggend_schema.events import (
     SessionStarted,
     StageCompleted,
 )
+from ggend_schema.timestamps import format_ms, format_sql, parse_us
 
 __all__ = ["Row", "json_text", "row_of", "same_json"]
 

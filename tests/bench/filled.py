@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from ggend.objectives import EXECUTION_DURATION, STAGE_DURATIONS, Threshold
-from ggend.timestamps import format_ms
+from ggend_schema.timestamps import format_ms
 
 __all__ = ["AGENTS", "DAYS", "END_MS", "fill", "known_execution"]
 

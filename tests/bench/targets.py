@@ -22,7 +22,7 @@ from rich.table import Table
 
 from bench.batch import latencies
 from bench.filled import AGENTS, DAYS, END_MS, fill, known_execution
-from ggend.timestamps import format_ms
+from ggend_schema.timestamps import format_ms
 from running import Daemon
 
 __all__ = ["Measured", "build", "describe", "measure", "table_of"]

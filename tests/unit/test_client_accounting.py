@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ggend_client import Audit, Client, Event, Statistics
+from ggend_client import Audit, Client, Event, Statistics, lifetimes
 from ggend_schema.limits import EVENT_BYTES
 from moody import MoodyDaemon
 from running import free_place
@@ -194,3 +195,18 @@ def test_a_short_idle_makes_no_spool(place: Path) -> None:
     finally:
         client.close(1)
         daemon.stop()
+
+
+def test_clients_that_are_gone_leave_nothing_behind(place: Path) -> None:
+    """Neither one that was never used, nor one that was closed."""
+    gc.collect()
+    before = len(lifetimes.watched())
+    for _ in range(5):
+        Client(place / "nobody", spool_dir="")
+        used = Client(place / "nobody", spool_dir="")
+        used.emit(good(1))
+        used.close(0)
+        del used
+    gc.collect()
+    assert len(lifetimes.watched()) == before
+    assert not [thread for thread in threading.enumerate() if "ggend" in thread.name]

@@ -209,4 +209,4 @@ def test_clients_that_are_gone_leave_nothing_behind(place: Path) -> None:
         del used
     gc.collect()
     assert len(lifetimes.watched()) == before
-    assert not [thread for thread in threading.enumerate() if "ggend" in thread.name]
+    assert not [one for one in threading.enumerate() if one.name == "ggend-client"]

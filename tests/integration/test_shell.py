@@ -1,0 +1,203 @@
+"""clients/shell/ggend.sh as scripts use it: real bash, real tools, a real daemon."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from running import Daemon
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "clients" / "shell"
+
+#: What bash and the functions use beside the tool that sends.
+_COMMANDS = ("cat", "date", "env", "iconv", "sleep")
+
+
+def run(place: Path, script: str, *, ways: tuple[str, ...] = (), **environ: str) -> str:
+    """Run a script that sources the functions, under the strictest options; return its output."""
+    ran = subprocess.run(
+        [
+            shutil.which("bash") or "bash",
+            "-c",
+            f"set -Eeuo pipefail\n. {FOLDER}/ggend.sh\n{script}",
+        ],
+        env={
+            **{key: value for key, value in os.environ.items() if key[:6] != "GGEND_"},
+            "PATH": os.fspath(tools(place, ways or ("socat", "nc", "python3"))),
+            "GGEND_SOCKET": os.fspath(place / "g.sock"),
+            "GGEND_SPOOL_DIR": os.fspath(place / "spool"),
+            **environ,
+        },
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout
+
+
+def tools(place: Path, ways: tuple[str, ...]) -> Path:
+    """Make a PATH that has these programs and no others that send."""
+    folder = place / "bin"
+    folder.mkdir(exist_ok=True)
+    for name in (*_COMMANDS, *ways):
+        found = shutil.which(name)
+        if name == "ggend":
+            found = os.fspath(Path(sys.executable).with_name("ggend"))
+        elif name == "python3":
+            found = os.path.realpath(sys.executable)
+        if found and not (folder / name).exists():
+            (folder / name).symlink_to(found)
+    return folder
+
+
+def operations(daemon: Daemon) -> list[object]:
+    return [row[0] for row in daemon.query("SELECT operation FROM audit_log ORDER BY id")]
+
+
+@pytest.mark.parametrize("way", ["socat", "nc", "python3"])
+def test_each_way_brings_the_event(daemon: Daemon, way: str) -> None:
+    if way != "python3" and shutil.which(way) is None:
+        pytest.skip(f"{way} is not installed")
+    run(
+        daemon.place,
+        "ggend_emit audit agent_id=a operation='by any way' status=completed duration_ms=12",
+        ways=(way,),
+        GGEND_STRICT="1",
+    )
+    assert daemon.query("SELECT agent_id, operation, duration_ms FROM audit_log") == [
+        ("a", "by any way", 12)
+    ]
+
+
+def test_any_text_arrives_as_it_is(daemon: Daemon) -> None:
+    text = "".join(chr(n) for n in range(1, 256)) + "€ \\u0041 \\\\ $(date) `date` * ? ~ 😀"
+    run(daemon.place, 'ggend_emit audit agent_id=a "operation=$TEXT" status=completed', TEXT=text)
+    assert operations(daemon) == [text]
+
+
+def test_bytes_that_are_no_text_do_not_cost_the_event(daemon: Daemon) -> None:
+    if shutil.which("iconv") is None:
+        pytest.skip("iconv is not installed")
+    run(daemon.place, "ggend_emit audit agent_id=a operation=$'a\\xffb' status=completed")
+    assert operations(daemon) == ["ab"]
+
+
+def test_a_run_makes_its_rows_with_what_it_took(daemon: Daemon) -> None:
+    run(
+        daemon.place,
+        """
+        ggend_session_begin 2
+        ggend_execution_begin generation
+        ggend_stage_begin extract
+        ggend_stage_begin emit
+        sleep 0.05
+        ggend_stage_end
+        sleep 0.05
+        ggend_stage_end failed error_message="no such thing"
+        ggend_execution_end partial files_generated=3 'receipt:={"files":
+            ["a"]}'
+        ggend_session_end failed
+        """,
+        GGEND_AGENT="me",
+    )
+    stages = daemon.query("SELECT stage, status, duration_ms FROM pipeline_metrics ORDER BY id")
+    assert [stage[:2] for stage in stages] == [("μ₃_emit", "passed"), ("μ₂_extract", "failed")]
+    assert 50 <= int(str(stages[0][2])) <= int(str(stages[1][2]))
+    assert int(str(stages[1][2])) >= 100
+    assert daemon.query(
+        "SELECT agent_id, status, files_generated, duration_ms >= 100, receipt_json, "
+        "session_id = (SELECT session_id FROM workflow_sessions) FROM receipts"
+    ) == [("me", "partial", 3, 1, '{"files":["a"]}', 1)]
+    assert daemon.query("SELECT status, agent_count FROM workflow_sessions") == [("failed", 2)]
+
+
+def test_a_script_without_a_daemon_goes_on_and_knows_what_was_dropped(place: Path) -> None:
+    said = run(
+        place,
+        """
+        ggend_emit audit agent_id=a operation=x status=completed
+        ggend_emit audit nonsense
+        ggend_stage_end
+        ggend_execution_end
+        echo "$GGEND_DROPPED"
+        """,
+    )
+    assert said == "2\n"
+
+
+def test_strict_functions_say_what_is_not_stored(place: Path) -> None:
+    said = run(
+        place,
+        "ggend_emit audit agent_id=a operation=x status=completed || echo not stored",
+        GGEND_STRICT="1",
+    )
+    assert said == "not stored\n"
+
+
+def test_what_no_daemon_takes_is_kept_by_the_command(place: Path) -> None:
+    run(
+        place,
+        "ggend_emit audit agent_id=a operation=kept status=completed; echo $GGEND_DROPPED",
+        ways=("socat", "ggend"),
+    )
+    assert len(list((place / "spool").glob("*.segment"))) == 1
+
+
+def test_the_script_keeps_its_options_traps_and_variables(daemon: Daemon) -> None:
+    script = """
+        state() { set +o; shopt; trap -p; echo "$IFS"; compgen -v | grep -Evi "$NOT_MINE"; }
+        IFS=,
+        trap 'echo never' ERR
+        REPLY=mine
+        before=$(state)
+        ggend_session_begin 1
+        ggend_execution_begin watch
+        ggend_stage_begin extract
+        ggend_stage_end passed
+        ggend_execution_end
+        ggend_session_end
+        after=$(state)
+        [[ $before == "$after" && $REPLY == mine ]] && echo same
+        wait; jobs
+        """
+    (daemon.place / "bin").mkdir()
+    (daemon.place / "bin" / "grep").symlink_to(shutil.which("grep") or "grep")
+    # What bash itself changes all the time, and what the functions have announced.
+    not_mine = (
+        "^(_|_?ggend.*|bash.*|func.*|lineno|pipestatus|s?random|seconds|epoch.*|before|after)$"
+    )
+    assert run(daemon.place, script, GGEND_AGENT="a", NOT_MINE=not_mine) == "same\n"
+
+
+def test_disabled_functions_do_nothing(daemon: Daemon) -> None:
+    run(
+        daemon.place,
+        "ggend_emit audit agent_id=a operation=x status=completed",
+        GGEND_DISABLED="1",
+    )
+    assert operations(daemon) == []
+
+
+def test_the_example_of_the_folder_runs(daemon: Daemon) -> None:
+    [example] = re.findall(r"```bash\n(.*?)```", (FOLDER / "README.md").read_text(), re.DOTALL)
+    run(daemon.place, example)
+    assert operations(daemon) == ["write src/lib.rs"]
+    assert daemon.query("SELECT files_generated FROM receipts") == [(3,)]
+
+
+def test_shellcheck_finds_nothing() -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed")
+    ran = subprocess.run(
+        ["shellcheck", "-x", *sorted(FOLDER.glob("*.sh"))], capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stdout) == (0, "")

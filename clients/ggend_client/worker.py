@@ -222,7 +222,10 @@ class Worker:
         if not self._supply.spool_out():
             self.last_error = self._supply.last_error or self.last_error
             pause(self._until_stop(min(remaining, RETRY_SECONDS)), wake)
-        elif self._stop_at is None and self._supply.wait(remaining):
+        elif self._stop_at is not None:
+            if not self._is_finished():
+                pause(self._until_stop(remaining), wake)
+        elif self._supply.wait(remaining):
             pause(self._until_stop(self._linger), wake)
 
     def _connect(self, wake: socket.socket) -> Connection:

@@ -17,6 +17,7 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, not installed
 
 from bench import batch as batches
+from bench import emit as emission
 from bench import ingest as ingestion
 from bench import machine
 from bench import shapes as load
@@ -39,6 +40,9 @@ Json = Annotated[Path | None, typer.Option("--json", help="File for the raw resu
 #: 2,000 executions late for most of the run.
 EVENTS, QUICK_EVENTS = 120_000, 24_000
 REPETITIONS, QUICK_REPETITIONS = 5, 3
+
+#: Repetitions of `emit`, whose cases are many: half a minute each, and ten seconds when quick.
+EMIT_REPETITIONS, QUICK_EMIT_REPETITIONS = 3, 1
 
 #: Events that flood, in all, and idle connections: ten seconds of a flood.
 FLOOD_EVENTS, QUICK_FLOOD_EVENTS = 500_000, 60_000
@@ -93,6 +97,22 @@ def batch(*, quick: Quick = False, place: Place = None, json: Json = None) -> No
     with tempfile.TemporaryDirectory(prefix="ggend-", dir=place) as name:
         sync_ms = machine.sync_ms(Path(name))
     console.print(batches.table_of(results, sync_ms))
+    _write(json, place, results)
+
+
+@app.command()
+def emit(*, quick: Quick = False, place: Place = None, json: Json = None) -> None:
+    """What an event costs the program that says it, beside `logging` with a QueueHandler."""
+    console = _console(place)
+    with console.status("begins") as status:
+        results = emission.measure(
+            repetitions=QUICK_EMIT_REPETITIONS if quick else EMIT_REPETITIONS,
+            is_quick=quick,
+            parent=place,
+            report=status.update,
+        )
+    console.print(emission.emit_table_of(results))
+    console.print(emission.others_table_of(results))
     _write(json, place, results)
 
 

@@ -219,14 +219,18 @@ class Worker:
     def _bide(self, wake: socket.socket) -> None:
         """Spool what comes, until it is time for the next attempt to connect."""
         remaining = self._retry_at - self._clock()
+        had_some = self._supply.waits
         if not self._supply.spool_out():
             self.last_error = self._supply.last_error or self.last_error
             pause(self._until_stop(min(remaining, RETRY_SECONDS)), wake)
         elif self._stop_at is not None:
             if not self._is_finished():
                 pause(self._until_stop(remaining), wake)
+        elif had_some:
+            # More may follow: who puts something for a thread that waits on it pays for waking it.
+            pause(min(remaining, self._linger), wake)
         elif self._supply.wait(remaining):
-            pause(self._until_stop(self._linger), wake)
+            pause(self._linger, wake)
 
     def _connect(self, wake: socket.socket) -> Connection:
         self._nudged = False

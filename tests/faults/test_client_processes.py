@@ -25,6 +25,9 @@ from running import Daemon
 #: Far above what any program here takes; only one that hangs takes this long.
 PATIENCE_SECONDS = 40.0
 
+#: From Python 3.12 on, forking a process that has threads is warned of; here it is the point.
+_QUIET = ("-W", "ignore:This process:DeprecationWarning")
+
 #: What every program begins with. `said` is printed: what must arrive.
 _HEAD = """
 import os, sys, threading, time, signal
@@ -39,7 +42,7 @@ client = Client()
 
 def start(place: Path, program: str, **environ: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", _HEAD + textwrap.dedent(program)],
+        [sys.executable, *_QUIET, "-c", _HEAD + textwrap.dedent(program)],
         env={
             **os.environ,
             "GGEND_SOCKET": os.fspath(place / "g.sock"),

@@ -1,7 +1,14 @@
 """ggend: the event-ingestion daemon of ggen. The wiring is in `topology`."""
 
-from importlib.metadata import version
+from functools import cache
 
-__all__ = ["__version__"]
+__all__ = ["version"]
 
-__version__ = version("ggend")
+
+@cache
+def version() -> str:
+    """Return the version that is installed."""
+    # Late: it is a third of what every command would take to start.
+    from importlib import metadata
+
+    return metadata.version("ggend")

@@ -26,7 +26,7 @@ import anyio
 from anyio.abc import TaskStatus
 from msgspec import to_builtins
 
-from ggend import __version__
+from ggend import version
 from ggend.books import Bounds
 from ggend.config import Config
 from ggend.connection import Services
@@ -153,7 +153,7 @@ async def _run_stages(
                     "socket": config.socket,
                     "database": config.database,
                     "pid": os.getpid(),
-                    "version": __version__,
+                    "version": version(),
                 },
             )
             notify(environ, "READY=1")
@@ -254,7 +254,7 @@ def _status(config: Config, store: Store, services: Services, alarm: WalAlarm) -
         "schema_version": store.report.version,
         "socket": _text(config.socket),
         "pid": os.getpid(),
-        "version": __version__,
+        "version": version(),
     }
 
 

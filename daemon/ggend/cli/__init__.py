@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ggend import __version__
+from ggend import version
 from ggend.cli.accounts import accounts
 from ggend.cli.analytics import analytics
 from ggend.cli.check import check
@@ -66,7 +66,7 @@ app.add_typer(config, name="config")
 
 def _show_version(*, wanted: bool) -> None:
     if wanted:
-        show_line(f"ggend {__version__}")
+        show_line(f"ggend {version()}")
         raise typer.Exit
 
 

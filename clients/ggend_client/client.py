@@ -121,7 +121,9 @@ class Client(Emitter):
         self._session = Session(producer, permanent=self._permanent, client_name=options.service)
         self._spool = None
         if options.spool_directory is not None:
-            self._spool = Spool(options.spool_directory, producer)
+            self._spool = Spool(
+                options.spool_directory, producer, destination=str(self.sockets()[0])
+            )
         self._supply = Supply(self._outbox, self._session, self._spool, time.monotonic)
         self._worker = Worker(
             self._outbox,
@@ -244,6 +246,7 @@ class Client(Emitter):
         was_closed = self._outbox.is_closed
         self._worker.abandon()
         self._ends = False  # finalizers of multiprocessing are not inherited
+        self._producer, self._permanent = None, False  # those were the parent's
         self._make()
         self._outbox.is_closed = was_closed
 

@@ -40,15 +40,21 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def replay(
-    directory: Path, places: Callable[[], Sequence[Path]], *, timeout: float
+    directory: Path,
+    places: Callable[[], Sequence[Path]],
+    *,
+    timeout: float,
+    whomever: bool = False,
 ) -> ReplayReport:
     """Deliver the spools of processes that have ended, for at most `timeout` seconds.
 
-    `places` returns the sockets to try. Never raises: what went wrong is in the report.
+    `places` returns the sockets to try, the first of which is the one that spools must be meant
+    for, or else (`whomever`) may be. Never raises: what went wrong is in the report.
     """
     deadline = time.monotonic() + timeout
     spools = events = left = 0
     error: str | None = None
+    destination = str(places()[0])
     try:
         found = list_spools(directory)
     except OSError as problem:
@@ -56,6 +62,8 @@ def replay(
     for summary in found:
         if not _is_left_behind(directory, summary):
             continue
+        if not whomever and summary.destination not in {"", destination}:
+            continue  # for another daemon: a test's, another host directory's
         try:
             settled, remaining, reason = _deliver(directory, summary.producer, places, deadline)
         except (OSError, SpoolUnusable) as problem:

@@ -62,11 +62,14 @@ class Spool:
         directory: Path,
         producer: bytes,
         *,
+        destination: str = "",
         most_bytes: int = SPOOL_BYTES,
         directory_bytes: int = DIRECTORY_BYTES,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        """`destination` is the socket of the daemon that the events are meant for."""
         self.directory = directory
+        self._destination = destination
         self._producer = producer
         self._most_bytes = most_bytes
         self._directory_bytes = directory_bytes
@@ -196,6 +199,13 @@ class Spool:
 
     # Everything below is called with the lock held.
 
+    def _claim(self) -> None:
+        """Lock what is about to be begun, and say whom it is for. Raises OSError, SpoolUnusable."""
+        if not self._take_lock() or self._held is None:
+            raise SpoolUnusable(f"{self.directory}: the lock of a new producer is held")
+        os.ftruncate(self._held, 0)
+        os.pwrite(self._held, os.fsencode(self._destination), 0)
+
     def _take_lock(self) -> bool:
         path = spool_directory.lock_path(self.directory, self._producer)
         for pause in _LOOK_SECONDS:
@@ -240,8 +250,8 @@ class Spool:
         spool_directory.prepare(self.directory)
         try:
             used = spool_directory.used_bytes(self.directory)
-            if not self._take_lock():
-                raise SpoolUnusable(f"{self.directory}: the lock of a new producer is held")
+            if self._held is None:
+                self._claim()
         except OSError as error:
             raise unusable(path, error) from error
         if used + size > self._directory_bytes:

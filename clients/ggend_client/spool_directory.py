@@ -1,7 +1,8 @@
 """Spool directory: where spools lie, whose they are, and who holds them.
 
-Per producer there is a lock, `<id>.lock`, on which its process holds flock(2) while it lives, and
-segments, `<id>-<first sequence>.segment`. What is set aside is renamed: `….corrupt`, `….expired`.
+Per producer there is a lock, `<id>.lock`, on which its process holds flock(2) while it lives and
+which says for which socket its events are meant, and segments, `<id>-<first sequence>.segment`.
+What is set aside is renamed: `….corrupt`, `….expired`.
 A directory that others could write to, or that is another user's, is refused: what lies there
 would be sent under this user's name.
 """
@@ -35,6 +36,9 @@ __all__ = [
     "used_bytes",
 ]
 
+#: Bytes of a path, at most.
+PATH_BYTES = 4096
+
 _NAME = re.compile(r"([0-9a-f]{32})(\.lock|-(\d{20})\.segment(\.corrupt|\.expired)?)")
 
 
@@ -51,6 +55,8 @@ class SpoolSummary(msgspec.Struct, frozen=True, kw_only=True):
     age_seconds: float
     #: Whether the process that wrote it still runs.
     is_held: bool
+    #: The socket of the daemon that it is meant for; empty: not known.
+    destination: str
 
 
 class Survey(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,6 +191,7 @@ def _summary(directory: Path, producer: bytes, paths: Iterable[Path]) -> SpoolSu
         bytes=sum(sizes),
         age_seconds=max(0.0, time.time() - min(times)),
         is_held=_is_held(lock_path(directory, producer)),
+        destination=_destination(lock_path(directory, producer)),
     )
 
 
@@ -199,6 +206,16 @@ def _is_own_file(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+
+
+def _destination(path: Path) -> str:
+    if not _is_own_file(path):
+        return ""
+    try:
+        with path.open("rb") as lock:
+            return os.fsdecode(lock.read(PATH_BYTES))
+    except OSError:
+        return ""
 
 
 def _is_held(path: Path) -> bool:

@@ -235,6 +235,22 @@ def test_a_program_that_is_killed_leaves_what_it_had_spooled(place: Path) -> Non
         assert unbalanced_accounts(daemon) == []
 
 
+def test_what_was_meant_for_one_daemon_is_not_given_to_another(place: Path) -> None:
+    end(start(place, "client.emit(audit('mine'))"))
+    (place / "other").mkdir()
+    with Daemon(place / "other") as other:
+        spool = place / "spool"
+        report = replay(spool, lambda: [other.socket], timeout=PATIENCE_SECONDS)
+        assert (report.events, report.left) == (0, 0)
+        with Client(other.socket, spool_dir=spool) as client:
+            send(client, "other-", 1)
+            assert client.flush(PATIENCE_SECONDS)
+        assert operations(other) == ["other-0"]
+    with Daemon(place) as daemon:
+        deliver(daemon)
+        assert operations(daemon) == ["mine"]
+
+
 def test_two_that_find_the_same_spool_deliver_it_once(place: Path) -> None:
     end(start(place, "for n in range(5000): client.emit(audit(n))"))
     with Daemon(place) as daemon:

@@ -123,6 +123,7 @@ def test_list_shows_what_waits_and_what_was_set_aside(place: Path) -> None:
     (listed,) = json.loads(ggend(place, "spool", "list", "--format", "json").stdout)
     assert (listed["producer"], listed["owner"]) == (path.name[:32], "ended")
     assert (listed["events"], listed["set_aside"]) == (7, 1)
+    assert listed["meant_for"] == str(place / "g.sock")
 
 
 def test_list_of_nothing_is_empty(place: Path) -> None:
@@ -135,6 +136,15 @@ def test_replay_without_a_daemon_leaves_everything_where_it_is(place: Path) -> N
     ran = ggend(place, "spool", "replay")
     assert ran.returncode == os.EX_UNAVAILABLE
     assert len(list((place / "spool").glob("*.segment"))) == 1
+
+
+def test_replay_to_another_daemon_must_be_asked_for(place: Path) -> None:
+    ggend(place, "emit", *AUDIT, GGEND_SOCKET="/nowhere/g.sock")
+    with Daemon(place) as daemon:
+        assert ggend(place, "spool", "replay").stdout.startswith("0 events")
+        assert operations(daemon) == []
+        assert ggend(place, "spool", "replay", "--whomever").stdout.startswith("1 events")
+        assert operations(daemon) == ["x"]
 
 
 def test_without_a_spool_the_commands_say_that_there_is_none(place: Path) -> None:

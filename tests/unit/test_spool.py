@@ -349,3 +349,11 @@ def test_a_spool_of_the_first_version_is_delivered(directory: Path) -> None:
     stamps = [msgspec.msgpack.decode(pair)[0] for pair in loaded.items]
     assert stamps == [made_at, made_at + 1]
     assert [msgspec.msgpack.decode(pair)[1]["operation"] for pair in loaded.items] == ["o0", "o1"]
+
+
+def test_a_spool_says_for_which_daemon_it_is_meant(directory: Path) -> None:
+    with closing(Spool(directory, PRODUCER, destination="/run/a.sock")) as spool:
+        spool.append(1, pairs(1, 1))
+    with closing(Spool(directory, PRODUCER, destination="/run/b.sock")) as next_:
+        assert next_.adopt()
+        assert [one.destination for one in list_spools(directory)] == ["/run/a.sock"]

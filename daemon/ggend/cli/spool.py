@@ -64,13 +64,17 @@ def replay_spool(
     *,
     directory: DirectoryOption = None,
     socket: SocketOption = None,
+    whomever: Annotated[
+        bool, typer.Option("--whomever", help="Also what was meant for another socket.")
+    ] = False,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that it may take.")] = 600.0,
 ) -> None:
     """Bring to the daemon what processes that have ended left in the spool.
 
-    It may be run at any time, also beside clients: each producer's events are sent by one only, and
-    the daemon recognises what it has. A user timer that calls it is a good idea where clients are
-    rare.
+    Only what was meant for the same socket is sent to it: events for another daemon wait for that
+    one. It may be run at any time, also beside clients: each producer's events are sent by one
+    only, and the daemon recognises what it has. A user timer that calls it is a good idea where
+    clients are rare.
 
     Exit status: 0 nothing is left, 69 something is.
 
@@ -84,6 +88,7 @@ def replay_spool(
         place,
         lambda: client_sockets(os.environ) if chosen is None else [chosen],
         timeout=timeout,
+        whomever=whomever,
     )
     show_line(f"{report.events:,} events of {report.spools:,} producers delivered from {place}")
     if report.left or report.error:
@@ -109,6 +114,7 @@ def _row(one: SpoolSummary, *, is_for_programs: bool) -> tuple[object, ...]:
         one.bytes,
         age if is_for_programs else age_text(age),
         len(one.set_aside),
+        one.destination or None,
     )
 
 
@@ -119,4 +125,4 @@ def _events(path: Path, producer: bytes) -> int:
         return 0  # delivered meanwhile, or not ours to read
 
 
-_COLUMNS = ("producer", "owner", "events", "bytes", "age", "set_aside")
+_COLUMNS = ("producer", "owner", "events", "bytes", "age", "set_aside", "meant_for")

@@ -121,9 +121,7 @@ class Client(Emitter):
         self._session = Session(producer, permanent=self._permanent, client_name=options.service)
         self._spool = None
         if options.spool_directory is not None:
-            self._spool = Spool(
-                options.spool_directory, producer, destination=str(self.sockets()[0])
-            )
+            self._spool = Spool(options.spool_directory, producer, destination=self.sockets()[0])
         self._supply = Supply(self._outbox, self._session, self._spool, time.monotonic)
         self._worker = Worker(
             self._outbox,

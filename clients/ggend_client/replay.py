@@ -19,7 +19,7 @@ from ggend_client.errors import SpoolUnusable
 from ggend_client.outbox import Outbox
 from ggend_client.session import Session
 from ggend_client.spool import Spool
-from ggend_client.spool_directory import SpoolSummary, list_spools, lock_path
+from ggend_client.spool_directory import SpoolSummary, destination_of, list_spools, lock_path
 from ggend_client.supply import Supply
 from ggend_client.worker import Worker
 
@@ -54,7 +54,7 @@ def replay(
     deadline = time.monotonic() + timeout
     spools = events = left = 0
     error: str | None = None
-    destination = str(places()[0])
+    destination = destination_of(places()[0])
     try:
         found = list_spools(directory)
     except OSError as problem:

@@ -62,7 +62,7 @@ class Spool:
         directory: Path,
         producer: bytes,
         *,
-        destination: str = "",
+        destination: Path | None = None,
         most_bytes: int = SPOOL_BYTES,
         directory_bytes: int = DIRECTORY_BYTES,
         now_ns: Callable[[], int] = time.time_ns,
@@ -204,7 +204,9 @@ class Spool:
         if not self._take_lock() or self._held is None:
             raise SpoolUnusable(f"{self.directory}: the lock of a new producer is held")
         os.ftruncate(self._held, 0)
-        os.pwrite(self._held, os.fsencode(self._destination), 0)
+        if self._destination is not None:
+            named = spool_directory.destination_of(self._destination)
+            os.pwrite(self._held, os.fsencode(named), 0)
 
     def _take_lock(self) -> bool:
         path = spool_directory.lock_path(self.directory, self._producer)

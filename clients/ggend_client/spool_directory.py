@@ -26,6 +26,7 @@ from ggend_client.errors import SpoolUnusable
 __all__ = [
     "SpoolSummary",
     "Survey",
+    "destination_of",
     "hold",
     "list_spools",
     "lock_path",
@@ -80,6 +81,14 @@ def lock_path(directory: Path, producer: bytes) -> Path:
 def segment_path(directory: Path, producer: bytes, first_sequence: int) -> Path:
     """Return the path of the segment that begins with this number."""
     return directory / f"{producer.hex()}-{first_sequence:020}.segment"
+
+
+def destination_of(socket: Path) -> str:
+    """Return how a lock names the socket that its events are meant for: its absolute path."""
+    try:
+        return os.fspath(socket.absolute())
+    except OSError:  # the current directory is gone
+        return os.fspath(socket)
 
 
 def prepare(directory: Path) -> None:

@@ -352,8 +352,18 @@ def test_a_spool_of_the_first_version_is_delivered(directory: Path) -> None:
 
 
 def test_a_spool_says_for_which_daemon_it_is_meant(directory: Path) -> None:
-    with closing(Spool(directory, PRODUCER, destination="/run/a.sock")) as spool:
+    with closing(Spool(directory, PRODUCER, destination=Path("/run/a.sock"))) as spool:
         spool.append(1, pairs(1, 1))
-    with closing(Spool(directory, PRODUCER, destination="/run/b.sock")) as next_:
+    with closing(Spool(directory, PRODUCER, destination=Path("/run/b.sock"))) as next_:
         assert next_.adopt()
         assert [one.destination for one in list_spools(directory)] == ["/run/a.sock"]
+
+
+def test_a_relative_socket_is_named_by_its_whole_path(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(directory.parent)
+    with closing(Spool(directory, PRODUCER, destination=Path("g.sock"))) as spool:
+        spool.append(1, pairs(1, 1))
+        [summary] = list_spools(directory)
+        assert summary.destination == str(directory.parent / "g.sock")

@@ -94,6 +94,8 @@ def destination_of(socket: Path) -> str:
 def prepare(directory: Path) -> None:
     """Make the directory if there is none, for this user alone. Raises SpoolUnusable."""
     try:
+        if not directory.exists():
+            _check_home(directory)
         with suppress(FileExistsError):
             directory.mkdir(mode=0o700, parents=True)
         found = directory.lstat()
@@ -107,6 +109,14 @@ def prepare(directory: Path) -> None:
         raise SpoolUnusable(
             f"{directory}: others may write there (mode {stat.S_IMODE(found.st_mode):o})"
         )
+
+
+def _check_home(directory: Path) -> None:
+    """Keep root, under sudo, from making directories in a user's home that the user cannot use."""
+    if os.geteuid() == 0:
+        above = next(parent for parent in directory.absolute().parents if parent.exists())
+        if (owner := above.stat().st_uid) != 0:
+            raise SpoolUnusable(f"{above}: belongs to uid {owner}, and this is root")
 
 
 def hold(path: Path, *, create: bool = True) -> int | None:

@@ -291,6 +291,17 @@ def test_a_directory_of_another_user_is_refused(directory: Path) -> None:
         spool.append(1, pairs(1, 1))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this to somebody")
+def test_root_makes_no_spool_in_somebodys_home(directory: Path) -> None:
+    os.chown(directory.parent, 12345, 12345)
+    with (
+        closing(Spool(directory / "below", PRODUCER)) as spool,
+        pytest.raises(SpoolUnusable, match="belongs to uid 12345, and this is root"),
+    ):
+        spool.append(1, pairs(1, 1))
+    assert not directory.exists()
+
+
 def test_a_symbolic_link_is_no_spool_directory(directory: Path) -> None:
     target = directory.with_name("elsewhere")
     target.mkdir(mode=0o700)

@@ -30,9 +30,8 @@ PATIENCE_SECONDS = 10.0
 class MoodyDaemon(FakeDaemon):
     """Listens from the start, until `stop`."""
 
-    #: As the real one says it: clients bring to it what is in their spool.
+    #: As the real one says it.
     durability = "wal, synchronous=FULL"
-    takes_replays = True
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

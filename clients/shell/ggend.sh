@@ -9,7 +9,7 @@
 #     ggend_execution_end passed files_generated=3
 #
 # It needs bash and one of socat, nc with -U and -N, python3. No function fails, prints or changes
-# what belongs to the script; each event waits for its answer, at most GGEND_TIMEOUT seconds. An
+# what belongs to the script; each event waits for its answer, GGEND_TIMEOUT seconds or a little more. An
 # event that no daemon takes is handed to `ggend emit`, which keeps it on disk, or else counted in
 # GGEND_DROPPED. Names that begin with ggend_, _ggend_ or GGEND_ are taken.
 #
@@ -28,8 +28,9 @@ _ggend_stage_begins=()
 
 # ggend_emit TYPE [key=value | key:=json]…: emit one event.
 ggend_emit() {
-    [[ -z ${GGEND_DISABLED-} ]] || return 0
-    _ggend_emit "$@" || [[ -z ${GGEND_STRICT-} ]]
+    if ! _ggend_is_set "${GGEND_DISABLED-}"; then
+        _ggend_emit "$@" || ! _ggend_is_set "${GGEND_STRICT-}"
+    fi
 }
 
 # ggend_stage_begin NAME: begin to measure a stage of the execution.
@@ -42,15 +43,17 @@ ggend_stage_begin() {
 
 # ggend_stage_end [passed|failed] [key=value]…: emit stage_completed for the stage begun last.
 ggend_stage_end() {
-    local depth=${#_ggend_stage_names[@]} REPLY name
-    if ((depth == 0)); then
+    local _ggend_depth=${#_ggend_stage_names[@]} REPLY _ggend_name _ggend_elapsed
+    if ((_ggend_depth == 0)); then
         _ggend_complain "ggend_stage_end without ggend_stage_begin"
         return 0
     fi
-    name=${_ggend_stage_names[depth - 1]}
-    _ggend_since "${_ggend_stage_begins[depth - 1]}"
-    unset "_ggend_stage_names[depth - 1]" "_ggend_stage_begins[depth - 1]"
-    ggend_emit stage_completed "stage=$name" "status=${1:-passed}" "duration_ms=$REPLY" "${@:2}"
+    _ggend_name=${_ggend_stage_names[_ggend_depth - 1]}
+    _ggend_since "${_ggend_stage_begins[_ggend_depth - 1]}"
+    unset "_ggend_stage_names[_ggend_depth - 1]" "_ggend_stage_begins[_ggend_depth - 1]"
+    _ggend_elapsed=$REPLY
+    _ggend_status "${1-}" passed && shift
+    ggend_emit stage_completed "stage=$_ggend_name" "status=$REPLY" "duration_ms=$_ggend_elapsed" "$@"
 }
 
 # ggend_execution_begin OPERATION: make an id, and export it as GGEND_EXECUTION.
@@ -59,18 +62,23 @@ ggend_execution_begin() {
     _ggend_now
     _ggend_execution_began=$REPLY
     _ggend_operation=${1-}
+    _ggend_outer_execution=${GGEND_EXECUTION-}
     _ggend_id
     export GGEND_EXECUTION=$REPLY
 }
 
 # ggend_execution_end [passed|failed|partial|cancelled] [key=value]…: emit its receipt.
 ggend_execution_end() {
-    local REPLY result=0
+    local REPLY _ggend_result=0 _ggend_elapsed
     _ggend_since "${_ggend_execution_began-}"
-    ggend_emit receipt_emitted "operation=${_ggend_operation-}" "status=${1:-passed}" \
-        "duration_ms=$REPLY" "${@:2}" || result=1
-    unset GGEND_EXECUTION _ggend_operation _ggend_execution_began
-    return "$result"
+    _ggend_elapsed=$REPLY
+    _ggend_status "${1-}" passed && shift
+    ggend_emit receipt_emitted "operation=${_ggend_operation-}" "status=$REPLY" \
+        "duration_ms=$_ggend_elapsed" "$@" || _ggend_result=1
+    GGEND_EXECUTION=${_ggend_outer_execution-}
+    [[ -n $GGEND_EXECUTION ]] || unset GGEND_EXECUTION
+    unset _ggend_operation _ggend_execution_began _ggend_outer_execution
+    return "$_ggend_result"
 }
 
 # ggend_session_begin AGENT_COUNT [key=value]…: make an id, export it as GGEND_SESSION, say so.
@@ -78,6 +86,7 @@ ggend_session_begin() {
     local REPLY
     _ggend_now
     _ggend_session_began=$REPLY
+    _ggend_outer_session=${GGEND_SESSION-}
     _ggend_id
     export GGEND_SESSION=$REPLY
     ggend_emit session_started "agent_count=${1:-1}" "${@:2}"
@@ -85,30 +94,38 @@ ggend_session_begin() {
 
 # ggend_session_end [completed|failed|cancelled] [key=value]…: emit its end.
 ggend_session_end() {
-    local REPLY result=0
+    local REPLY _ggend_result=0 _ggend_elapsed
     _ggend_since "${_ggend_session_began-}"
-    ggend_emit session_ended "status=${1:-completed}" "total_duration_ms=$REPLY" "${@:2}" || result=1
-    unset GGEND_SESSION _ggend_session_began
-    return "$result"
+    _ggend_elapsed=$REPLY
+    _ggend_status "${1-}" completed && shift
+    ggend_emit session_ended "status=$REPLY" "total_duration_ms=$_ggend_elapsed" "$@" || _ggend_result=1
+    GGEND_SESSION=${_ggend_outer_session-}
+    [[ -n $GGEND_SESSION ]] || unset GGEND_SESSION
+    unset _ggend_session_began _ggend_outer_session
+    return "$_ggend_result"
 }
 
 # ---- Everything below may return 1; ggend_emit is what makes that harmless.
 
 _ggend_emit() {
-    local REPLY line socket sockets=("${GGEND_SOCKET-}")
+    local REPLY _ggend_line _ggend_socket _ggend_sockets=("${GGEND_SOCKET-}")
     if [[ -z ${GGEND_SOCKET-} ]]; then
-        sockets=("${XDG_RUNTIME_DIR:-${XDG_DATA_HOME:-${HOME-}/.local/share}}/ggend/ggend.sock"
+        _ggend_sockets=("${XDG_RUNTIME_DIR:-${XDG_DATA_HOME:-${HOME-}/.local/share}}/ggend/ggend.sock"
             /run/ggend/ggend.sock)
     fi
-    _ggend_line "$@" || return 1
-    line=$REPLY
-    for socket in "${sockets[@]}"; do
-        if [[ -S $socket ]] && _ggend_send "$socket" "$line"; then
-            return 0
+    if ! _ggend_line "$@"; then
+        GGEND_DROPPED=$((GGEND_DROPPED + 1))
+        return 1
+    fi
+    _ggend_line=$REPLY
+    for _ggend_socket in "${_ggend_sockets[@]}"; do
+        if [[ -S $_ggend_socket ]] && _ggend_send "$_ggend_socket" "$_ggend_line"; then
+            [[ $REPLY != *'"rejected":1,'* ]]
+            return
         fi
     done
     if command -v ggend >/dev/null 2>&1 &&
-        ggend emit --stdin --timeout "${GGEND_TIMEOUT:-1}" <<<"$line" >/dev/null 2>&1; then
+        ggend emit --stdin --timeout "${GGEND_TIMEOUT:-1}" <<<"$_ggend_line" >/dev/null 2>&1; then
         _ggend_complain "no daemon took it; handed to ggend emit"
         return 1
     fi
@@ -119,38 +136,45 @@ _ggend_emit() {
 
 # Set REPLY to the event as one line of JSON.
 _ggend_line() {
-    local type=${1-} line given=' ' part key value field variable
-    _ggend_quote "$type"
-    line="{\"type\":$REPLY"
-    for part in "${@:2}"; do
-        case $part in
-        [a-z]*:=*) key=${part%%:=*} value=${part#*:=} ;;
-        [a-z]*=*)
-            key=${part%%=*} value=${part#*=}
-            if ! [[ $_ggend_numbers == *" $key "* && $value =~ ^[0-9]+$ ]]; then
-                _ggend_quote "$value"
-                value=$REPLY
-            fi
-            ;;
-        *)
-            _ggend_complain "'$part' is neither key=value nor key:=json"
+    local _ggend_type=${1-} _ggend_line _ggend_given=' ' _ggend_part _ggend_key _ggend_value _ggend_is_json _ggend_field _ggend_variable
+    _ggend_quote "$_ggend_type"
+    _ggend_line="{\"type\":$REPLY"
+    for _ggend_part in "${@:2}"; do
+        # The key ends at the first `=`: a text may hold `:=`.
+        _ggend_key=${_ggend_part%%=*} _ggend_value=${_ggend_part#*=}
+        _ggend_is_json=${_ggend_key#"${_ggend_key%:}"}
+        _ggend_key=${_ggend_key%:}
+        if [[ $_ggend_part != *=* || $_ggend_key != [a-z]* || $_ggend_key == *[!a-z0-9_]* ]]; then
+            _ggend_complain "'$_ggend_part' is neither key=value nor key:=json"
             return 1
-            ;;
-        esac
-        _ggend_quote "$key"
-        line+=",$REPLY:$value"
-        given+="$key "
+        elif [[ -n $_ggend_is_json ]]; then
+            :
+        elif [[ $_ggend_numbers == *" $_ggend_key "* && $_ggend_value == [0-9]* && $_ggend_value != *[!0-9]* ]]; then
+            # JSON has no leading zeros.
+            _ggend_value=${_ggend_value#"${_ggend_value%%[!0]*}"}
+            _ggend_value=${_ggend_value:-0}
+        else
+            case $_ggend_key in
+            operation) _ggend_value=${_ggend_value:0:1000} ;;
+            error_message | description | resolution | last_error) _ggend_value=${_ggend_value:0:10000} ;;
+            esac
+            _ggend_quote "$_ggend_value"
+            _ggend_value=$REPLY
+        fi
+        _ggend_quote "$_ggend_key"
+        _ggend_line+=",$REPLY:$_ggend_value"
+        _ggend_given+="$_ggend_key "
     done
-    for field in agent execution session; do
-        variable=GGEND_${field^^}
-        if [[ $_ggend_fields == *" $type.$field "* && -n ${!variable-} &&
-            $given != *" ${field}_id "* ]]; then
-            _ggend_quote "${!variable}"
-            line+=",\"${field}_id\":$REPLY"
+    for _ggend_field in agent execution session; do
+        _ggend_variable=GGEND_${_ggend_field^^}
+        if [[ $_ggend_fields == *" $_ggend_type.$_ggend_field "* && -n ${!_ggend_variable-} &&
+            $_ggend_given != *" ${_ggend_field}_id "* ]]; then
+            _ggend_quote "${!_ggend_variable}"
+            _ggend_line+=",\"${_ggend_field}_id\":$REPLY"
         fi
     done
     # A line break that was not quoted stands between two JSON values, where it means nothing.
-    REPLY=${line//$'\n'/ }'}'
+    REPLY=${_ggend_line//$'\n'/ }'}'
 }
 
 # Which keys are numbers, and which types have which ids.
@@ -159,28 +183,33 @@ _ggend_fields=' audit.agent audit.execution audit.session receipt_emitted.agent 
 
 # Set REPLY to a text as a JSON string.
 _ggend_quote() {
-    local LC_ALL=C text=$1 character escape code
-    if [[ $text == *[$'\x80'-$'\xff']* ]] && command -v iconv >/dev/null 2>&1; then
-        text=$(printf '%s' "$text" | iconv -c -f UTF-8 -t UTF-8 2>/dev/null) || :
+    local LC_ALL=C _ggend_text=$1 _ggend_character _ggend_escape _ggend_code
+    if [[ $_ggend_text == *[$'\x80'-$'\xff']* ]] && command -v iconv >/dev/null 2>&1; then
+        # The point keeps line breaks at the end.
+        _ggend_text=$(printf '%s.' "$_ggend_text" | iconv -c -f UTF-8 -t UTF-8 2>/dev/null) || :
+        _ggend_text=${_ggend_text%.}
     fi
-    text=${text//\\/\\\\}
-    text=${text//\"/\\\"}
-    text=${text//$'\n'/\\n}
-    text=${text//$'\t'/\\t}
-    text=${text//$'\r'/\\r}
-    if [[ $text == *[$'\x01'-$'\x1f']* ]]; then
-        for ((code = 1; code < 32; code++)); do
-            printf -v escape '\\u%04x' "$code"
-            printf -v character '%b' "\\x${escape: -2}"
-            text=${text//"$character"/"$escape"}
+    _ggend_text=${_ggend_text//\\/\\\\}
+    _ggend_text=${_ggend_text//\"/\\\"}
+    _ggend_text=${_ggend_text//$'\n'/\\n}
+    _ggend_text=${_ggend_text//$'\t'/\\t}
+    _ggend_text=${_ggend_text//$'\r'/\\r}
+    if [[ $_ggend_text == *[$'\x01'-$'\x1f']* ]]; then
+        for ((_ggend_code = 1; _ggend_code < 32; _ggend_code++)); do
+            printf -v _ggend_escape '\\u%04x' "$_ggend_code"
+            printf -v _ggend_character '%b' "\\x${_ggend_escape: -2}"
+            _ggend_text=${_ggend_text//"$_ggend_character"/"$_ggend_escape"}
         done
     fi
-    REPLY="\"$text\""
+    REPLY="\"$_ggend_text\""
 }
 
-# Send one line; succeed when the daemon has answered that it is stored.
+# Send one line, and set REPLY to the answer; succeed when the daemon has settled it.
 _ggend_send() {
-    local socket=$1 line=$2 answer='' seconds=${GGEND_TIMEOUT:-1}
+    local _ggend_socket=$1 _ggend_line=$2 _ggend_answer='' _ggend_seconds=${GGEND_TIMEOUT:-1} _ggend_whole
+    # nc takes whole seconds, and 0 for none at all.
+    _ggend_whole=${_ggend_seconds%%.*}
+    [[ $_ggend_seconds != *.* ]] || _ggend_whole=$((10#${_ggend_whole:-0} + 1))
     if [[ -z ${_ggend_way-} ]]; then
         _ggend_way=none
         if command -v socat >/dev/null 2>&1; then
@@ -192,16 +221,29 @@ _ggend_send() {
         fi
     fi
     case $_ggend_way in
-    socat) answer=$(socat -t "$seconds" - "UNIX-CONNECT:$socket" <<<"$line" 2>/dev/null) ;;
-    nc) answer=$(nc -N -U -w "${seconds%%.*}" "$socket" <<<"$line" 2>/dev/null) ;;
-    python3) answer=$(python3 -S -c "$_ggend_python" "$socket" "$seconds" "$line" 2>/dev/null) ;;
+    socat)
+        _ggend_escaped "$_ggend_socket"
+        _ggend_answer=$(socat -t "$_ggend_seconds" - "UNIX-CONNECT:$REPLY" <<<"$_ggend_line" 2>/dev/null)
+        ;;
+    nc) _ggend_answer=$(nc -N -U -w "$_ggend_whole" "$_ggend_socket" <<<"$_ggend_line" 2>/dev/null) ;;
+    python3) _ggend_answer=$(python3 -S -c "$_ggend_python" "$_ggend_socket" "$_ggend_seconds" <<<"$_ggend_line" 2>/dev/null) ;;
     esac
+    REPLY=$_ggend_answer
     # What the daemon has rejected it keeps; handing it in again would change nothing.
-    if [[ $answer == *'"rejected":1'* ]]; then
-        _ggend_complain "$answer"
+    if [[ $_ggend_answer == *'"rejected":1,'* ]]; then
+        _ggend_complain "$_ggend_answer"
         return 0
     fi
-    [[ $answer == '{"lines":1,'*'"refused":0'* ]]
+    [[ $_ggend_answer == '{"lines":1,'*'"refused":0'* ]]
+}
+
+# Set REPLY to a path socat takes as it is.
+_ggend_escaped() {
+    local _ggend_path=$1 _ggend_character
+    for _ggend_character in $'\\' ',' ':' '!' '"' "'"; do
+        _ggend_path=${_ggend_path//"$_ggend_character"/"\\$_ggend_character"}
+    done
+    REPLY=$_ggend_path
 }
 
 _ggend_python='
@@ -209,7 +251,7 @@ import socket, sys
 stream = socket.socket(socket.AF_UNIX)
 stream.settimeout(float(sys.argv[2]))
 stream.connect(sys.argv[1])
-stream.sendall(sys.argv[3].encode("utf-8", "surrogateescape") + b"\n")
+stream.sendall(sys.stdin.buffer.read())
 stream.shutdown(socket.SHUT_WR)
 print(stream.makefile().read())
 '
@@ -222,9 +264,9 @@ _ggend_now() {
 
 # Set REPLY to the milliseconds since then; 0 where it is not known, or the clock was put back.
 _ggend_since() {
-    local began=${1:-0}
+    local _ggend_began=${1:-0}
     _ggend_now
-    REPLY=$((began && REPLY > began ? (REPLY - began) / 1000 : 0))
+    REPLY=$((_ggend_began && REPLY > _ggend_began ? (REPLY - _ggend_began) / 1000 : 0))
 }
 
 # Set REPLY to a random id.
@@ -234,5 +276,16 @@ _ggend_id() {
 }
 
 _ggend_complain() {
-    [[ -z ${GGEND_DEBUG-} ]] || printf 'ggend.sh: %s\n' "$1" >&2
+    ! _ggend_is_set "${GGEND_DEBUG-}" || printf 'ggend.sh: %s\n' "$1" >&2 || :
+}
+
+# Whether a switch is on: the words for off are those of the Python client.
+_ggend_is_set() {
+    [[ -n $1 && ${1,,} != @(0|false|no) ]]
+}
+
+# Set REPLY to a status if that is what comes first, else to the default; fail when it is not.
+_ggend_status() {
+    REPLY=$2
+    [[ -n $1 && $1 != *=* ]] && REPLY=$1
 }

@@ -131,7 +131,7 @@ def test_a_script_without_a_daemon_goes_on_and_knows_what_was_dropped(place: Pat
         echo "$GGEND_DROPPED"
         """,
     )
-    assert said == "2\n"
+    assert said == "3\n"
 
 
 def test_strict_functions_say_what_is_not_stored(place: Path) -> None:
@@ -201,3 +201,101 @@ def test_shellcheck_finds_nothing() -> None:
         ["shellcheck", "-x", *sorted(FOLDER.glob("*.sh"))], capture_output=True, text=True
     )
     assert (ran.returncode, ran.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("text", ["x := 5", "a=b:=c", "μ, and line breaks\n\n", "[1]:=2"])
+def test_a_text_is_not_taken_for_json_and_keeps_its_end(daemon: Daemon, text: str) -> None:
+    run(daemon.place, 'ggend_emit audit agent_id=a "operation=$TEXT" status=completed', TEXT=text)
+    assert operations(daemon) == [text]
+
+
+def test_a_number_may_have_zeros_before_it(daemon: Daemon) -> None:
+    run(daemon.place, "ggend_emit audit agent_id=a operation=x status=completed duration_ms=007")
+    assert daemon.query("SELECT duration_ms FROM audit_log") == [(7,)]
+
+
+def test_a_long_error_is_cut_to_what_the_daemon_takes(daemon: Daemon) -> None:
+    run(
+        daemon.place,
+        "printf -v long '%*s' 12000 ''\n"
+        'ggend_emit audit agent_id=a operation=x status=failed "error_message=${long// /μ}"',
+        LC_ALL="C.UTF-8",
+    )
+    assert daemon.query("SELECT length(error_message) FROM audit_log") == [(10_000,)]
+
+
+def test_what_the_script_calls_its_own_variables_does_not_matter(daemon: Daemon) -> None:
+    run(
+        daemon.place,
+        "readonly line=1 socket=2 key=3 value=4 type=5 text=6 code=7 answer=8 name=9\n"
+        "ggend_emit audit agent_id=a operation=x status=completed",
+    )
+    assert operations(daemon) == ["x"]
+
+
+def test_the_last_match_of_the_script_stays(daemon: Daemon) -> None:
+    said = run(
+        daemon.place,
+        "[[ abc =~ b(c) ]]\n"
+        "ggend_emit audit agent_id=a operation=x status=completed duration_ms=1\n"
+        'echo "${BASH_REMATCH[1]}"',
+    )
+    assert said == "c\n"
+
+
+@pytest.mark.parametrize("letter", list(",:!\"' \\["))
+def test_socat_finds_a_socket_of_any_name(daemon: Daemon, letter: str) -> None:
+    if shutil.which("socat") is None:
+        pytest.skip("socat is not installed")
+    odd = daemon.place / f"an{letter}{letter}odd one"
+    odd.symlink_to(daemon.socket)
+    run(
+        daemon.place,
+        "ggend_emit audit agent_id=a operation=x status=completed",
+        ways=("socat",),
+        GGEND_SOCKET=os.fspath(odd),
+    )
+    assert operations(daemon) == ["x"]
+
+
+def test_an_execution_inside_another_gives_its_id_back(daemon: Daemon) -> None:
+    said = run(
+        daemon.place,
+        "ggend_execution_begin generation\nggend_execution_end files_generated=2\n"
+        'echo "$GGEND_EXECUTION"',
+        GGEND_EXECUTION="outer",
+        GGEND_AGENT="a",
+    )
+    assert said == "outer\n"
+    assert daemon.query("SELECT status, files_generated FROM receipts") == [("passed", 2)]
+
+
+def test_strict_says_that_an_event_was_rejected(daemon: Daemon) -> None:
+    said = run(
+        daemon.place,
+        "ggend_emit audit agent_id=a operation=x status=nonsense || echo $?",
+        GGEND_STRICT="1",
+    )
+    assert said == "1\n"
+
+
+def test_a_large_event_goes_through_python_too(daemon: Daemon) -> None:
+    run(
+        daemon.place,
+        "printf -v long '%*s' 300000 ''\n"
+        'ggend_emit audit agent_id=a operation=x status=completed "context:=\\"$long\\""',
+        ways=("python3",),
+    )
+    assert operations(daemon) == ["x"]
+
+
+@pytest.mark.parametrize(("value", "stored"), [("0", 1), ("no", 1), ("1", 0)])
+def test_a_switch_is_read_as_the_python_client_reads_it(
+    daemon: Daemon, value: str, stored: int
+) -> None:
+    run(
+        daemon.place,
+        "ggend_emit audit agent_id=a operation=x status=completed",
+        GGEND_DISABLED=value,
+    )
+    assert len(operations(daemon)) == stored

@@ -177,7 +177,10 @@ def test_what_the_dead_left_in_a_spool_stays_there(ggend: FakeDaemon, place: Pat
     (left,) = place.glob("*.segment")
     with Client(ggend.socket, spool_dir=place) as client:
         client.emit(plan())
-        ggend.wait_for(lambda _: ggend.refused_replays, timeout=PATIENCE_SECONDS)
+        assert client.flush(PATIENCE_SECONDS)
+        replaying = client._replaying
+        assert replaying is not None
+        replaying.join(PATIENCE_SECONDS)
     assert ggend.events == [plan()]
     assert left.exists()
 

@@ -53,9 +53,6 @@ PATIENCE_SECONDS = 5.0
 #: The database id in every Welcome.
 DATABASE = "fa4e" * 8
 
-#: How a replay introduces itself (`ggend_client.replay`).
-REPLAY = "ggend_client.replay"
-
 E = TypeVar("E", bound=Event)
 
 
@@ -76,17 +73,11 @@ class FakeDaemon(Listening):
     #: What an Ack stands for, as Welcome says it: the end of the test is the end of it all.
     durability = "memory"
 
-    #: Whether it takes what processes that have ended left in a spool. Not this test's, it would
-    #: be gone from there.
-    takes_replays = False
-
     def __init__(self, socket: str | Path | None = None) -> None:
         """Without `socket`: one in a temporary directory of its own, removed after `with`."""
         super().__init__(socket)
         #: Events that were not accepted.
         self.rejected: list[Refused] = []
-        #: Attempts to bring what others left in a spool.
-        self.refused_replays = 0
         #: The highest settled number of each producer.
         self.settled: dict[bytes, int] = {}
         self._heard = 0
@@ -219,9 +210,6 @@ class FakeDaemon(Listening):
         if hello.protocol != PROTOCOL:
             why = f"ggend speaks protocol {PROTOCOL}, not {hello.protocol}"
             return Goodbye(code=GoodbyeCode.UNSUPPORTED_VERSION, message=why)
-        if hello.client == REPLAY and not self.takes_replays:
-            self.refused_replays += 1
-            return Goodbye(code=GoodbyeCode.DRAINING, message="a fake daemon takes no replays")
         peer.hello = hello
         return Welcome(
             protocol=PROTOCOL,

@@ -240,7 +240,7 @@ _ggend_send() {
 # Set REPLY to a path socat takes as it is.
 _ggend_escaped() {
     local _ggend_path=$1 _ggend_character
-    for _ggend_character in $'\\' ',' ':' '!' '"' "'"; do
+    for _ggend_character in $'\\' ',' ':' '!' '"' "'" '[' '(' '{'; do
         _ggend_path=${_ggend_path//"$_ggend_character"/"\\$_ggend_character"}
     done
     REPLY=$_ggend_path

@@ -244,7 +244,7 @@ def test_the_last_match_of_the_script_stays(daemon: Daemon) -> None:
     assert said == "c\n"
 
 
-@pytest.mark.parametrize("letter", list(",:!\"' \\["))
+@pytest.mark.parametrize("letter", list(",:!\"' \\[({<"))
 def test_socat_finds_a_socket_of_any_name(daemon: Daemon, letter: str) -> None:
     if shutil.which("socat") is None:
         pytest.skip("socat is not installed")

@@ -128,15 +128,16 @@ class Daemon:
         return result
 
     def wait_for_hooks(self) -> None:
-        """Wait until the hooks have looked at everything that is committed."""
+        """Wait until all that is committed was judged. The rollups may wait for more rows."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         newest = "SELECT coalesce(max(id), 0) FROM "
         while time.monotonic() < deadline:
             seen = self.status()["hook_seen_rows"]
-            if seen == {
-                f"slo:{table}": self.query(newest + table)[0][0]
+            assert isinstance(seen, dict)
+            if all(
+                seen.get(f"slo:{table}") == self.query(newest + table)[0][0]
                 for table in ("receipts", "pipeline_metrics")
-            }:
+            ):
                 return
             time.sleep(0.01)  # polling with a deadline, not hoping
         raise AssertionError("the hooks did not catch up")

@@ -64,14 +64,19 @@ class Hook:
         name: str,
         source: str,
         look: Callable[[sqlite3.Connection, int, int], bool],
+        *,
+        at_least: int = 1,
     ) -> None:
         self.name = name
         self.source = source
+        #: Rows that are worth a turn: what is done once a turn weighs less, the more there are.
+        self._at_least = at_least
         #: Looks at the rows after the first and up to the second id; returns whether it wrote.
         self._look = look
         self._watermark: int | None = None
         self._saved = 0
-        self._newest = f"SELECT coalesce(max(id), 0) FROM {source}"  # noqa: S608 - a constant
+        self._next = _NEXT.format(source=source)
+        self._newest = f"SELECT max(id) FROM {source}"  # noqa: S608 - a constant
 
     @property
     def seen(self) -> int:
@@ -79,14 +84,15 @@ class Hook:
         return self._watermark or 0
 
     def turn(self, connection: sqlite3.Connection) -> int:
-        """Look at one slice; return how many ids are left."""
-        if self._watermark is None:
+        """Look at one slice; return about how many rows are left."""
+        if self._watermark is None or self._watermark == self._saved:
+            # Where nothing is unsaved the table is asked: a rebuild puts a watermark back.
             row = connection.execute(_LOAD, (self.name, self.source)).fetchone()
             self._watermark = self._saved = 0 if row is None else row[0]
-        newest = connection.execute(self._newest).fetchone()[0]
-        if newest <= self._watermark:
+        # Rows are counted, not ids: somebody may have left a gap of millions.
+        upto, rows = connection.execute(self._next, (self._watermark, SLICE_ROWS)).fetchone()
+        if rows < self._at_least:
             return 0
-        upto = min(newest, self._watermark + SLICE_ROWS)
         connection.execute("PRAGMA synchronous = NORMAL")
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -103,7 +109,9 @@ class Hook:
         self._watermark = upto
         if wrote:
             self._saved = upto
-        return int(newest - upto)
+        if rows < SLICE_ROWS:
+            return 0
+        return int(connection.execute(self._newest).fetchone()[0] - upto)
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Save the watermark if it has moved since."""
@@ -174,6 +182,9 @@ def _tried_again(store: Store, error: Exception) -> Exception:
     raise judged from error
 
 
+_NEXT = """
+    SELECT max(id), count(*)
+    FROM (SELECT id FROM {source} NOT INDEXED WHERE id > ? ORDER BY id LIMIT ?)"""
 _LOAD = """
     SELECT row_id
     FROM hook_watermarks

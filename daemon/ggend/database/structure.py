@@ -1,8 +1,8 @@
 """Structure: what a database is made of, and where that differs from what a version promises.
 
-Tables, columns in their order, keys, indexes and views as SQLite itself reports them, so that the
-notation of a CREATE statement does not matter; views are compared as text. What a CHECK accepts is
-tried out in `probes`. Reads the schema, never a row.
+Tables, columns in their order, keys and indexes as SQLite itself reports them, so that the notation
+of a CREATE statement does not matter; views and triggers are compared as text. What a CHECK
+accepts is tried out in `probes`. Reads the schema, never a row.
 """
 
 from __future__ import annotations
@@ -63,12 +63,13 @@ class Structure(Struct, frozen=True):
     keys: dict[str, frozenset[str]]
     indexes: dict[str, Index]
     views: dict[str, str]
+    triggers: dict[str, str]
 
 
 class Difference(Struct, frozen=True):
     """Something that is not as promised."""
 
-    #: `tables`, `columns`, `keys`, `indexes` or `views`.
+    #: `tables`, `columns`, `keys`, `indexes`, `views` or `triggers`.
     area: str
     #: The table, index or view.
     name: str
@@ -117,6 +118,7 @@ def structure_of(connection: sqlite3.Connection) -> Structure:
             if kind == "index" and sql is not None
         },
         views={name: _normal(sql) for kind, name, _, sql in schema if kind == "view"},
+        triggers={name: _normal(sql) for kind, name, _, sql in schema if kind == "trigger"},
     )
 
 
@@ -159,7 +161,13 @@ def differences(found: Structure, wanted: Structure) -> list[Difference]:
             told.append(Difference("views", name, f"the view {name} is missing"))
         elif found.views[name] != sql:
             told.append(Difference("views", name, f"{name} is not the view of this version"))
-    return told + _extras("views", "view", found.views, wanted.views)
+    told += _extras("views", "view", found.views, wanted.views)
+    for name, sql in wanted.triggers.items():
+        if name not in found.triggers:
+            told.append(Difference("triggers", name, f"the trigger {name} is missing"))
+        elif found.triggers[name] != sql:
+            told.append(Difference("triggers", name, f"{name} is not the trigger of this version"))
+    return told + _extras("triggers", "trigger", found.triggers, wanted.triggers)
 
 
 def _column_differences(

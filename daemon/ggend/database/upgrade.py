@@ -89,7 +89,9 @@ def prepare_database(
             elif state is State.OLDER:
                 connection.execute("BEGIN IMMEDIATE")
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
-                apply(connection, [found for found in migrations() if found.version > version])
+                wanted = [found for found in migrations() if found.version > version]
+                triggers = _triggers_of_views(connection)
+                apply(connection, wanted, last=lambda: _make(connection, triggers))
             # Closing moves the WAL too, and says nothing when a sync fails; then what is appended
             # to that WAL would rest on frames that a power cut may take.
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -162,13 +164,12 @@ def _upgrade(connection: sqlite3.Connection, path: Path, tell: Tell) -> Preparat
         )
         watch(connection, "upgrading", tell)
         mended = _mend_indexes(connection)
-        triggers = connection.execute(_TRIGGERS_OF_VIEWS).fetchall()
+        triggers = _triggers_of_views(connection)
         for view in promised(schema_version()).views:
             connection.execute(f"DROP VIEW IF EXISTS {view}")
 
         def last() -> None:
-            for (sql,) in triggers:  # they went with the views
-                connection.execute(sql)
+            _make(connection, triggers)
             keep(partial, backup)
 
         apply(connection, migrations()[1:], last=last)
@@ -209,6 +210,16 @@ def _mend_indexes(connection: sqlite3.Connection) -> list[str]:
         connection.execute(f"DROP INDEX IF EXISTS {name}")
         connection.execute(f"CREATE INDEX {name} ON {index.table} ({', '.join(index.columns)})")
     return names
+
+
+def _triggers_of_views(connection: sqlite3.Connection) -> list[str]:
+    """Return what goes with the views of the contract, when they are made anew."""
+    return [sql for (sql,) in connection.execute(_TRIGGERS_OF_VIEWS)]
+
+
+def _make(connection: sqlite3.Connection, statements: list[str]) -> None:
+    for statement in statements:
+        connection.execute(statement)
 
 
 def _id_of(connection: sqlite3.Connection) -> str:

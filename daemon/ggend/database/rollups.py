@@ -1,0 +1,240 @@
+"""Rollups: what the two summary views need not count again, kept exact (docs/adr/0018).
+
+Up to a watermark, rows are counted in `agent_totals`, `stage_totals` and `duration_histograms`.
+Above it they are counted by whoever asks. A row that cannot be taken out of a sum again exactly is
+an exception: it is counted by whoever asks, wherever it is. Triggers in the database take out what
+is deleted or changed below the watermark; what is inserted below it nobody sees but `compare`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+
+from msgspec import Struct
+
+__all__ = [
+    "SOURCES",
+    "Progress",
+    "advance_executions",
+    "advance_stages",
+    "bucket_width",
+    "clear",
+    "compare",
+    "progress",
+]
+
+#: The tables that are rolled up.
+SOURCES = ("receipts", "pipeline_metrics")
+
+#: Differences of one kind that are spelled out.
+_SPELLED_OUT = 5
+
+
+class Progress(Struct, frozen=True):
+    """How far the rows of one table are counted."""
+
+    #: The id up to which they are, and the newest id.
+    watermark: int
+    newest: int
+    #: Rows above the watermark, if not more than `limit`.
+    left: int
+
+
+def bucket_width(from_ms: int) -> int:
+    """Return the width, in ms, of the bucket of a histogram that begins there."""
+    if from_ms < 100:
+        return 1
+    digits = str(from_ms)
+    unit = int("1" + "0" * (len(digits) - 3))
+    return unit * (2 if digits[0] == "1" else 5 if digits[0] < "5" else 10)
+
+
+def advance_executions(connection: sqlite3.Connection, after: int, upto: int) -> bool:
+    """Count the receipts after the first and up to the second id. The caller saves how far."""
+    for statement in (
+        _odd("receipts", _ODD_RECEIPT),
+        _AGENT_TOTALS,
+        _durations("agent", "agent_id", "receipts", _ODD_RECEIPT),
+        _durations("operation", "operation", "receipts", _ODD_RECEIPT),
+    ):
+        connection.execute(statement, (after, upto))
+    return True
+
+
+def advance_stages(connection: sqlite3.Connection, after: int, upto: int) -> bool:
+    """Count the stages after the first and up to the second id. The caller saves how far."""
+    for statement in (
+        _odd("pipeline_metrics", _ODD_DURATION),
+        _STAGE_TOTALS,
+        _durations("stage", "stage", "pipeline_metrics", _ODD_DURATION),
+    ):
+        connection.execute(statement, (after, upto))
+    return True
+
+
+def clear(connection: sqlite3.Connection) -> None:
+    """Forget what was counted, in the open transaction: the hook counts it all again.
+
+    The views stay exact meanwhile, and take as long as the rows above the watermark are many.
+    """
+    for table in ("agent_totals", "stage_totals", "duration_histograms", "rollup_exceptions"):
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608 - ours
+    connection.execute("DELETE FROM hook_watermarks WHERE hook = 'rollups'")
+
+
+def progress(connection: sqlite3.Connection, *, limit: int) -> dict[str, Progress]:
+    """Return how far each table is counted; of what is left, `limit` rows are looked at."""
+    return {
+        source: Progress(*connection.execute(_PROGRESS.format(source=source), (limit,)).fetchone())
+        for source in SOURCES
+    }
+
+
+def compare(connection: sqlite3.Connection, tell: Callable[[str], None]) -> Iterator[str]:
+    """Say where the rollups differ from the rows, which are all read, in the open snapshot.
+
+    `tell` is told what is compared.
+    """
+    for what, (stored, counted) in _COMPARED.items():
+        tell(f"counting {what} again")
+        for words, one, other in (
+            ("are too many or wrong in", stored, counted),
+            ("are missing or wrong in", counted, stored),
+        ):
+            rows = connection.execute(f"{one} EXCEPT {other} LIMIT {_SPELLED_OUT}")
+            told = [", ".join(map(str, row)) for row in rows]
+            if told:
+                yield f"these {words} {what}: {'; '.join(told)}"
+
+
+def _odd(source: str, odd: str) -> str:
+    return f"""
+    INSERT OR IGNORE INTO rollup_exceptions (source, row_id)
+    SELECT '{source}', id
+    FROM {source} NOT INDEXED
+    WHERE id > ?1
+      AND id <= ?2
+      AND {odd}"""  # noqa: S608 - ours
+
+
+def _durations(dimension: str, name: str, source: str, odd: str) -> str:
+    return f"""
+    INSERT INTO duration_histograms (dimension, name, day, from_ms, durations)
+    SELECT '{dimension}', {name}, substr(timestamp, 1, 10), {_BUCKET}, COUNT(*)
+    FROM {source} NOT INDEXED
+    WHERE id > ?1
+      AND id <= ?2
+      AND NOT {odd}
+    GROUP BY 2, 3, 4
+    ON CONFLICT (dimension, name, day, from_ms) DO UPDATE
+    SET durations = durations + excluded.durations"""  # noqa: S608 - ours
+
+
+#: The first millisecond of the bucket that a duration is in; the trigger duration_removals_insert
+#: says the same, and `bucket_width` of what comes out.
+_BUCKET = """duration_ms - duration_ms % CASE
+        WHEN duration_ms < 100 THEN 1
+        ELSE CAST(substr('10000000000', 1, length(duration_ms) - 2) AS INTEGER)
+             * CASE
+                 WHEN substr(duration_ms, 1, 1) = '1' THEN 2
+                 WHEN substr(duration_ms, 1, 1) < '5' THEN 5
+                 ELSE 10
+               END
+        END"""
+#: What plain SQL can write and ggend does not: it stays out of the sums, which would not be exact.
+_ODD_DURATION = "(typeof(duration_ms) <> 'integer' OR duration_ms NOT BETWEEN 0 AND 1000000000000)"
+_ODD_RECEIPT = f"""({_ODD_DURATION}
+           OR typeof(files_generated) NOT IN ('integer', 'null')
+           OR ifnull(files_generated, 0) NOT BETWEEN 0 AND 1000000000000)"""
+
+_AGENT_COUNTS = """
+        agent_id,
+        COUNT(*),
+        COUNT(*) FILTER (WHERE status = 'passed'),
+        COUNT(*) FILTER (WHERE status = 'failed'),
+        SUM(duration_ms),
+        COUNT(files_generated),
+        ifnull(SUM(files_generated), 0)"""
+_STAGE_COUNTS = """
+        stage,
+        COUNT(*),
+        COUNT(*) FILTER (WHERE status = 'passed'),
+        COUNT(*) FILTER (WHERE status = 'failed'),
+        SUM(duration_ms)"""
+_AGENT_TOTALS = f"""
+    INSERT INTO agent_totals (
+        agent_id, executions, passed, failed, duration_ms, files_known, files_generated)
+    SELECT {_AGENT_COUNTS}
+    FROM receipts NOT INDEXED
+    WHERE id > ?1
+      AND id <= ?2
+      AND NOT {_ODD_RECEIPT}
+    GROUP BY agent_id
+    ON CONFLICT (agent_id) DO UPDATE
+    SET executions = executions + excluded.executions,
+        passed = passed + excluded.passed,
+        failed = failed + excluded.failed,
+        duration_ms = duration_ms + excluded.duration_ms,
+        files_known = files_known + excluded.files_known,
+        files_generated = files_generated + excluded.files_generated"""  # noqa: S608 - ours
+_STAGE_TOTALS = f"""
+    INSERT INTO stage_totals (stage, executions, passed, failed, duration_ms)
+    SELECT {_STAGE_COUNTS}
+    FROM pipeline_metrics NOT INDEXED
+    WHERE id > ?1
+      AND id <= ?2
+      AND NOT {_ODD_DURATION}
+    GROUP BY stage
+    ON CONFLICT (stage) DO UPDATE
+    SET executions = executions + excluded.executions,
+        passed = passed + excluded.passed,
+        failed = failed + excluded.failed,
+        duration_ms = duration_ms + excluded.duration_ms"""  # noqa: S608 - ours
+
+
+_PROGRESS = """
+    WITH mark AS (
+        SELECT ifnull((SELECT row_id FROM hook_watermarks
+                       WHERE hook = 'rollups' AND source = '{source}'), 0) AS row_id
+    )
+    SELECT
+        row_id,
+        ifnull((SELECT max(id) FROM {source}), 0),
+        (SELECT COUNT(*)
+         FROM (SELECT 1 FROM {source} NOT INDEXED WHERE id > (SELECT row_id FROM mark) LIMIT ?))
+    FROM mark"""
+
+
+def _below(source: str) -> str:
+    return f"""
+    FROM {source} NOT INDEXED
+    WHERE id <= (SELECT row_id FROM hook_watermarks
+                 WHERE hook = 'rollups' AND source = '{source}')
+      AND NOT EXISTS (SELECT 1 FROM rollup_exceptions
+                      WHERE source = '{source}' AND row_id = {source}.id)"""  # noqa: S608 - ours
+
+
+def _histogram(dimension: str, name: str, source: str) -> tuple[str, str]:
+    return (
+        f"SELECT name, day, from_ms, durations FROM duration_histograms "  # noqa: S608 - ours
+        f"WHERE dimension = '{dimension}'",
+        f"SELECT {name}, substr(timestamp, 1, 10), {_BUCKET}, COUNT(*) "
+        f"{_below(source)} GROUP BY 1, 2, 3",
+    )
+
+
+#: What is stored, and the same counted from the rows.
+_COMPARED = {
+    "agent_totals": (
+        "SELECT * FROM agent_totals",
+        f"SELECT {_AGENT_COUNTS} {_below('receipts')} GROUP BY agent_id",
+    ),
+    "stage_totals": (
+        "SELECT * FROM stage_totals",
+        f"SELECT {_STAGE_COUNTS} {_below('pipeline_metrics')} GROUP BY stage",
+    ),
+    "duration_histograms of agents": _histogram("agent", "agent_id", "receipts"),
+    "duration_histograms of operations": _histogram("operation", "operation", "receipts"),
+    "duration_histograms of stages": _histogram("stage", "stage", "pipeline_metrics"),
+}

@@ -391,6 +391,11 @@ BEGIN
     INSERT INTO receipt_removals
     VALUES (OLD.id, OLD.agent_id, OLD.operation, OLD.status, OLD.timestamp, OLD.duration_ms, OLD.files_generated);
     DELETE FROM rollup_exceptions WHERE source = 'receipts' AND row_id = OLD.id;
+    UPDATE hook_watermarks
+    SET row_id = ifnull((SELECT max(id) FROM receipts WHERE id < OLD.id), 0)
+    WHERE hook = 'rollups'
+      AND source = 'receipts'
+      AND row_id = OLD.id;
 END;
 
 CREATE TRIGGER receipts_rollup_update AFTER UPDATE ON receipts
@@ -403,6 +408,11 @@ BEGIN
     INSERT OR IGNORE INTO rollup_exceptions (source, row_id)
     SELECT 'receipts', NEW.id
     WHERE NEW.id <= (SELECT row_id FROM hook_watermarks WHERE hook = 'rollups' AND source = 'receipts');
+    UPDATE hook_watermarks
+    SET row_id = ifnull((SELECT max(id) FROM receipts WHERE id <= OLD.id), 0)
+    WHERE hook = 'rollups'
+      AND source = 'receipts'
+      AND row_id = OLD.id;
 END;
 
 CREATE TRIGGER pipeline_metrics_rollup_delete AFTER DELETE ON pipeline_metrics
@@ -411,6 +421,11 @@ BEGIN
     INSERT INTO stage_removals
     VALUES (OLD.id, OLD.stage, OLD.status, OLD.timestamp, OLD.duration_ms);
     DELETE FROM rollup_exceptions WHERE source = 'pipeline_metrics' AND row_id = OLD.id;
+    UPDATE hook_watermarks
+    SET row_id = ifnull((SELECT max(id) FROM pipeline_metrics WHERE id < OLD.id), 0)
+    WHERE hook = 'rollups'
+      AND source = 'pipeline_metrics'
+      AND row_id = OLD.id;
 END;
 
 CREATE TRIGGER pipeline_metrics_rollup_update AFTER UPDATE ON pipeline_metrics
@@ -423,6 +438,11 @@ BEGIN
     INSERT OR IGNORE INTO rollup_exceptions (source, row_id)
     SELECT 'pipeline_metrics', NEW.id
     WHERE NEW.id <= (SELECT row_id FROM hook_watermarks WHERE hook = 'rollups' AND source = 'pipeline_metrics');
+    UPDATE hook_watermarks
+    SET row_id = ifnull((SELECT max(id) FROM pipeline_metrics WHERE id <= OLD.id), 0)
+    WHERE hook = 'rollups'
+      AND source = 'pipeline_metrics'
+      AND row_id = OLD.id;
 END;
 
 CREATE VIEW agent_performance_summary AS

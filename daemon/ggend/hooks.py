@@ -85,18 +85,14 @@ class Hook:
 
     def turn(self, connection: sqlite3.Connection) -> int:
         """Look at one slice; return about how many rows are left."""
-        if self._watermark is None or self._watermark == self._saved:
-            # Where nothing is unsaved the table is asked: a rebuild puts a watermark back.
-            row = connection.execute(_LOAD, (self.name, self.source)).fetchone()
-            self._watermark = self._saved = 0 if row is None else row[0]
-        # Rows are counted, not ids: somebody may have left a gap of millions.
-        upto, rows = connection.execute(self._next, (self._watermark, SLICE_ROWS)).fetchone()
+        _, _, rows = self._slice(connection)
         if rows < self._at_least:
             return 0
         connection.execute("PRAGMA synchronous = NORMAL")
         try:
             connection.execute("BEGIN IMMEDIATE")
-            wrote = self._look(connection, self._watermark, upto)
+            after, upto, rows = self._slice(connection)  # somebody may have written meanwhile
+            wrote = rows > 0 and self._look(connection, after, upto)
             if wrote:
                 connection.execute(_SAVE, (self.name, self.source, upto))
             connection.execute("COMMIT")
@@ -112,6 +108,16 @@ class Hook:
         if rows < SLICE_ROWS:
             return 0
         return int(connection.execute(self._newest).fetchone()[0] - upto)
+
+    def _slice(self, connection: sqlite3.Connection) -> tuple[int, int, int]:
+        """Return where the next slice begins and ends, and how many rows it has."""
+        if self._watermark is None or self._watermark == self._saved:
+            # Where nothing is unsaved the table is asked: somebody may have put it back.
+            row = connection.execute(_LOAD, (self.name, self.source)).fetchone()
+            self._watermark = self._saved = 0 if row is None else row[0]
+        # Rows are counted, not ids: plain SQL can leave a gap of millions.
+        upto, rows = connection.execute(self._next, (self._watermark, SLICE_ROWS)).fetchone()
+        return self._watermark, upto or self._watermark, rows
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Save the watermark if it has moved since."""

@@ -239,6 +239,26 @@ def test_a_gap_of_ids_takes_one_turn(database: sqlite3.Connection) -> None:
     exact(database)
 
 
+@pytest.mark.parametrize("last", ["moved", "deleted"])
+def test_ids_that_are_given_again_are_counted(database: sqlite3.Connection, last: str) -> None:
+    """What AUTOINCREMENT prevents, but for those who empty sqlite_sequence, or change ids."""
+    _receipts(database, hooks.SLICE_ROWS)
+    if last == "moved":
+        database.execute("UPDATE receipts SET id = id + 1000 WHERE id = ?", (hooks.SLICE_ROWS,))
+    _catch_up(database)
+    _receipts(database, 5)
+    database.execute("DELETE FROM receipts WHERE id % 2 = 0")
+    database.execute("DELETE FROM sqlite_sequence")
+    _receipts(database, 3, agent_id="b")
+    exact(database)
+    database.execute("DELETE FROM receipts")
+    database.execute("DELETE FROM sqlite_sequence")
+    _receipts(database, hooks.SLICE_ROWS, agent_id="c")
+    exact(database)
+    _catch_up(database)
+    exact(database)
+
+
 def test_what_is_inserted_below_the_watermark_is_found_and_cured(
     database: sqlite3.Connection,
 ) -> None:

@@ -12,6 +12,7 @@ from ggend.cli import filters as by
 from ggend.cli import lists
 from ggend.cli.options import DatabaseOption, FormatOption, LimitOption, chosen_database
 from ggend.cli.output import Format, show, show_json, show_text
+from ggend.cli.percentiles import percentiles
 from ggend.cli.portrait import as_json, decoded, portrait
 from ggend.reading.execution import find_execution, load_execution, load_memory
 from ggend.reading.listings import read_listing
@@ -75,6 +76,7 @@ def execution(
 
 query.command()(lists.agents)
 query.command()(lists.stages)
+query.command()(percentiles)
 query.command()(lists.sessions)
 query.command()(lists.collisions)
 query.command()(lists.violations)

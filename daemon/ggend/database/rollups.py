@@ -21,6 +21,7 @@ __all__ = [
     "bucket_width",
     "clear",
     "compare",
+    "durations_of",
     "progress",
 ]
 
@@ -55,8 +56,8 @@ def advance_executions(connection: sqlite3.Connection, after: int, upto: int) ->
     for statement in (
         _odd("receipts", _ODD_RECEIPT),
         _AGENT_TOTALS,
-        _durations("agent", "agent_id", "receipts", _ODD_RECEIPT),
-        _durations("operation", "operation", "receipts", _ODD_RECEIPT),
+        _durations("agent", _ODD_RECEIPT),
+        _durations("operation", _ODD_RECEIPT),
     ):
         connection.execute(statement, (after, upto))
     return True
@@ -67,7 +68,7 @@ def advance_stages(connection: sqlite3.Connection, after: int, upto: int) -> boo
     for statement in (
         _odd("pipeline_metrics", _ODD_DURATION),
         _STAGE_TOTALS,
-        _durations("stage", "stage", "pipeline_metrics", _ODD_DURATION),
+        _durations("stage", _ODD_DURATION),
     ):
         connection.execute(statement, (after, upto))
     return True
@@ -91,6 +92,34 @@ def progress(connection: sqlite3.Connection, *, limit: int) -> dict[str, Progres
     }
 
 
+def durations_of(dimension: str) -> str:
+    """Return a SELECT of all durations of a dimension: name, day, from_ms, durations.
+
+    A bucket may come twice, rolled up and not. What is no whole number from 0 to 10^12 is left out.
+    """
+    name, source = _DIMENSIONS[dimension]
+    mark = f"""ifnull((SELECT row_id FROM hook_watermarks
+                   WHERE hook = 'rollups' AND source = '{source}'), 0)"""  # noqa: S608 - ours
+    live = f"SELECT {name}, substr(timestamp, 1, 10), {_BUCKET}, COUNT(*)"
+    return f"""
+    SELECT name, day, from_ms, durations
+    FROM duration_histograms
+    WHERE dimension = '{dimension}'
+    UNION ALL
+    {live}
+    FROM {source} NOT INDEXED
+    WHERE id > {mark}
+      AND NOT {_ODD_DURATION}
+    GROUP BY 1, 2, 3
+    UNION ALL
+    {live}
+    FROM {source}
+    WHERE id IN (SELECT row_id FROM rollup_exceptions WHERE source = '{source}')
+      AND id <= {mark}
+      AND NOT {_ODD_DURATION}
+    GROUP BY 1, 2, 3"""  # noqa: S608 - ours
+
+
 def compare(connection: sqlite3.Connection, tell: Callable[[str], None]) -> Iterator[str]:
     """Say where the rollups differ from the rows, which are all read, in the open snapshot.
 
@@ -108,6 +137,14 @@ def compare(connection: sqlite3.Connection, tell: Callable[[str], None]) -> Iter
                 yield f"these {words} {what}: {'; '.join(told)}"
 
 
+#: What a histogram is of: the column that names it, and its table.
+_DIMENSIONS = {
+    "agent": ("agent_id", "receipts"),
+    "operation": ("operation", "receipts"),
+    "stage": ("stage", "pipeline_metrics"),
+}
+
+
 def _odd(source: str, odd: str) -> str:
     return f"""
     INSERT OR IGNORE INTO rollup_exceptions (source, row_id)
@@ -118,7 +155,8 @@ def _odd(source: str, odd: str) -> str:
       AND {odd}"""  # noqa: S608 - ours
 
 
-def _durations(dimension: str, name: str, source: str, odd: str) -> str:
+def _durations(dimension: str, odd: str) -> str:
+    name, source = _DIMENSIONS[dimension]
     return f"""
     INSERT INTO duration_histograms (dimension, name, day, from_ms, durations)
     SELECT '{dimension}', {name}, substr(timestamp, 1, 10), {_BUCKET}, COUNT(*)
@@ -215,7 +253,8 @@ def _below(source: str) -> str:
                       WHERE source = '{source}' AND row_id = {source}.id)"""  # noqa: S608 - ours
 
 
-def _histogram(dimension: str, name: str, source: str) -> tuple[str, str]:
+def _histogram(dimension: str) -> tuple[str, str]:
+    name, source = _DIMENSIONS[dimension]
     return (
         f"SELECT name, day, from_ms, durations FROM duration_histograms "  # noqa: S608 - ours
         f"WHERE dimension = '{dimension}'",
@@ -234,7 +273,7 @@ _COMPARED = {
         "SELECT * FROM stage_totals",
         f"SELECT {_STAGE_COUNTS} {_below('pipeline_metrics')} GROUP BY stage",
     ),
-    "duration_histograms of agents": _histogram("agent", "agent_id", "receipts"),
-    "duration_histograms of operations": _histogram("operation", "operation", "receipts"),
-    "duration_histograms of stages": _histogram("stage", "stage", "pipeline_metrics"),
+    "duration_histograms of agents": _histogram("agent"),
+    "duration_histograms of operations": _histogram("operation"),
+    "duration_histograms of stages": _histogram("stage"),
 }

@@ -114,7 +114,8 @@ BEGIN
     VALUES ('stage', NEW.stage, substr(NEW.timestamp, 1, 10), NEW.duration_ms);
 END;
 
--- What calls them. A row that was changed is an exception from then on.
+-- What calls them. A row that was changed is an exception from then on. The watermark is always the
+-- id of a row: an id that is given again, to the next row, is above it.
 
 CREATE TRIGGER receipts_rollup_delete AFTER DELETE ON receipts
 WHEN OLD.id <= (SELECT row_id FROM hook_watermarks WHERE hook = 'rollups' AND source = 'receipts')
@@ -122,6 +123,11 @@ BEGIN
     INSERT INTO receipt_removals
     VALUES (OLD.id, OLD.agent_id, OLD.operation, OLD.status, OLD.timestamp, OLD.duration_ms, OLD.files_generated);
     DELETE FROM rollup_exceptions WHERE source = 'receipts' AND row_id = OLD.id;
+    UPDATE hook_watermarks
+    SET row_id = ifnull((SELECT max(id) FROM receipts WHERE id < OLD.id), 0)
+    WHERE hook = 'rollups'
+      AND source = 'receipts'
+      AND row_id = OLD.id;
 END;
 
 CREATE TRIGGER receipts_rollup_update AFTER UPDATE ON receipts
@@ -134,6 +140,11 @@ BEGIN
     INSERT OR IGNORE INTO rollup_exceptions (source, row_id)
     SELECT 'receipts', NEW.id
     WHERE NEW.id <= (SELECT row_id FROM hook_watermarks WHERE hook = 'rollups' AND source = 'receipts');
+    UPDATE hook_watermarks
+    SET row_id = ifnull((SELECT max(id) FROM receipts WHERE id <= OLD.id), 0)
+    WHERE hook = 'rollups'
+      AND source = 'receipts'
+      AND row_id = OLD.id;
 END;
 
 CREATE TRIGGER pipeline_metrics_rollup_delete AFTER DELETE ON pipeline_metrics
@@ -142,6 +153,11 @@ BEGIN
     INSERT INTO stage_removals
     VALUES (OLD.id, OLD.stage, OLD.status, OLD.timestamp, OLD.duration_ms);
     DELETE FROM rollup_exceptions WHERE source = 'pipeline_metrics' AND row_id = OLD.id;
+    UPDATE hook_watermarks
+    SET row_id = ifnull((SELECT max(id) FROM pipeline_metrics WHERE id < OLD.id), 0)
+    WHERE hook = 'rollups'
+      AND source = 'pipeline_metrics'
+      AND row_id = OLD.id;
 END;
 
 CREATE TRIGGER pipeline_metrics_rollup_update AFTER UPDATE ON pipeline_metrics
@@ -154,6 +170,11 @@ BEGIN
     INSERT OR IGNORE INTO rollup_exceptions (source, row_id)
     SELECT 'pipeline_metrics', NEW.id
     WHERE NEW.id <= (SELECT row_id FROM hook_watermarks WHERE hook = 'rollups' AND source = 'pipeline_metrics');
+    UPDATE hook_watermarks
+    SET row_id = ifnull((SELECT max(id) FROM pipeline_metrics WHERE id <= OLD.id), 0)
+    WHERE hook = 'rollups'
+      AND source = 'pipeline_metrics'
+      AND row_id = OLD.id;
 END;
 
 -- The summaries, as before, from these parts. NOT INDEXED: the rows above a watermark are few, and

@@ -25,7 +25,7 @@ from bench.filled import AGENTS, DAYS, END_MS, fill, known_execution
 from ggend_schema.timestamps import format_ms
 from running import Daemon
 
-__all__ = ["Measured", "build", "describe", "measure", "table_of"]
+__all__ = ["HELD_READS", "Measured", "build", "describe", "measure", "table_of"]
 
 #: Reads of one kind; those that are known to read a whole table are repeated less often.
 _READS, _LONG_READS = 200, 5
@@ -262,3 +262,13 @@ _AVERAGE_ALL = """
     SELECT status, COUNT(*), AVG(duration_ms)
     FROM receipts
     GROUP BY status"""
+
+#: The reads that the contract promises a time for, but for the views.
+HELD_READS = {
+    "one execution": _EXECUTION,
+    "newest 100 of an agent": _AGENT,
+    "an agent's hour": _AGENT_RANGE,
+    "10 minutes of the audit log": _AUDIT_RANGE,
+    "an agent's day by status": _AGENT_DAY,
+    "10,000 receipts": _SCAN,
+}

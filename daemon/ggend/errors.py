@@ -45,6 +45,13 @@ class UsageMistake(GgendError):
     exit_status = os.EX_USAGE
 
 
+class TookTooLong(GgendError):
+    """A query was ended: it ran longer than it may, or its result is larger than it may be."""
+
+    code = "took_too_long"
+    exit_status = os.EX_TEMPFAIL
+
+
 class BadConfig(GgendError):
     """A configuration value is not what is allowed there."""
 

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from ggend.objectives import EXECUTION_DURATION, STAGE_DURATIONS, Threshold
+from ggend.rollups import rollup_hooks
 from ggend_schema.timestamps import format_ms
 
 __all__ = ["AGENTS", "DAYS", "END_MS", "fill", "known_execution"]
@@ -82,6 +83,9 @@ def fill(path: Path, *, receipts: int, report: Callable[[int], object]) -> None:
             report(done)
         connection.executemany(_MEMORY, [(agent, '{"seen":1}') for agent in AGENTS])
         connection.executescript(_LOOKED_AT)
+        for hook in rollup_hooks():
+            while hook.turn(connection):
+                pass
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 

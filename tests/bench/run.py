@@ -20,6 +20,7 @@ from bench import batch as batches
 from bench import emit as emission
 from bench import ingest as ingestion
 from bench import machine
+from bench import readers as reading
 from bench import shapes as load
 from bench import targets as contract
 
@@ -50,6 +51,9 @@ IDLE_CONNECTIONS, QUICK_IDLE_CONNECTIONS = 1_000, 100
 
 #: Quiet and flooding producers.
 SHAPES = ((8, 1), (1, 8))
+
+#: Receipts that heavy readers read.
+READ_RECEIPTS = 200_000
 
 #: Receipts at which the contract's targets hold.
 RECEIPTS = 1_000_000
@@ -133,6 +137,17 @@ def shapes(*, quick: Quick = False, place: Place = None, json: Json = None) -> N
     )
     console.print(load.idle_table_of(idle))
     _write(json, place, {"flooded": flooded, "idle": idle})
+
+
+@app.command()
+def readers(*, quick: Quick = False, place: Place = None, json: Json = None) -> None:
+    """What heavy readers cost a producer that waits for its acks: 200,000 receipts to read."""
+    console = _console(place)
+    receipts, events = (READ_RECEIPTS // 10, 200) if quick else (READ_RECEIPTS, 2_000)
+    with console.status("building and measuring"):
+        results = reading.measure(receipts=receipts, events=events, parent=place)
+    console.print(reading.table_of(results))
+    _write(json, place, results)
 
 
 @app.command()

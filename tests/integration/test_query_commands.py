@@ -7,6 +7,8 @@ import io
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -27,6 +29,8 @@ COMMANDS = (
 #: A name may hold what is no control character; a text may hold anything.
 MARKS = "\u202e\u2066|"
 HOSTILE = f"\x1b[31m\x9b\r\n{MARKS}"
+
+ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
 
 EVENTS = (
     '{"type":"session_started","session_id":"s1","agent_count":2}',
@@ -84,6 +88,12 @@ EVENTS = (
         }
     ),
 )
+
+
+@pytest.fixture(autouse=True)
+def stay_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`query sql` gives way to others: not the process that tests it."""
+    monkeypatch.setattr(os, "nice", lambda _: 0)
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +203,17 @@ def test_text_that_is_not_utf8_is_shown_escaped(tmp_path: Path) -> None:
         printed, _ = ask(tmp_path / "old.db", "executions", "--format", form)
         printed.encode()
         assert "xed" in printed
+
+
+def test_a_statement_without_an_end_is_ended(stored: Daemon) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "ggend", "query", "sql", ENDLESS, "--timeout", "0.5"],
+        env={**os.environ, "GGEND_DATABASE": os.fspath(stored.database)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == os.EX_TEMPFAIL, ran.stderr
+    assert "ended after 0.5 s" in ran.stderr
+    assert "--timeout" in ran.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from importlib.resources import files
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from ggend.database import readonly
-from ggend.errors import DatabaseUnusable, UsageMistake
+from ggend.errors import DatabaseUnusable, TookTooLong, UsageMistake
+from ggend.reading import queries
 from ggend.reading.queries import NAMED, Result, open_readonly, run
 
 RECEIPT = (
@@ -208,3 +210,65 @@ def test_a_file_of_another_user_is_named(database: Path) -> None:
 def test_a_name_that_no_file_can_have_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnusable, match="cannot be looked at"):
         open_readonly(tmp_path / ("x" * 300))
+
+
+ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+
+
+def test_a_query_without_an_end_is_ended_and_lets_the_wal_start_over(database: Path) -> None:
+    with (
+        closing(sqlite3.connect(database)) as writer,
+        closing(open_readonly(database)) as reader,
+    ):
+        with pytest.raises(TookTooLong, match=r"ended after 0\.2 s") as caught:
+            run(reader, f"SELECT * FROM receipts, ({ENDLESS})", 10, seconds=0.2)
+        assert "--timeout" in str(caught.value.hint)
+        writer.execute(RECEIPT, ("e9", "passed", 9))
+        writer.commit()
+        assert writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+        assert run(reader, "SELECT COUNT(*) FROM receipts", 1).rows == [(4,)]
+
+
+def test_ctrl_c_is_no_timeout(reader: sqlite3.Connection) -> None:
+    timer = threading.Timer(0.2, reader.interrupt)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        run(reader, ENDLESS, 1, seconds=30)
+    timer.join()
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "SELECT zeroblob(1000000000)",
+        "SELECT group_concat(hex(randomblob(1000000))) FROM json_each('[1,2,3,4,5,6,7,8,9,10,11,12,"
+        "13,14,15,16,17,18,19,20]')",
+    ],
+)
+def test_a_value_larger_than_any_that_is_stored_is_refused(
+    bomb: str, reader: sqlite3.Connection
+) -> None:
+    with pytest.raises(UsageMistake, match="too big"):
+        run(reader, bomb, 1)
+
+
+def test_a_result_larger_than_memory_is_refused(
+    reader: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "RESULT_BYTES", 1_000_000)
+    many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT {} FROM n"
+    with pytest.raises(TookTooLong, match="first 11 rows"):
+        run(reader, many.format("zeroblob(100000)"), 100)
+    assert len(run(reader, many.format("i"), 100).rows) == 100
+
+
+def test_what_is_shown_is_not_being_read_any_more(database: Path) -> None:
+    """A pager may be open for hours."""
+    with (
+        closing(sqlite3.connect(database)) as writer,
+        closing(open_readonly(database)) as reader,
+    ):
+        assert run(reader, "SELECT * FROM receipts", 1).has_more
+        writer.execute(RECEIPT, ("e9", "passed", 9))
+        writer.commit()
+        assert writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,9 @@ query = typer.Typer(
     help="Look at what is stored. Never writes, and never disturbs a running daemon.",
     no_args_is_help=True,
 )
+
+#: How much a statement of somebody's own gives way: as `nice` does by itself.
+_NICENESS = 10
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -132,17 +136,26 @@ def sql(
     database: DatabaseOption = None,
     form: FormatOption = Format.TABLE,
     limit: LimitOption = 1000,
+    timeout: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="End it after so long; 0: never.")
+    ] = 10.0,
 ) -> None:
     """Run one SQL statement of your own. One that writes is refused.
+
+    It gives way to other programs, the daemon first, and is ended after a while (exit status 75):
+    as long as it runs, the daemon's WAL cannot start over.
 
     Example:
 
         ggend query sql "SELECT status, COUNT(*) FROM receipts GROUP BY status"
     """
-    _run(statement, database, form, limit)
+    os.nice(_NICENESS)
+    _run(statement, database, form, limit, seconds=timeout or None)
 
 
-def _run(statement: str, database: Path | None, form: Format, limit: int) -> None:
+def _run(
+    statement: str, database: Path | None, form: Format, limit: int, seconds: float | None = None
+) -> None:
     with closing(open_readonly(chosen_database(database))) as connection:
-        result = run(connection, statement, limit)
+        result = run(connection, statement, limit, seconds=seconds)
     show(result, form=form)

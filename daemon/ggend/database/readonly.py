@@ -18,14 +18,25 @@ from urllib.parse import quote_from_bytes
 from ggend.errors import DatabaseUnusable
 from ggend.lock import lock_path
 
-__all__ = ["companion", "database_uri", "open_readonly", "primary_code", "wal_size"]
+__all__ = [
+    "STEPS_BETWEEN_LOOKS",
+    "companion",
+    "database_uri",
+    "open_readonly",
+    "primary_code",
+    "wal_size",
+]
 
 #: How long a reader waits for a lock. Readers of a WAL file wait for nobody; a file of version
 #: 1.0.0 may still be in rollback mode, where a writer's commit locks them out for a moment.
 _BUSY_SECONDS = 5.0
 
-#: SQLite instructions between two looks at Ctrl-C: a few milliseconds.
-_STEPS_BETWEEN_SIGNALS = 100_000
+#: SQLite instructions between two looks at Ctrl-C, and at the clock: a few milliseconds.
+STEPS_BETWEEN_LOOKS = 100_000
+
+#: Bytes of one value or row that a query may make: eight times the largest that is stored, a
+#: rejected frame. SQLite's own limit is a gigabyte, made in one go by `zeroblob(1000000000)`.
+_VALUE_BYTES = 32 * 1024 * 1024
 
 #: What would write elsewhere, which `mode=ro` does not prevent. (A list of what is allowed
 #: instead would have to allow INSERT: the constructor of json_each asks for it.)
@@ -125,8 +136,9 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
             hint=f"make one with `ggend init {path}`, or look at another with --database",
         )
     connection.set_authorizer(_authorize)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _VALUE_BYTES)
     # Python notices Ctrl-C only between two of its own instructions; this gives it some.
-    connection.set_progress_handler(lambda: 0, _STEPS_BETWEEN_SIGNALS)
+    connection.set_progress_handler(lambda: 0, STEPS_BETWEEN_LOOKS)
     return connection
 
 

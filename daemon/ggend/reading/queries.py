@@ -6,12 +6,14 @@ Never writes. What a statement may do on the connection is decided in `readonly`
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import msgspec
 
-from ggend.database.readonly import open_readonly, primary_code
-from ggend.errors import DatabaseUnusable, UsageMistake
+from ggend.database.readonly import STEPS_BETWEEN_LOOKS, open_readonly, primary_code
+from ggend.errors import DatabaseUnusable, TookTooLong, UsageMistake
 
 __all__ = ["NAMED", "Result", "columns_of", "open_readonly", "run"]
 
@@ -47,6 +49,10 @@ FROM pragma_table_info(:table)
 _MOST_COLUMNS = 32_767
 
 
+#: Bytes of text and blobs that a result may have: it is held in memory before it is shown.
+RESULT_BYTES = 256 * 1024 * 1024
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Rows of one query. `has_more`: there were more than the limit; `next_page`: how to go on."""
 
@@ -61,20 +67,64 @@ def run(
     sql: str,
     limit: int,
     parameters: Mapping[str, object] | None = None,
+    *,
+    seconds: float | None = None,
 ) -> Result:
-    """Run one statement that reads, and return its first `limit` rows. Raises UsageMistake."""
+    """Run one statement that reads, and return its first `limit` rows.
+
+    It is over when this returns: nothing is read while somebody looks at the result, which would
+    keep the daemon's WAL from starting over. Raises UsageMistake, and TookTooLong after `seconds`.
+    """
+    begin = time.monotonic()
     try:
-        cursor = connection.execute(sql, parameters or {})
-        rows = cursor.fetchmany(limit + 1)
+        with _ended_after(connection, seconds):
+            cursor = connection.execute(sql, parameters or {})
+            rows = list(_rows(cursor, limit + 1))
+            cursor.close()
     except (sqlite3.Error, sqlite3.Warning) as error:
-        if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
+        if primary_code(error) != sqlite3.SQLITE_INTERRUPT:
+            raise _refused(error) from error
+        if seconds is None or time.monotonic() < begin + seconds:
             raise KeyboardInterrupt from error
-        raise _refused(error) from error
+        raise TookTooLong(
+            f"the query was ended after {seconds:g} s",
+            hint="give it longer with --timeout, an index with its WHERE, or a copy of its own "
+            "(`sqlite3 tier2.db '.backup copy.db'`) and --database",
+        ) from error
     except (UnicodeEncodeError, OverflowError) as error:
         raise UsageMistake(f"SQLite cannot take what was typed: {error}") from error
     columns = [column[0] for column in cursor.description or ()]
-    cursor.close()
     return Result(columns=columns, rows=rows[:limit], has_more=len(rows) > limit)
+
+
+@contextmanager
+def _ended_after(connection: sqlite3.Connection, seconds: float | None) -> Iterator[None]:
+    """End what runs on the connection after some seconds, with SQLITE_INTERRUPT."""
+    if seconds is None:
+        yield
+        return
+    deadline = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
+    try:
+        yield
+    finally:
+        connection.set_progress_handler(lambda: 0, STEPS_BETWEEN_LOOKS)
+
+
+def _rows(cursor: sqlite3.Cursor, limit: int) -> Iterator[tuple[object, ...]]:
+    size = 0
+    for number, row in enumerate(cursor, 1):
+        size += sum(len(value) for value in row if isinstance(value, str | bytes))
+        if size > RESULT_BYTES:
+            cursor.close()
+            raise TookTooLong(
+                f"the first {number:,} rows of the result are larger than "
+                f"{RESULT_BYTES // 2**20} MiB",
+                hint="ask for fewer with --limit, for fewer columns, or use `ggend export`",
+            )
+        yield row
+        if number == limit:
+            return
 
 
 def columns_of(connection: sqlite3.Connection, table: str) -> set[str]:

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script,
 
 from bench import batch as batches
 from bench import emit as emission
+from bench import growth as growing
 from bench import ingest as ingestion
 from bench import machine
 from bench import readers as reading
@@ -51,6 +52,10 @@ IDLE_CONNECTIONS, QUICK_IDLE_CONNECTIONS = 1_000, 100
 
 #: Quiet and flooding producers.
 SHAPES = ((8, 1), (1, 8))
+
+#: Events that a database grows to, and in how many steps it is looked at.
+GROWTH_EVENTS, QUICK_GROWTH_EVENTS = 10_000_000, 500_000
+GROWTH_SEGMENTS = 10
 
 #: Receipts that heavy readers read.
 READ_RECEIPTS = 200_000
@@ -147,6 +152,32 @@ def readers(*, quick: Quick = False, place: Place = None, json: Json = None) -> 
     with console.status("building and measuring"):
         results = reading.measure(receipts=receipts, events=events, parent=place)
     console.print(reading.table_of(results))
+    _write(json, place, results)
+
+
+@app.command()
+def growth(
+    *,
+    events: Annotated[int | None, typer.Option(help="Events in all.")] = None,
+    quick: Quick = False,
+    place: Place = None,
+    json: Json = None,
+) -> None:
+    """Events a second, million by million, up to ten: a quarter of an hour and 12 GiB of disk."""
+    console = _console(place)
+
+    def report(segment: growing.Segment) -> None:
+        console.print(
+            f"{segment.rate:,.0f}/s, ratio {segment.ratio:.2f}", style="dim", highlight=False
+        )
+
+    results = growing.measure(
+        events=events or (QUICK_GROWTH_EVENTS if quick else GROWTH_EVENTS),
+        segments=GROWTH_SEGMENTS,
+        parent=place,
+        report=report,
+    )
+    console.print(growing.table_of(results))
     _write(json, place, results)
 
 

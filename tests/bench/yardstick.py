@@ -19,7 +19,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,7 +27,18 @@ from ggend.config import Config
 from ggend.database.upgrade import prepare_database
 from ggend_schema import Audit, Collision, Event, ReceiptEmitted, SessionStarted, StageCompleted
 
-__all__ = ["TABLES", "committed_batches", "count_rows", "plan", "store"]
+__all__ = [
+    "TABLES",
+    "Plan",
+    "Row",
+    "columns_of",
+    "committed_batches",
+    "count_rows",
+    "opened",
+    "plan",
+    "store",
+    "store_more",
+]
 
 #: Each table after those that it refers to, with the event that makes its rows.
 TABLES: dict[str, type[Event]] = {
@@ -64,7 +75,7 @@ def plan(database: Path, streams: Sequence[Sequence[Event]], batches: Sequence[i
     rows = {}
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         for table in TABLES:
-            columns = ", ".join(_columns(connection, table))
+            columns = ", ".join(columns_of(connection, table))
             rows[table] = connection.execute(
                 f"SELECT {columns} FROM {table} ORDER BY id"
             ).fetchall()
@@ -111,7 +122,8 @@ def _due(streams: Sequence[Sequence[Event]], batches: Sequence[int]) -> Iterator
     assert next(arrivals, None) is None, "events were sent that no commit accounts for"
 
 
-def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+def columns_of(connection: sqlite3.Connection, table: str) -> list[str]:
+    """Return the columns that are given, not made by SQLite."""
     return [
         name
         for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")
@@ -121,6 +133,13 @@ def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
 
 def store(database: Path, batches: Plan, config: Config) -> float:
     """Store the batches in a new database as a daemon with this config would; return seconds."""
+    with opened(database, config) as connection:
+        return store_more(connection, batches, config)
+
+
+@contextmanager
+def opened(database: Path, config: Config) -> Iterator[sqlite3.Connection]:
+    """Make a database, and open it as a daemon with this config would."""
     prepare_database(database)
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         for pragma in (
@@ -132,17 +151,22 @@ def store(database: Path, batches: Plan, config: Config) -> float:
             "temp_store = MEMORY",
         ):
             connection.execute(f"PRAGMA {pragma}").fetchall()
-        inserts = {}
-        for table in TABLES:
-            columns = _columns(connection, table)
-            marks = ", ".join("?" * len(columns))
-            inserts[table] = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"
-        gc.collect()
-        gc.disable()
-        try:
-            return _store(connection, batches, inserts, config.checkpoint_events)
-        finally:
-            gc.enable()
+        yield connection
+
+
+def store_more(connection: sqlite3.Connection, batches: Plan, config: Config) -> float:
+    """Store the batches behind what is there; return seconds."""
+    inserts = {}
+    for table in TABLES:
+        columns = columns_of(connection, table)
+        marks = ", ".join("?" * len(columns))
+        inserts[table] = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+    gc.collect()
+    gc.disable()
+    try:
+        return _store(connection, batches, inserts, config.checkpoint_events)
+    finally:
+        gc.enable()
 
 
 def _store(

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ggend.database.migrate import State
-from ggend.database.migrations import APPLICATION_ID, schema_version
+from ggend.database.migrate import State, apply
+from ggend.database.migrations import APPLICATION_ID, migrations, schema_version
 from ggend.database.readonly import open_readonly
 from ggend.database.structure import differences, promised, structure_of
 from ggend.database.upgrade import Step, prepare_database
@@ -391,3 +391,31 @@ def test_what_a_killed_writer_did_not_finish_is_not_read(tmp_path: Path) -> None
         writer.execute("ROLLBACK")
     with pytest.raises(DatabaseUnusable, match="killed while it wrote"):
         open_readonly(copy)
+
+
+def test_version_2_gets_the_rollups_and_keeps_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "tier2.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL").fetchall()
+        connection.execute("BEGIN")
+        apply(connection, [found for found in migrations() if found.version <= 2])
+        connection.execute(
+            "INSERT INTO receipts (execution_id, agent_id, operation, status, timestamp, "
+            "duration_ms) VALUES ('e', 'a', 'watch', 'passed', '2026-01-29T12:00:00.000Z', 7)"
+        )
+        connection.execute(
+            "CREATE TRIGGER noted INSTEAD OF DELETE ON agent_performance_summary "
+            "BEGIN SELECT 1; END"
+        )
+        before = connection.execute("SELECT * FROM agent_performance_summary").fetchall()
+    report = prepare_database(path)
+    assert report.was is State.OLDER
+    assert report.backup is None
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (schema_version(),)
+        assert connection.execute("SELECT * FROM agent_performance_summary").fetchall() == before
+        found = structure_of(connection)
+    assert "noted" in found.triggers
+    told = differences(found, promised(schema_version()))
+    assert [difference.name for difference in told] == ["noted"]
+    assert prepare_database(path).was is State.CURRENT

@@ -65,7 +65,7 @@ def maintain(
     except AlreadyRunning as error:
         place = socket_of_holder(path, chosen_socket(socket), otherwise=error)
         ask_holder(place, "rebuild_rollups", {})
-        _watch(path)
+        _watch(path, place)
     except sqlite3.Error as error:
         raise DatabaseUnusable(
             f"{path} cannot be written: {error}", hint="run it again: the views are exact"
@@ -73,8 +73,11 @@ def maintain(
     show_line("the rollups were counted again")
 
 
-def _watch(path: Path) -> None:
-    """Wait until the daemon has counted all rows but for less than a slice."""
+def _watch(path: Path, place: Path) -> None:
+    """Wait until the daemon has counted all rows but for less than a slice.
+
+    Raises DaemonUnreachable where it ends before: the next one goes on.
+    """
     from ggend.database.readonly import open_readonly
     from ggend.database.rollups import SOURCES
     from ggend.database.rollups import progress as progress_of
@@ -88,4 +91,5 @@ def _watch(path: Path) -> None:
                 bar.update(tasks[source], completed=done.watermark, total=done.newest)
             if all(done.left < SLICE_ROWS for done in found.values()):
                 return
+            ask_holder(place, "status", {})
             time.sleep(_LOOK_SECONDS)

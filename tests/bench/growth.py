@@ -11,7 +11,6 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 
 from msgspec import Struct
@@ -135,7 +134,7 @@ def _segment(
 def _batches(database: Path, newest: dict[str, int], count: int) -> yardstick.Plan:
     """Cut the rows behind the newest into batches of like size, each stage behind its receipt."""
     rows: dict[str, list[yardstick.Row]] = {}
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+    with yardstick.reading(database) as connection:
         for table in yardstick.TABLES:
             columns = ", ".join(yardstick.columns_of(connection, table))
             rows[table] = connection.execute(

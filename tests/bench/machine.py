@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["describe", "filesystem", "memory_mib", "sync_ms"]
+__all__ = ["describe", "filesystem", "memory_mib", "sync_ms", "threads_seconds"]
 
 #: Appends of which the median is taken.
 _APPENDS = 200
@@ -49,6 +49,17 @@ def memory_mib(pid: int, key: str) -> float:
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) / 1024
     raise LookupError(key)
+
+
+def threads_seconds(pid: int) -> tuple[float, float]:
+    """Return the CPU seconds of a process's first thread, and of all its others."""
+    ticks = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        fields = (task / "stat").read_text().rpartition(")")[2].split()
+        ticks[int(task.name)] = int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
+    first = ticks.pop(pid)
+    a_second = os.sysconf("SC_CLK_TCK")
+    return first / a_second, sum(ticks.values()) / a_second
 
 
 def sync_ms(place: Path) -> float:

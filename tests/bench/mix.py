@@ -1,4 +1,4 @@
-"""Mix: the two event streams that every benchmark sends, the same for the same seed.
+"""Mix: the event streams that benchmarks send, the same for the same seed.
 
 Per execution 6 `audit`, 5 `stage_completed`, 1 `receipt_emitted`; random 64-hex execution ids;
 8 agents; 1 `session_started` per 100 executions and 1 `collision` per 20; JSON fields of 40 to 300
@@ -8,6 +8,9 @@ hooks have something to write. Builds events, sends nothing.
 - standard: the receipt comes about 2,000 executions after its stages: all stages are parked first.
 - tight: the 12 events of an execution together, the receipt first: nothing is ever parked, however
   the stream is cut into batches.
+
+Three more are made to hurt: late (all receipts at the end, so that everything is parked at once),
+agents (tight, of 10,000 agents), large (receipts of 1 MiB, their limit, and nothing else).
 """
 
 from __future__ import annotations
@@ -29,10 +32,11 @@ from ggend_schema import (
     SessionStarted,
     StageCompleted,
 )
+from ggend_schema.limits import JSON_BYTES
 
 __all__ = ["Mix", "streams"]
 
-Mix: TypeAlias = Literal["standard", "tight"]
+Mix: TypeAlias = Literal["standard", "tight", "late", "agents", "large"]
 
 #: Executions between the stages and the receipt of one, over all producers together.
 RECEIPT_GAP = 2_000
@@ -50,7 +54,14 @@ BREACHING = 0.02
 #: Executions over which the events of one are spread in the standard mix.
 SPREAD = 8.0
 
+#: Agents of the mix that has many.
+MANY_AGENTS = 10_000
+
+#: Executions of another mix for one receipt of the large one.
+LARGE_EXECUTIONS = 40
+
 _AGENTS = [f"agent-{number}" for number in range(1, 9)]
+_MANY_AGENTS = [f"agent-{number}" for number in range(1, MANY_AGENTS + 1)]
 _OPERATIONS = ("validation", "generation", "normalization", "extraction", "emission")
 _AUDITED = ("load_ontology", "resolve_imports", "query", "render_template", "write_file", "sign")
 _TEXT = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz _/.-", k=1024))
@@ -71,6 +82,9 @@ def streams(mix: Mix, *, events: int, producers: int, seed: int = 1) -> list[lis
 
 
 def _stream(mix: Mix, executions: int, gap: float, rng: random.Random) -> Iterator[Event]:
+    if mix == "large":
+        return _large(max(1, executions // LARGE_EXECUTIONS), rng)
+    agents = _MANY_AGENTS if mix == "agents" else _AGENTS
     placed: list[tuple[float, int, Event]] = []
     tie = count()
     session_id = ""
@@ -78,8 +92,8 @@ def _stream(mix: Mix, executions: int, gap: float, rng: random.Random) -> Iterat
         if number % SESSION_EXECUTIONS == 0:
             session_id = f"session-{rng.getrandbits(64):016x}"
             placed.append((number, next(tie), _session(session_id, rng)))
-        receipt, others = _execution(session_id, rng)
-        if mix == "tight":
+        receipt, others = _execution(session_id, agents, rng)
+        if mix in ("tight", "agents"):
             placed += [(number, next(tie), event) for event in (receipt, *others)]
         else:
             moments = sorted(rng.uniform(0, SPREAD) for _ in others)
@@ -87,17 +101,27 @@ def _stream(mix: Mix, executions: int, gap: float, rng: random.Random) -> Iterat
                 (number + moment, next(tie), event)
                 for moment, event in zip(moments, others, strict=True)
             ]
-            placed.append((number + gap * rng.uniform(0.9, 1.1), next(tie), receipt))
+            late = executions if mix == "late" else 0
+            placed.append((late + number + gap * rng.uniform(0.9, 1.1), next(tie), receipt))
         if number % COLLISION_EXECUTIONS == COLLISION_EXECUTIONS // 2:
             placed.append((number + 0.5, next(tie), _collision(session_id, rng)))
     placed.sort(key=itemgetter(0, 1))
     return (event for _, _, event in placed)
 
 
-def _execution(session_id: str, rng: random.Random) -> tuple[Event, list[Event]]:
+def _large(receipts: int, rng: random.Random) -> Iterator[Event]:
+    """Return receipts whose JSON is as long as it may be."""
+    text = _TEXT * (JSON_BYTES // len(_TEXT))
+    for _ in range(receipts):
+        receipt, _ = _execution("session-large", _AGENTS, rng)
+        assert isinstance(receipt, ReceiptEmitted)
+        yield msgspec.structs.replace(receipt, receipt=text[:-2])  # and its two quotes
+
+
+def _execution(session_id: str, agents: list[str], rng: random.Random) -> tuple[Event, list[Event]]:
     """Return the receipt of one execution, and its audits and stages in their order."""
     execution_id = f"{rng.getrandbits(256):064x}"
-    agent_id = rng.choice(_AGENTS)
+    agent_id = rng.choice(agents)
     failed = rng.random() < 0.05
     receipt = ReceiptEmitted(
         execution_id=execution_id,

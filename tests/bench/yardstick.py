@@ -36,6 +36,7 @@ __all__ = [
     "count_rows",
     "opened",
     "plan",
+    "reading",
     "store",
     "store_more",
 ]
@@ -73,7 +74,7 @@ def count_rows(streams: Sequence[Sequence[Event]]) -> dict[str, int]:
 def plan(database: Path, streams: Sequence[Sequence[Event]], batches: Sequence[int]) -> Plan:
     """Read the rows back and cut them into the batches in which they were committed."""
     rows = {}
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+    with reading(database) as connection:
         for table in TABLES:
             columns = ", ".join(columns_of(connection, table))
             rows[table] = connection.execute(
@@ -129,6 +130,13 @@ def columns_of(connection: sqlite3.Connection, table: str) -> list[str]:
         for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")
         if name not in ("id", "created_at")
     ]
+
+
+@contextmanager
+def reading(database: Path) -> Iterator[sqlite3.Connection]:
+    """Open a database that is only read."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        yield connection
 
 
 def store(database: Path, batches: Plan, config: Config) -> float:

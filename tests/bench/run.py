@@ -18,11 +18,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script,
 
 from bench import batch as batches
 from bench import emit as emission
+from bench import full, machine, pictures
 from bench import growth as growing
 from bench import ingest as ingestion
-from bench import machine
+from bench import load as loads
 from bench import readers as reading
-from bench import shapes as load
+from bench import report as reports
+from bench import shapes as shaping
+from bench import starts as starting
 from bench import targets as contract
 
 __all__ = ["app"]
@@ -57,11 +60,76 @@ SHAPES = ((8, 1), (1, 8))
 GROWTH_EVENTS, QUICK_GROWTH_EVENTS = 10_000_000, 500_000
 GROWTH_SEGMENTS = 10
 
+#: Events that are as long as each load lasts.
+LOAD_EVENTS, QUICK_LOAD_EVENTS = 1_000_000, 120_000
+
 #: Receipts that heavy readers read.
 READ_RECEIPTS = 200_000
 
 #: Receipts at which the contract's targets hold.
 RECEIPTS = 1_000_000
+
+
+@app.command()
+def everything(
+    *,
+    out: Annotated[
+        Path, typer.Option("--out", help="Directory for report.json, report.md and pictures.")
+    ],
+    quick: Quick = False,
+    place: Place = None,
+) -> None:
+    """All figures in one run, with their aims: an hour and 12 GiB of disk; quick: two minutes."""
+    console = _console(place)
+    with console.status("begins") as status:
+        report = full.measure(quick=quick, parent=place, tell=status.update)
+    out.mkdir(parents=True, exist_ok=True)
+    drawn = pictures.draw(report.curves, out)
+    (out / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    (out / "report.md").write_text(reports.markdown(report, drawn), encoding="utf-8")
+    reached = [figure.is_reached for figure in report.figures if figure.aim is not None]
+    console.print(f"{sum(map(bool, reached))} of {len(reached)} aims reached; {out / 'report.md'}")
+    if not drawn:
+        console.print("no pictures: matplotlib is not installed (pip install 'ggend\\[bench]')")
+
+
+@app.command()
+def compare(before: Path, after: Path) -> None:
+    """What changed between two runs of `everything`, and what is noise: their report.json."""
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    try:
+        found = reports.changes(reports.read(before), reports.read(after))
+    except (OSError, msgspec.MsgspecError) as error:
+        raise typer.BadParameter(f"not a report of `everything`: {error}") from error
+    console.print(reports.changes_table_of(found))
+
+
+@app.command()
+def load(*, quick: Quick = False, place: Place = None, json: Json = None) -> None:
+    """Latency of one event while others keep the daemon busy to 0, 50 and 90 %."""
+    console = _console(place)
+    results = loads.measure(events=QUICK_LOAD_EVENTS if quick else LOAD_EVENTS, parent=place)
+    console.print(loads.table_of(results))
+    _write(json, place, results)
+
+
+@app.command()
+def starts(
+    *,
+    receipts: Annotated[int, typer.Option(min=1, help="Receipts in the database.")] = RECEIPTS,
+    place: Place = None,
+    json: Json = None,
+) -> None:
+    """Seconds to READY on a large database, also after a kill with a full WAL."""
+    console = _console(place)
+    with console.status("building") as status:
+        found = starting.measure(
+            receipts=receipts,
+            parent=place,
+            report=lambda done: status.update(f"building: {done:,} receipts"),
+        )
+    console.print(starting.table_of(found))
+    _write(json, place, found)
 
 
 @app.command()
@@ -131,16 +199,16 @@ def shapes(*, quick: Quick = False, place: Place = None, json: Json = None) -> N
     console = _console(place)
     events = QUICK_FLOOD_EVENTS if quick else FLOOD_EVENTS
     flooded = [
-        load.flooded(quiet=quiet, flooding=flooding, events=events, parent=place)
+        shaping.flooded(quiet=quiet, flooding=flooding, events=events, parent=place)
         for quiet, flooding in SHAPES
     ]
-    console.print(load.quiet_table_of(flooded))
-    idle = load.idle(
+    console.print(shaping.quiet_table_of(flooded))
+    idle = shaping.idle(
         connections=QUICK_IDLE_CONNECTIONS if quick else IDLE_CONNECTIONS,
         events=events // 4,
         parent=place,
     )
-    console.print(load.idle_table_of(idle))
+    console.print(shaping.idle_table_of(idle))
     _write(json, place, {"flooded": flooded, "idle": idle})
 
 

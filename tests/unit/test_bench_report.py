@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
 
@@ -72,8 +73,8 @@ def test_a_histogram_has_each_time_once() -> None:
     times = [0.5, 1.0, 1.1, 90.0]
     found = histogram(times)
     assert sum(count for _, count in found) == len(times)
-    assert [bound for bound, count in found if count][0] == pytest.approx(0.501, abs=1e-3)
-    assert all(later > earlier for (earlier, _), (later, _) in zip(found, found[1:], strict=False))
+    assert next(bound for bound, count in found if count) == pytest.approx(0.501, abs=1e-3)
+    assert all(later > earlier for (earlier, _), (later, _) in itertools.pairwise(found))
     assert histogram([]) == []
 
 

@@ -41,6 +41,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     socket: Annotated[Path, Meta(description="The Unix socket that producers connect to.")]
     database: Annotated[Path, Meta(description="The SQLite file.")]
+    objectives: Annotated[
+        Path | None,
+        Meta(description="The TOML file of objectives; without one, the shipped ones hold."),
+    ] = None
     upgrade: Annotated[
         bool,
         Meta(description="Whether a database of an older version is upgraded, after a backup."),
@@ -234,7 +238,7 @@ def _unknown(key: str, value: object, file: Path) -> BadConfig:
 
 
 def _check(key: str, setting: _Setting, environ: Mapping[str, str]) -> object:
-    if key in ("socket", "database"):
+    if key in ("socket", "database", "objectives"):
         return _check_path(key, setting, environ)
     # A variable is text; what a file or a flag says has a type already.
     is_text = setting.source.startswith("GGEND_")

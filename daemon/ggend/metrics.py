@@ -30,6 +30,8 @@ class Metrics:
         self.trouble: str | None = None
         #: Since when the writer has not returned, in words; None while it does.
         self.hang: str | None = None
+        #: Why the file of objectives was not taken when it was read again; None when it was.
+        self.objectives_error: str | None = None
         #: The newest row seen, the rows behind the table's newest, and the last error, by hook.
         self.hook_seen: dict[str, int] = {}
         self.hook_lag: dict[str, int] = {}
@@ -51,7 +53,7 @@ class Metrics:
     def degraded(self) -> str | None:
         """Why not everything is as it should be; None when it is."""
         hooks = "; ".join(f"{hook}: {error}" for hook, error in self.hook_errors.items())
-        return self.hang or self.trouble or hooks or None
+        return self.hang or self.trouble or hooks or self.objectives_error or None
 
     def snapshot(self) -> dict[str, object]:
         """Return everything as plain values."""
@@ -76,4 +78,5 @@ class Metrics:
             "hook_seen_rows": dict(self.hook_seen),
             "hook_lag_rows": dict(self.hook_lag),
             "hook_errors": dict(self.hook_errors),
+            "objectives_error": self.objectives_error,
         }

@@ -1,114 +1,188 @@
 """SLO: the hook that judges committed rows and writes `slo_breaches` and `slo_violations`.
 
 One breach a metric, execution and severity. Where a stage ran twice in one execution the worst
-value stands, so that the order of arrival does not matter.
+value stands, so that the order of arrival does not matter. Other objectives count from the next
+row on; what was judged before stays.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 
 from ggend.hooks import Hook
-from ggend.objectives import EXECUTION_DURATION, STAGE_DURATIONS, Breach
+from ggend.objectives import (
+    EXECUTION_COLUMNS,
+    SHIPPED,
+    STAGE_COLUMNS,
+    Breach,
+    Objectives,
+    Threshold,
+)
 
-__all__ = ["slo_hooks"]
-
-
-def slo_hooks() -> list[Hook]:
-    """Return the hooks that judge executions and stages against the shipped objectives."""
-    return [
-        Hook("slo", "receipts", _judge_executions),
-        Hook("slo", "pipeline_metrics", _judge_stages),
-    ]
-
-
-def _judge_executions(connection: sqlite3.Connection, after: int, upto: int) -> bool:
-    rows = connection.execute(_SLOW_EXECUTIONS, (after, upto, EXECUTION_DURATION.warning))
-    return _write(
-        connection,
-        (
-            (breach, execution_id, timestamp)
-            for execution_id, duration_ms, timestamp in rows.fetchall()
-            if (breach := EXECUTION_DURATION.judge(duration_ms)) is not None
-        ),
-    )
+__all__ = ["Judge"]
 
 
-def _judge_stages(connection: sqlite3.Connection, after: int, upto: int) -> bool:
-    # Rows within their objective stay in SQLite: one that comes out costs as much as an insert.
-    limits = (limit for stage in STAGE_DURATIONS.items() for limit in (stage[0], stage[1].warning))
-    rows = connection.execute(_SLOW_STAGES, (after, upto, *limits))
-    return _write(
-        connection,
-        (
-            (breach, execution_id, timestamp)
-            for execution_id, stage, duration_ms, timestamp in rows.fetchall()
-            if (breach := STAGE_DURATIONS[stage].judge(duration_ms)) is not None
-        ),
-    )
+class Judge:
+    """Judges executions and stages; `objectives` may be replaced while it does."""
+
+    def __init__(self, objectives: Objectives = SHIPPED) -> None:
+        self.objectives = objectives
+
+    def hooks(self) -> list[Hook]:
+        """Return the hooks over receipts and over stages."""
+        return [
+            Hook("slo", "receipts", self._executions),
+            Hook("slo", "pipeline_metrics", self._stages),
+        ]
+
+    def _executions(self, connection: sqlite3.Connection, after: int, upto: int) -> bool:
+        objectives = self.objectives
+        sql, limits = _executions_beyond(objectives.thresholds)
+        return bool(sql) and _write(
+            connection,
+            (
+                (breach, execution_id, timestamp)
+                for execution_id, operation, environment, timestamp, *numbers in connection.execute(
+                    sql, (after, upto, *limits)
+                ).fetchall()
+                for column, actual in zip(EXECUTION_COLUMNS, numbers, strict=True)
+                if (
+                    breach := objectives.judge(
+                        f"execution.{column}", actual, operation, environment
+                    )
+                )
+                is not None
+            ),
+        )
+
+    def _stages(self, connection: sqlite3.Connection, after: int, upto: int) -> bool:
+        objectives = self.objectives
+        sql, limits = _stages_beyond(objectives.thresholds)
+        return bool(sql) and _write(
+            connection,
+            (
+                (breach, execution_id, timestamp)
+                for execution_id, operation, environment, timestamp, stage, *numbers in (
+                    connection.execute(sql, (after, upto, *limits)).fetchall()
+                )
+                for column, actual in zip(STAGE_COLUMNS, numbers, strict=True)
+                if (
+                    breach := objectives.judge(
+                        f"stage.{stage}.{column}", actual, operation, environment
+                    )
+                )
+                is not None
+            ),
+        )
+
+
+# Rows within all objectives stay in SQLite: one that comes out costs as much as an insert. Which
+# of several thresholds judges a row is decided here: the query lets out what any of them may break.
+
+
+def _executions_beyond(thresholds: Sequence[Threshold]) -> tuple[str, list[Any]]:
+    conditions, limits = [], []
+    for column, sign, group in _groups(thresholds, EXECUTION_COLUMNS, of_stages=False):
+        conditions.append(f"+{column} {sign} ?")
+        limits.append(_loosest(group))
+    return _EXECUTIONS_BEYOND + f"({' OR '.join(conditions)})" if conditions else "", limits
+
+
+def _stages_beyond(thresholds: Sequence[Threshold]) -> tuple[str, list[Any]]:
+    conditions: list[str] = []
+    limits: list[Any] = []
+    for column, sign, group in _groups(thresholds, STAGE_COLUMNS, of_stages=True):
+        stages = dict.fromkeys(threshold.stage for threshold in group)
+        whens = " WHEN ? THEN ?" * len(stages)
+        conditions.append(f"pipeline_metrics.{column} {sign} CASE stage{whens} END")
+        for stage in stages:
+            limits += (stage, _loosest([each for each in group if each.stage == stage]))
+    return _STAGES_BEYOND + f"({' OR '.join(conditions)})" if conditions else "", limits
+
+
+def _groups(
+    thresholds: Sequence[Threshold], columns: Iterable[str], *, of_stages: bool
+) -> Iterator[tuple[str, str, list[Threshold]]]:
+    """Yield the thresholds by column and direction, with the sign of a breach."""
+    for column in columns:
+        for below, sign in ((False, ">"), (True, "<")):
+            group = [
+                threshold
+                for threshold in thresholds
+                if (threshold.column, threshold.below) == (column, below)
+                and (threshold.stage is not None) == of_stages
+            ]
+            if group:
+                yield column, sign, group
+
+
+def _loosest(group: Sequence[Threshold]) -> float:
+    """Return the limit that is broken before those of all others, all of one direction."""
+    firsts = [threshold.first for threshold in group]
+    return max(firsts) if group[0].below else min(firsts)
 
 
 def _write(connection: sqlite3.Connection, breaches: Iterable[tuple[Breach, str, str]]) -> bool:
     """Write breaches of executions; return whether there was one.
 
-    Three statements, however many breaches: one at a time, the interpreter's lock changes hands
-    with each, and took four times as long as the work (docs/PERFORMANCE.md).
+    Three statements a direction, however many breaches: one at a time, the interpreter's lock
+    changes hands with each, and took four times as long as the work (docs/PERFORMANCE.md).
     """
-    worst: dict[tuple[str, str, str], tuple[object, ...]] = {}
+    worst: dict[tuple[str, str, str], tuple[Any, ...]] = {}
+    directions: dict[tuple[str, str, str], int] = {}
     for breach, execution_id, timestamp in breaches:
         key = (breach.metric, execution_id, breach.severity)
         row = (*key, breach.target, breach.actual, breach.description, timestamp)
         known = worst.get(key)
-        if known is None or (known[4], known[6]) < (breach.actual, timestamp):
+        sign = directions.setdefault(key, breach.direction)
+        if known is None or (sign * known[4], known[6]) < (sign * breach.actual, timestamp):
             worst[key] = row
-    if not worst:
-        return False
-    rows = msgspec.json.encode(list(worst.values())).decode()
-    for statement in (_WORSE_VIOLATIONS, _NEW_VIOLATIONS, _BREACHES):
-        connection.execute(statement, (rows,))
-    return True
+    for direction in set(directions.values()):
+        rows = [row for key, row in worst.items() if directions[key] == direction]
+        parameters = {"rows": msgspec.json.encode(rows).decode(), "direction": direction}
+        for statement in (_WORSE_VIOLATIONS, _NEW_VIOLATIONS, _BREACHES):
+            connection.execute(statement, parameters)
+    return bool(worst)
 
 
-_SLOW_EXECUTIONS = """
-    SELECT execution_id, duration_ms, timestamp
+_EXECUTIONS_BEYOND = f"""
+    SELECT execution_id, operation, environment, timestamp, {", ".join(EXECUTION_COLUMNS)}
     FROM receipts
     WHERE id > ?
       AND id <= ?
-      AND duration_ms > ?
-    ORDER BY id"""
-_SLOW_STAGES = """
-    SELECT execution_id, stage, duration_ms, timestamp
-    FROM pipeline_metrics
-    WHERE id > ?
-      AND id <= ?
-      AND duration_ms > CASE stage
-          WHEN ? THEN ?
-          WHEN ? THEN ?
-          WHEN ? THEN ?
-          WHEN ? THEN ?
-          WHEN ? THEN ?
-          END
-    ORDER BY id"""
+      AND """  # noqa: S608 - constants
+_STAGES_BEYOND = f"""
+    SELECT
+        execution_id, operation, environment, pipeline_metrics.timestamp, stage,
+        {", ".join(f"pipeline_metrics.{column}" for column in STAGE_COLUMNS)}
+    FROM pipeline_metrics NOT INDEXED
+    LEFT JOIN receipts USING (execution_id)
+    WHERE pipeline_metrics.id > ?
+      AND pipeline_metrics.id <= ?
+      AND """  # noqa: S608 - constants
 _WORSE_VIOLATIONS = """
     UPDATE slo_violations
-    SET actual_value = new.value ->> 4,
+    SET target_value = new.value ->> 3,
+        actual_value = new.value ->> 4,
         description = new.value ->> 5,
         timestamp = new.value ->> 6
-    FROM json_each(?) AS new
+    FROM json_each(:rows) AS new
     WHERE execution_id = new.value ->> 1
       AND +metric = new.value ->> 0 -- the plus keeps the planner off the indexes that say little
       AND +severity = new.value ->> 2
-      AND (actual_value, timestamp) < (new.value ->> 4, new.value ->> 6)"""
+      AND (:direction * actual_value, timestamp)
+          < (:direction * (new.value ->> 4), new.value ->> 6)"""
 _NEW_VIOLATIONS = """
     INSERT INTO slo_violations (
         metric, execution_id, severity, target_value, actual_value, description, timestamp)
     SELECT
         new.value ->> 0, new.value ->> 1, new.value ->> 2, new.value ->> 3, new.value ->> 4,
         new.value ->> 5, new.value ->> 6
-    FROM json_each(?) AS new
+    FROM json_each(:rows) AS new
     WHERE NOT EXISTS (
         SELECT 1
         FROM slo_breaches
@@ -122,10 +196,12 @@ _BREACHES = """
     SELECT
         new.value ->> 0, new.value ->> 1, new.value ->> 2, new.value ->> 3, new.value ->> 4,
         new.value ->> 5, new.value ->> 6, new.value ->> 1
-    FROM json_each(?) AS new
+    FROM json_each(:rows) AS new
     WHERE true -- or the parser takes ON for a join
     ON CONFLICT (metric, subject, severity) DO UPDATE
-    SET actual_value = excluded.actual_value,
+    SET target_value = excluded.target_value,
+        actual_value = excluded.actual_value,
         description = excluded.description,
         timestamp = excluded.timestamp
-    WHERE (actual_value, timestamp) < (excluded.actual_value, excluded.timestamp)"""
+    WHERE (:direction * actual_value, timestamp)
+        < (:direction * excluded.actual_value, excluded.timestamp)"""

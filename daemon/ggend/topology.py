@@ -19,7 +19,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -33,15 +34,17 @@ from ggend.connection import Services
 from ggend.database.pinning import WalAlarm
 from ggend.database.readonly import wal_size
 from ggend.database.upgrade import Step, Tell
+from ggend.errors import BadConfig
 from ggend.hooks import Commits, run_hooks
 from ggend.intake import Intake
 from ggend.listener import adopt_socket, bind_socket, run_listener
 from ggend.lock import hold_lock
 from ggend.metrics import Metrics
 from ggend.notify import listening_descriptor, notify
+from ggend.objectives_file import load_objectives
 from ggend.pulse import run_pulse
 from ggend.rollups import rollup_hooks
-from ggend.slo import slo_hooks
+from ggend.slo import Judge
 from ggend.stopping import Stopping
 from ggend.store import Store, open_store
 from ggend.upkeep import run_upkeep
@@ -79,6 +82,7 @@ async def run_daemon(config: Config, environ: MutableMapping[str, str]) -> None:
     gc.freeze()
     gc.set_threshold(GC_OBJECTS)
     os.umask(0o077)
+    slo = Judge(load_objectives(config.objectives))
     with hold_lock(config.database, what="database"), _listening(config, environ) as listening:
         async with open_store(
             config.database,
@@ -101,11 +105,15 @@ async def run_daemon(config: Config, environ: MutableMapping[str, str]) -> None:
                 )
                 for oddity in store.report.oddities:
                     log.warning("left as it was", extra={"rows": oddity})
-            await _run_stages(config, environ, listening, store)
+            await _run_stages(config, environ, listening, store, slo)
 
 
 async def _run_stages(
-    config: Config, environ: MutableMapping[str, str], listening: socket.socket, store: Store
+    config: Config,
+    environ: MutableMapping[str, str],
+    listening: socket.socket,
+    store: Store,
+    slo: Judge,
 ) -> None:
     metrics = Metrics()
     intake = Intake(config.intake_events)
@@ -134,7 +142,7 @@ async def _run_stages(
 
     async def judge() -> None:
         await run_hooks(
-            [*slo_hooks(), *rollup_hooks()],
+            [*slo.hooks(), *rollup_hooks()],
             store,
             commits,
             metrics,
@@ -142,7 +150,8 @@ async def _run_stages(
         )
 
     async with anyio.create_task_group() as signals:
-        await signals.start(_watch_signals, stopping, environ)
+        reload = partial(_reload, config, slo, metrics)
+        await signals.start(_watch_signals, stopping, reload, environ)
         signals.start_soon(_watch_wal, store, alarm)
         async with anyio.create_task_group() as stages:
             stages.start_soon(judge)
@@ -218,15 +227,35 @@ def _overlook_cancelled_reads(loop: asyncio.AbstractEventLoop, context: dict[str
         loop.default_exception_handler(context)
 
 
+def _reload(config: Config, slo: Judge, metrics: Metrics) -> None:
+    """Read the objectives again; invalid, the old ones stay."""
+    try:
+        slo.objectives = load_objectives(config.objectives)
+    except BadConfig as error:
+        metrics.objectives_error = f"{error}; {error.hint}"
+        log.error("objectives kept as they were", extra={"error": metrics.objectives_error})  # noqa: TRY400
+    else:
+        metrics.objectives_error = None
+        log.info("reloaded", extra={"objectives": len(slo.objectives.thresholds)})
+
+
 async def _watch_signals(
     stopping: Stopping,
+    reload: Callable[[], None],
     environ: MutableMapping[str, str],
     *,
     task_status: TaskStatus[None],
 ) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    with anyio.open_signal_receiver(*wanted) as signals:
         task_status.started()
         async for number in signals:
+            if number == signal.SIGHUP:
+                now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+                notify(environ, "RELOADING=1", f"MONOTONIC_USEC={now}")
+                reload()
+                notify(environ, "READY=1")
+                continue
             log.info("draining", extra={"signal": signal.Signals(number).name})
             notify(environ, "STOPPING=1", "STATUS=draining")
             stopping.ask()

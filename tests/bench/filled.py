@@ -161,8 +161,8 @@ def _judge(
 
 def _duration(objective: Threshold, rng: random.Random) -> int:
     if rng.random() < 0.02:
-        return int(objective.warning * rng.uniform(1.01, 4))
-    return int(objective.warning * rng.uniform(0.05, 0.95))
+        return int(objective.first * rng.uniform(1.01, 4))
+    return int(objective.first * rng.uniform(0.05, 0.95))
 
 
 def _json(rng: random.Random) -> str:

@@ -46,7 +46,7 @@ class Size(Struct, frozen=True):
 
 
 _QUICK = Size(_QUICK_CASES, 5, 24_000, 3, 120_000, 400_000, 20_000, 20_000, 200)
-_FULL = Size((), 1, 120_000, 5, 1_000_000, 10_000_000, 1_000_000, 200_000, 2_000)
+_FULL = Size((), 1, 120_000, 5, 300_000, 10_000_000, 1_000_000, 200_000, 2_000)
 
 
 def measure(*, quick: bool, parent: Path | None, tell: Callable[[str], object]) -> Report:

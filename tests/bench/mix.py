@@ -128,7 +128,7 @@ def _execution(session_id: str, agents: list[str], rng: random.Random) -> tuple[
         agent_id=agent_id,
         operation=rng.choice(_OPERATIONS),  # type: ignore[arg-type]
         status="failed" if failed else "passed",
-        duration_ms=_duration(EXECUTION_DURATION.warning, rng),
+        duration_ms=_duration(EXECUTION_DURATION.first, rng),
         manifest_hash=f"{rng.getrandbits(256):064x}",
         ontology_hash=f"{rng.getrandbits(256):064x}",
         files_generated=rng.randrange(40),
@@ -146,7 +146,7 @@ def _execution(session_id: str, agents: list[str], rng: random.Random) -> tuple[
             StageCompleted(
                 execution_id=execution_id,
                 stage=stage,  # type: ignore[arg-type]
-                duration_ms=_duration(objective.warning, rng),
+                duration_ms=_duration(objective.first, rng),
                 status="passed",
                 input_size_bytes=rng.randrange(100_000),
                 output_size_bytes=rng.randrange(100_000),

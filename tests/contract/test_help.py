@@ -126,6 +126,9 @@ def _put_files(place: Path, daemon: Daemon, number: int) -> None:
     first = 1 + number * _LOG_LINES
     log = b"".join(_log_line(first + line) for line in range(_LOG_LINES))
     place.joinpath("receipt-log.jsonl").write_bytes(log)
+    place.joinpath("objectives.toml").write_text(
+        '[[threshold]]\nmetric = "execution.duration_ms"\nwarning = 500\n', encoding="utf-8"
+    )
     shutil.copy(daemon.place / "other.db", place / "other.db")
     shutil.copy(daemon.place / "copy.db", place / "tier2.db")
 

@@ -19,12 +19,13 @@ from bench.targets import HELD_READS
 from ggend.database.readonly import open_readonly
 from ggend.database.rollups import progress
 from ggend.hooks import Hook
+from ggend.reading.breaches import explain
 from ggend.reading.execution import find_execution, load_execution, load_memory
 from ggend.reading.listings import Filters, read_listing
 from ggend.reading.percentiles import Dimension, percentiles_of
 from ggend.reading.queries import NAMED, run
 from ggend.rollups import rollup_hooks
-from ggend.slo import slo_hooks
+from ggend.slo import Judge
 
 #: What may be read from end to end: what is no table, is as small as what it counts, or stops at a
 #: LIMIT in the order of its ids.
@@ -145,6 +146,8 @@ def test_a_listing_walks_from_the_newest_or_goes_by_an_index(
 _LOOKS: dict[str, Callable[[sqlite3.Connection], object]] = {
     "an execution by its beginning": lambda c: find_execution(c, known_execution(3)[:12]),
     "an execution": lambda c: load_execution(c, known_execution(3)),
+    "the breaches of an execution": lambda c: explain(c, known_execution(3)),
+    "a breach": lambda c: explain(c, "1"),
     "a memory": lambda c: load_memory(c, AGENTS[0]),
     "how far the rollups are": lambda c: progress(c, limit=4096),
     **{
@@ -170,7 +173,7 @@ def test_a_look_goes_by_an_index(
 
 
 @pytest.mark.parametrize(
-    "hook", [*slo_hooks(), *rollup_hooks()], ids=lambda hook: f"{hook.name} of {hook.source}"
+    "hook", [*Judge().hooks(), *rollup_hooks()], ids=lambda hook: f"{hook.name} of {hook.source}"
 )
 def test_a_hook_reads_its_slice_only(filled: Path, hook: Hook) -> None:
     with closing(sqlite3.connect(filled, isolation_level=None)) as connection:

@@ -28,7 +28,7 @@ from ggend.books import Books, Bounds
 from ggend.entries import batch_entries, block_entries
 from ggend.hooks import Hook
 from ggend.intake import Call, Outcome, Submission
-from ggend.slo import slo_hooks
+from ggend.slo import Judge
 from ggend.store import Store, open_store
 from ggend.trouble import TryAgain
 from ggend_schema import (
@@ -242,7 +242,7 @@ class Arrival:
             return await store.run(tables)
 
     def _opened(self) -> AbstractAsyncContextManager[Store]:
-        self._hooks = slo_hooks()
+        self._hooks = Judge().hooks()
         return open_store(
             self._path, page_cache_mib=1, bounds=Bounds(parked_events=1_000, rejected_events=1_000)
         )

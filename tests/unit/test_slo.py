@@ -5,13 +5,20 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ggend.database.upgrade import prepare_database
 from ggend.hooks import Hook
-from ggend.objectives import EXECUTION_DURATION, STAGE_DURATIONS
-from ggend.slo import slo_hooks
+from ggend.objectives import (
+    EXECUTION_DURATION,
+    SHIPPED,
+    STAGE_DURATIONS,
+    Objectives,
+    Threshold,
+)
+from ggend.slo import Judge
 
 
 @pytest.fixture
@@ -47,7 +54,7 @@ def _stage(
 
 
 def _judge(connection: sqlite3.Connection, hooks: list[Hook] | None = None) -> None:
-    for hook in hooks or slo_hooks():
+    for hook in hooks or Judge().hooks():
         while hook.turn(connection):
             pass
 
@@ -91,13 +98,13 @@ def test_above_critical_there_is_only_the_critical_row(connection: sqlite3.Conne
 def test_every_stage_has_its_own_limits(connection: sqlite3.Connection, stage: str) -> None:
     objective = STAGE_DURATIONS[stage]
     _receipt(connection, "e")
-    _stage(connection, int(objective.warning), stage=stage)
+    _stage(connection, int(objective.first), stage=stage)
     _judge(connection)
     assert _violations(connection) == []
-    _stage(connection, int(objective.warning) + 1, stage=stage)
+    _stage(connection, int(objective.first) + 1, stage=stage)
     _judge(connection)
     assert _violations(connection) == [
-        (f"stage.{stage}.duration_ms", "warning", objective.warning, objective.warning + 1)
+        (f"stage.{stage}.duration_ms", "warning", objective.first, objective.first + 1)
     ]
 
 
@@ -107,7 +114,7 @@ def test_of_repeated_stages_the_worst_stands(
     connection: sqlite3.Connection, order: tuple[int, ...], together: bool
 ) -> None:
     """One row a metric, execution and severity, the same for any order of arrival."""
-    hooks = slo_hooks()
+    hooks = Judge().hooks()
     _receipt(connection, "e")
     for duration_ms in order:
         _stage(connection, duration_ms, timestamp=f"2026-01-29T12:00:0{duration_ms % 7}.000Z")
@@ -135,7 +142,7 @@ def test_a_backlog_is_looked_at_in_slices(
     monkeypatch.setattr("ggend.hooks.SLICE_ROWS", 10)
     for number in range(35):
         _receipt(connection, f"e{number}", 9000)
-    hook = slo_hooks()[0]
+    hook = Judge().hooks()[0]
     assert [hook.turn(connection) for _ in range(4)] == [25, 15, 5, 0]
     assert len(_violations(connection)) == 35
 
@@ -144,16 +151,84 @@ def test_the_new_rows_are_found_by_indexes(connection: sqlite3.Connection) -> No
     """No statement of the hook scans a table of the contract."""
     from ggend import slo
 
-    for name, parameters in (
-        ("_SLOW_EXECUTIONS", 3),
-        ("_SLOW_STAGES", 12),
-        ("_WORSE_VIOLATIONS", 1),
-        ("_NEW_VIOLATIONS", 1),
-        ("_BREACHES", 1),
-    ):
-        plan = connection.execute(
-            f"EXPLAIN QUERY PLAN {getattr(slo, name)}", ("[]",) * parameters
-        ).fetchall()
+    executions, limits = slo._executions_beyond(SHIPPED.thresholds)
+    stages, stage_limits = slo._stages_beyond(SHIPPED.thresholds)
+    rows = {"rows": "[]", "direction": 1}
+    statements: list[tuple[str, Any]] = [
+        (executions, (0, 1, *limits)),
+        (stages, (0, 1, *stage_limits)),
+        (slo._WORSE_VIOLATIONS, rows),
+        (slo._NEW_VIOLATIONS, rows),
+        (slo._BREACHES, rows),
+    ]
+    for sql, parameters in statements:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()
         assert [
             row[3] for row in plan if row[3].startswith("SCAN") and "VIRTUAL" not in row[3]
         ] == []
+
+
+def _judged_by(connection: sqlite3.Connection, *thresholds: Threshold) -> None:
+    _judge(connection, Judge(Objectives(thresholds)).hooks())
+
+
+def test_the_first_threshold_that_fits_judges(connection: sqlite3.Connection) -> None:
+    _receipt(connection, "e", 900)
+    _judged_by(
+        connection,
+        Threshold("execution.duration_ms", warning=1_000, operation="generation"),
+        Threshold("execution.duration_ms", warning=10),
+    )
+    assert _violations(connection) == []
+
+
+def test_a_threshold_of_another_operation_does_not_judge(connection: sqlite3.Connection) -> None:
+    _receipt(connection, "e", 900)
+    _judged_by(
+        connection,
+        Threshold("execution.duration_ms", warning=1, operation="validation"),
+        Threshold("execution.duration_ms", warning=800, environment="production"),
+        Threshold("execution.duration_ms", critical=800),
+    )
+    assert _violations(connection) == [("execution.duration_ms", "critical", 800.0, 900.0)]
+
+
+@pytest.mark.parametrize("order", [(70, 30, 50), (30, 70, 50), (50, 70, 30)])
+@pytest.mark.parametrize("together", [True, False], ids=["one look", "a look each"])
+def test_where_less_is_worse_the_least_stands(
+    connection: sqlite3.Connection, order: tuple[int, ...], together: bool
+) -> None:
+    metric = "stage.μ₂_extract.output_size_bytes"
+    hooks = Judge(Objectives([Threshold(metric, warning=100, critical=10, below=True)])).hooks()
+    _receipt(connection, "e")
+    for size in order:
+        _stage(connection, 1)
+        connection.execute(
+            "UPDATE pipeline_metrics SET output_size_bytes = ? WHERE output_size_bytes IS NULL",
+            (size,),
+        )
+        if not together:
+            _judge(connection, hooks)
+    _judge(connection, hooks)
+    assert _violations(connection) == [(metric, "warning", 100.0, 30.0)]
+    (description,) = connection.execute("SELECT description FROM slo_violations").fetchone()
+    assert description == "Stage μ₂_extract wrote 30 bytes, under the warning limit of 100 bytes."
+
+
+def test_a_stage_is_narrowed_by_its_execution(connection: sqlite3.Connection) -> None:
+    _receipt(connection, "e")
+    _stage(connection, 500)
+    _judged_by(connection, Threshold("stage.μ₂_extract.duration_ms", warning=1, operation="watch"))
+    assert _violations(connection) == []
+    connection.execute("DELETE FROM hook_watermarks")
+    _judged_by(
+        connection, Threshold("stage.μ₂_extract.duration_ms", warning=1, operation="generation")
+    )
+    assert _violations(connection) == [("stage.μ₂_extract.duration_ms", "warning", 1.0, 500.0)]
+
+
+def test_without_objectives_nothing_is_judged(connection: sqlite3.Connection) -> None:
+    _receipt(connection, "e", 9_000_000)
+    _stage(connection, 9_000_000)
+    _judged_by(connection)
+    assert _violations(connection) == []

@@ -27,6 +27,7 @@ from ggend.cli.query import query
 from ggend.cli.rejected import rejected
 from ggend.cli.reset import reset
 from ggend.cli.serve import serve
+from ggend.cli.slo import slo
 from ggend.cli.spool import spool
 from ggend.cli.stats import stats
 from ggend.cli.status import status
@@ -62,6 +63,7 @@ app.add_typer(imports, name="import")
 app.add_typer(query, name="query")
 app.add_typer(parked, name="parked")
 app.add_typer(rejected, name="rejected")
+app.add_typer(slo, name="slo")
 app.add_typer(spool, name="spool")
 app.add_typer(config, name="config")
 

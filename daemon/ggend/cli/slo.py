@@ -1,0 +1,112 @@
+"""`ggend slo`: what is promised, and why something counts as broken."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from ggend.cli.options import DatabaseOption, chosen_database
+from ggend.cli.output import show, show_json, show_line
+from ggend.config import load_config
+from ggend.errors import UsageMistake
+from ggend.objectives_file import load_objectives
+from ggend.reading.breaches import Explained, explain
+from ggend.reading.queries import Result, open_readonly
+
+__all__ = ["slo"]
+
+slo = typer.Typer(
+    help="Service-level objectives: what they are, and what stands behind a breach.",
+    no_args_is_help=True,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@slo.command(name="check")
+def check_objectives(
+    file: Annotated[
+        Path | None, typer.Argument(help="TOML; without one, what the daemon would run with.")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Check a file of objectives, and show them in the order in which they are tried.
+
+    Exit status: 0 valid, 78 not; the daemon then keeps its old ones (SIGHUP), or does not start.
+
+    Example:
+
+        ggend slo check objectives.toml
+    """
+    if file is None:
+        file = load_config(path=None, environ=os.environ, flags={}).config.objectives
+    thresholds = load_objectives(file).thresholds
+    if as_json:
+        show_json(msgspec.to_builtins(thresholds))
+        return
+    rows: list[tuple[object, ...]] = [
+        (
+            each.metric,
+            "at least" if each.below else "at most",
+            each.warning,
+            each.critical,
+            each.operation or "all",
+            each.environment or "all",
+        )
+        for each in thresholds
+    ]
+    columns = ["metric", "is", "warning", "critical", "operation", "environment"]
+    show(Result(columns=columns, rows=rows))
+    show_line(f"{len(rows)} objectives, from {file or 'ggend itself: no file is configured'}")
+
+
+@slo.command(name="explain")
+def explain_breach(
+    key: Annotated[str, typer.Argument(help="An execution_id, or the id of a breach.")],
+    *,
+    database: DatabaseOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show why an execution broke an objective: the limit, the rows, and the arithmetic.
+
+    Example:
+
+        ggend slo explain 1
+    """
+    with closing(open_readonly(chosen_database(database))) as connection:
+        found = explain(connection, key)
+    if not found:
+        raise UsageMistake(
+            f"no breach has the id or the execution {key!r}",
+            hint="`ggend query violations` lists executions that broke one",
+        )
+    if as_json:
+        show_json([{**msgspec.to_builtins(each), "arithmetic": each.arithmetic} for each in found])
+        return
+    for number, each in enumerate(found):
+        if number:
+            show_line("")
+        _show(each)
+
+
+def _show(breach: Explained) -> None:
+    show_line(f"{breach.severity}: {breach.description}")
+    show_line(f"  metric     {breach.metric}")
+    show_line(f"  execution  {breach.execution_id}")
+    show_line(
+        f"  breach     {'not of ggend' if breach.id is None else breach.id}, {breach.timestamp}"
+    )
+    show_line(f"  judged     {breach.arithmetic}")
+    for row in breach.rows:
+        fields = ", ".join(
+            f"{key} {value}" for key, value in row.items() if key not in ("table", "id")
+        )
+        show_line(f"  row        {row['table']} {row['id']}: {fields}")
+    if not breach.rows:
+        show_line("  row        no longer there")

@@ -1,0 +1,147 @@
+"""Objectives of one's own: from the file to a violation and its explanation, and read again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from running import Daemon, free_place
+
+RECEIPT = (
+    '{"type":"receipt_emitted","execution_id":"%s","agent_id":"a","operation":"generation",'
+    '"status":"passed","duration_ms":900,"timestamp":"2026-01-29T12:00:00Z"}\n'
+)
+
+
+def _objectives(place: Path, warning: object) -> Path:
+    path = place / "objectives.toml"
+    path.write_text(f'[[threshold]]\nmetric = "execution.duration_ms"\nwarning = {warning}\n')
+    return path
+
+
+def _ggend(*arguments: str, **environ: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ggend", *arguments],
+        env={**os.environ, **{key: str(value) for key, value in environ.items()}},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    with free_place() as name:
+        place = Path(name)
+        with Daemon(place, objectives=_objectives(place, 1000)) as running:
+            yield running
+
+
+def _store(daemon: Daemon, execution_id: str) -> None:
+    answer = json.loads(daemon.exchange((RECEIPT % execution_id).encode()))
+    assert answer["stored"] == 1
+    deadline = time.monotonic() + 10
+    (newest,) = daemon.query("SELECT max(id) FROM receipts")[0]
+    while time.monotonic() < deadline:
+        seen = daemon.status()["hook_seen_rows"]
+        assert isinstance(seen, dict)
+        if seen.get("slo:receipts") == newest:
+            return
+        time.sleep(0.01)  # polling with a deadline
+    raise AssertionError("not judged")
+
+
+def _reload(daemon: Daemon, line: str) -> None:
+    assert daemon.process is not None
+    before = daemon.log.read_text().count(line)
+    daemon.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 10
+    while daemon.log.read_text().count(line) == before:
+        assert time.monotonic() < deadline, daemon.log.read_text()
+        time.sleep(0.01)  # polling with a deadline
+
+
+def _violated(daemon: Daemon) -> list[tuple[object, ...]]:
+    return daemon.query("SELECT execution_id, target_value FROM slo_violations ORDER BY id")
+
+
+def test_objectives_are_read_again_on_sighup(daemon: Daemon) -> None:
+    _store(daemon, "before")
+    assert _violated(daemon) == []
+    _objectives(daemon.place, 500)
+    _reload(daemon, "msg=reloaded")
+    _store(daemon, "after")
+    assert _violated(daemon) == [("after", 500.0)]
+
+
+def test_an_invalid_file_keeps_the_old_ones_and_says_why(daemon: Daemon) -> None:
+    _objectives(daemon.place, "'none'")
+    _reload(daemon, "objectives kept as they were")
+    status = daemon.status()
+    assert "threshold 1" in str(status["objectives_error"])
+    assert status["health"] == "degraded"
+    _store(daemon, "e")
+    assert _violated(daemon) == []
+    _objectives(daemon.place, 800)
+    _reload(daemon, "msg=reloaded")
+    assert daemon.status()["objectives_error"] is None
+    _store(daemon, "f")
+    assert _violated(daemon) == [("f", 800.0)]
+
+
+def test_a_violation_is_explained(daemon: Daemon) -> None:
+    _objectives(daemon.place, 600)
+    _reload(daemon, "msg=reloaded")
+    _store(daemon, "slow")
+    shown = _ggend("slo", "explain", "slow", "--database", str(daemon.database))
+    assert shown.returncode == 0, shown.stderr
+    assert "warning: The execution took 900 ms, over the warning limit of 600 ms." in shown.stdout
+    assert "900 > 600: 300 over, 1.50 times the limit" in shown.stdout
+    assert "receipts 1: timestamp 2026-01-29T12:00:00.000Z, agent_id a" in shown.stdout
+    (breach,) = json.loads(
+        _ggend("slo", "explain", "1", "--json", "--database", str(daemon.database)).stdout
+    )
+    assert (breach["execution_id"], breach["rows"][0]["duration_ms"]) == ("slow", 900)
+
+
+def test_what_is_unknown_cannot_be_explained(daemon: Daemon) -> None:
+    shown = _ggend("slo", "explain", "nobody", "--database", str(daemon.database))
+    assert shown.returncode == os.EX_USAGE
+    assert "no breach has the id or the execution 'nobody'" in shown.stderr
+
+
+def test_a_file_is_checked(tmp_path: Path) -> None:
+    valid = _ggend("slo", "check", str(_objectives(tmp_path, 700)))
+    assert valid.returncode == 0
+    assert "execution.duration_ms" in valid.stdout
+    assert "700" in valid.stdout
+    invalid = _ggend("slo", "check", str(_objectives(tmp_path, -1)))
+    assert invalid.returncode == os.EX_CONFIG
+    assert "threshold 1" in invalid.stderr
+
+
+def test_the_shipped_ones_are_shown_without_a_file() -> None:
+    shown = _ggend("slo", "check", "--json")
+    assert len(json.loads(shown.stdout)) == 6
+
+
+def test_a_daemon_does_not_start_with_an_invalid_file() -> None:
+    with free_place() as name:
+        place = Path(name)
+        shown = _ggend(
+            "serve",
+            GGEND_OBJECTIVES=_objectives(place, "[]"),
+            GGEND_SOCKET=place / "g.sock",
+            GGEND_DATABASE=place / "tier2.db",
+        )
+        assert shown.returncode == os.EX_CONFIG
+        assert "objectives.toml, threshold 1" in shown.stderr
+        assert not (place / "tier2.db").exists()

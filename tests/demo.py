@@ -328,6 +328,7 @@ def demo(seconds: float = 20.0) -> None:
     for command in (
         f".venv/bin/ggend query recent --database {daemon.database}",
         f".venv/bin/ggend query violations --database {daemon.database}",
+        f".venv/bin/ggend slo explain 1 --database {daemon.database}",
         f"sqlite3 {daemon.database} 'SELECT * FROM agent_memory'",
         f"./dev serve --database {daemon.database} --socket {daemon.socket}",
     ):

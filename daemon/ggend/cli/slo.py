@@ -54,8 +54,8 @@ def check_objectives(
         (
             each.metric,
             "at least" if each.below else "at most",
-            each.warning,
-            each.critical,
+            None if each.warning is None else f"{each.warning:,.15g}",
+            None if each.critical is None else f"{each.critical:,.15g}",
             each.operation or "all",
             each.environment or "all",
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -23,7 +23,10 @@ from ggend.objectives import (
     Threshold,
 )
 
-__all__ = ["Judge"]
+__all__ = ["Broken", "Judge", "broken_by_executions", "broken_by_stages"]
+
+#: A breach, the execution that it is of, and the timestamp of the row.
+Broken: TypeAlias = tuple[Breach, str, str]
 
 
 class Judge:
@@ -40,44 +43,38 @@ class Judge:
         ]
 
     def _executions(self, connection: sqlite3.Connection, after: int, upto: int) -> bool:
-        objectives = self.objectives
-        sql, limits = _executions_beyond(objectives.thresholds)
-        return bool(sql) and _write(
-            connection,
-            (
-                (breach, execution_id, timestamp)
-                for execution_id, operation, environment, timestamp, *numbers in connection.execute(
-                    sql, (after, upto, *limits)
-                ).fetchall()
-                for column, actual in zip(EXECUTION_COLUMNS, numbers, strict=True)
-                if (
-                    breach := objectives.judge(
-                        f"execution.{column}", actual, operation, environment
-                    )
-                )
-                is not None
-            ),
-        )
+        return _write(connection, broken_by_executions(connection, self.objectives, after, upto))
 
     def _stages(self, connection: sqlite3.Connection, after: int, upto: int) -> bool:
-        objectives = self.objectives
-        sql, limits = _stages_beyond(objectives.thresholds)
-        return bool(sql) and _write(
-            connection,
-            (
-                (breach, execution_id, timestamp)
-                for execution_id, operation, environment, timestamp, stage, *numbers in (
-                    connection.execute(sql, (after, upto, *limits)).fetchall()
-                )
-                for column, actual in zip(STAGE_COLUMNS, numbers, strict=True)
-                if (
-                    breach := objectives.judge(
-                        f"stage.{stage}.{column}", actual, operation, environment
-                    )
-                )
-                is not None
-            ),
-        )
+        return _write(connection, broken_by_stages(connection, self.objectives, after, upto))
+
+
+def broken_by_executions(
+    connection: sqlite3.Connection, objectives: Objectives, after: int, upto: int
+) -> Iterator[Broken]:
+    """Yield what the receipts after the first and up to the second id broke."""
+    sql, limits = _executions_beyond(objectives.thresholds)
+    rows = connection.execute(sql, (after, upto, *limits)).fetchall() if sql else []
+    for execution_id, operation, environment, timestamp, *numbers in rows:
+        for column, actual in zip(EXECUTION_COLUMNS, numbers, strict=True):
+            metric = f"execution.{column}"
+            breach = objectives.judge(metric, actual, operation, environment)
+            if breach is not None:
+                yield breach, execution_id, timestamp
+
+
+def broken_by_stages(
+    connection: sqlite3.Connection, objectives: Objectives, after: int, upto: int
+) -> Iterator[Broken]:
+    """Yield what the stages after the first and up to the second id broke."""
+    sql, limits = _stages_beyond(objectives.thresholds)
+    rows = connection.execute(sql, (after, upto, *limits)).fetchall() if sql else []
+    for execution_id, operation, environment, timestamp, stage, *numbers in rows:
+        for column, actual in zip(STAGE_COLUMNS, numbers, strict=True):
+            metric = f"stage.{stage}.{column}"
+            breach = objectives.judge(metric, actual, operation, environment)
+            if breach is not None:
+                yield breach, execution_id, timestamp
 
 
 # Rows within all objectives stay in SQLite: one that comes out costs as much as an insert. Which
@@ -126,7 +123,7 @@ def _loosest(group: Sequence[Threshold]) -> float:
     return max(firsts) if group[0].below else min(firsts)
 
 
-def _write(connection: sqlite3.Connection, breaches: Iterable[tuple[Breach, str, str]]) -> bool:
+def _write(connection: sqlite3.Connection, breaches: Iterable[Broken]) -> bool:
     """Write breaches of executions; return whether there was one.
 
     Three statements a direction, however many breaches: one at a time, the interpreter's lock

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
-from ggend.cli.options import DatabaseOption, chosen_database
-from ggend.cli.output import show, show_json, show_line
+from ggend.cli.options import DatabaseOption, FormatOption, chosen_database
+from ggend.cli.output import Format, progress, show, show_json, show_line
 from ggend.config import load_config
 from ggend.errors import UsageMistake
 from ggend.objectives_file import load_objectives
+from ggend.reading.backtest import backtest
 from ggend.reading.breaches import Explained, explain
+from ggend.reading.moments import parse_moment
 from ggend.reading.queries import Result, open_readonly
 
 __all__ = ["slo"]
@@ -45,7 +48,7 @@ def check_objectives(
         ggend slo check objectives.toml
     """
     if file is None:
-        file = load_config(path=None, environ=os.environ, flags={}).config.objectives
+        file = _configured()
     thresholds = load_objectives(file).thresholds
     if as_json:
         show_json(msgspec.to_builtins(thresholds))
@@ -93,6 +96,58 @@ def explain_breach(
         if number:
             show_line("")
         _show(each)
+
+
+@slo.command(name="backtest")
+def backtest_objectives(
+    file: Annotated[Path, typer.Argument(help="The proposed objectives, TOML.")],
+    *,
+    since: Annotated[
+        str | None,
+        typer.Option(help="From this moment on: an age such as 30d, or a date (UTC)."),
+    ] = None,
+    database: DatabaseOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Judge what is stored by proposed objectives, and by today's: how many executions break them.
+
+    Nothing is written. Both judge all rows as they are now.
+
+    Example:
+
+        ggend slo backtest objectives.toml --since 30d
+    """
+    proposed = load_objectives(file)
+    today = load_objectives(_configured())
+    with (
+        closing(open_readonly(chosen_database(database))) as connection,
+        progress(rows=True) as bar,
+    ):
+        task = bar.add_task("judging", total=None)
+        tallies = backtest(
+            connection,
+            proposed,
+            today,
+            since=since and parse_moment(since, now=datetime.now(UTC)),
+            report=lambda done: bar.update(task, completed=done),
+        )
+    rows: list[tuple[object, ...]] = [
+        (
+            each.metric,
+            each.severity,
+            each.proposed,
+            each.today,
+            None if each.worst is None else f"{each.worst:,.15g}",
+            each.execution_id,
+        )
+        for each in tallies
+    ]
+    columns = ["metric", "severity", "proposed", "today", "worst", "execution"]
+    show(Result(columns=columns, rows=rows), form=form)
+
+
+def _configured() -> Path | None:
+    return load_config(path=None, environ=os.environ, flags={}).config.objectives
 
 
 def _show(breach: Explained) -> None:

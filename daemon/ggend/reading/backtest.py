@@ -1,0 +1,86 @@
+"""Backtest: what proposed objectives would have found in the rows that are there. Only reads."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+
+from msgspec import Struct
+
+from ggend.objectives import Objectives
+from ggend.slo import Broken, broken_by_executions, broken_by_stages
+
+__all__ = ["Tally", "backtest"]
+
+#: Rows that are judged at once.
+_SLICE_ROWS = 50_000
+
+
+class Tally(Struct):
+    """What became of one metric and severity: executions, each counted once."""
+
+    metric: str
+    severity: str
+    #: By the proposed objectives, by today's, and by the proposed ones alone.
+    proposed: int = 0
+    today: int = 0
+    #: The worst of the proposed ones: its value and its execution.
+    worst: float | None = None
+    execution_id: str | None = None
+
+
+def backtest(
+    connection: sqlite3.Connection,
+    proposed: Objectives,
+    today: Objectives,
+    *,
+    since: str | None,
+    report: Callable[[int], object] = lambda _: None,
+) -> list[Tally]:
+    """Judge all rows with a timestamp from `since` on by both; return one tally for each metric.
+
+    `report` is told how many rows were judged. Both judge the rows as they are today, whatever
+    was written about them when they came.
+    """
+    tallies: dict[tuple[str, str], Tally] = {}
+    seen: tuple[set[tuple[str, str, str]], set[tuple[str, str, str]]] = (set(), set())
+    for which, broken in _broken(connection, (proposed, today), report):
+        breach, execution_id, timestamp = broken
+        if since is not None and timestamp < since:
+            continue
+        key = (breach.metric, breach.severity)
+        tally = tallies.setdefault(key, Tally(*key))
+        if which == 0 and (
+            tally.worst is None or breach.direction * (breach.actual - tally.worst) > 0
+        ):
+            tally.worst, tally.execution_id = breach.actual, execution_id
+        if (*key, execution_id) in seen[which]:
+            continue
+        seen[which].add((*key, execution_id))
+        if which == 0:
+            tally.proposed += 1
+        else:
+            tally.today += 1
+    return [tallies[key] for key in sorted(tallies)]
+
+
+def _broken(
+    connection: sqlite3.Connection,
+    both: tuple[Objectives, Objectives],
+    report: Callable[[int], object],
+) -> Iterator[tuple[int, Broken]]:
+    done = 0
+    for table, judge in (
+        ("receipts", broken_by_executions),
+        ("pipeline_metrics", broken_by_stages),
+    ):
+        (newest,) = connection.execute(_NEWEST.format(table=table)).fetchone()
+        for after in range(0, newest, _SLICE_ROWS):
+            for which, objectives in enumerate(both):
+                for broken in judge(connection, objectives, after, after + _SLICE_ROWS):
+                    yield which, broken
+            done += min(_SLICE_ROWS, newest - after)
+            report(done)
+
+
+_NEWEST = "SELECT coalesce(max(id), 0) FROM {table}"

@@ -29,8 +29,7 @@ def draw(curves: Sequence[Curve], place: Path) -> list[str]:
             axes.set(title=picture, xlabel=line.x_title, ylabel=line.y_title)
             if line.is_logarithmic:
                 axes.set_xscale("log")
-            else:
-                axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=0)  # after all lines: it ends the scaling to what is drawn
         axes.grid(visible=True, alpha=0.3)
         axes.legend()
         names.append(f"{picture.replace(' ', '-')}.svg")

@@ -80,6 +80,7 @@ class Services:
         "metrics",
         "owners",
         "partials",
+        "reload",
         "status",
     )
 
@@ -91,12 +92,14 @@ class Services:
         metrics: Metrics,
         database_id: str,
         status: Callable[[], dict[str, object]],
+        reload: Callable[[], dict[str, object]],
     ) -> None:
         self.config = config
         self.intake = intake
         self.metrics = metrics
         self.database_id = database_id
         self.status = status
+        self.reload = reload
         self.budget = Budget(config.intake_mib * 1024 * 1024)
         self.partials = Budget(PARTIAL_BYTES)
         self.answers = anyio.Semaphore(ANSWERS)

@@ -283,24 +283,25 @@ class Framed:
         # One answer at a time: a peer that asks a thousand times and reads nothing gets no further.
         await self._connection.wait_for_reader()
         await anyio.lowlevel.checkpoint()
-        local = local_answer(request, self._services)
+        uid = self._connection.peer.uid
+        try:
+            local = local_answer(request, uid, self._services)
+            stored = None if local is not None else stored_answer(request, uid)
+        except RequestRefused as error:
+            refuse(error)
+            return
         if local is not None and not self._connection.unsettled:
             # Nothing of this peer is on its way, so that the answer need not wait for the disk:
             # this is how `status` answers while the writer cannot write.
             answer(local())
         elif local is not None:
             await self._call(lambda _connection, _books: None, lambda _: answer(local()), refuse)
-        else:
-            try:
-                stored = stored_answer(request, self._connection.peer.uid)
-            except RequestRefused as error:
-                refuse(error)
-            else:
-                async with self._services.answers:
-                    await self._connection.wait_until_settled()
-                    await self._call(stored, answer, refuse)
-                    await self._connection.wait_until_settled()
-                    await self._connection.wait_for_reader()
+        elif stored is not None:
+            async with self._services.answers:
+                await self._connection.wait_until_settled()
+                await self._call(stored, answer, refuse)
+                await self._connection.wait_until_settled()
+                await self._connection.wait_for_reader()
 
     async def _hear_goodbye(self, goodbye: Goodbye) -> bool:
         sender = self._sender

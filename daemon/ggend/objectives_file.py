@@ -39,6 +39,8 @@ def load_objectives(path: Path | None) -> Objectives:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    if path.exists() and not path.is_file():  # a FIFO would hold up the daemon
+        raise BadConfig(f"the objectives {path} are no regular file", hint=_EXAMPLE)
     try:
         return tomllib.loads(path.read_bytes().decode())
     except OSError as error:

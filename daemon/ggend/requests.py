@@ -75,8 +75,14 @@ class _Ids(Struct, frozen=True, forbid_unknown_fields=True):
     ids: Annotated[list[int], Meta(min_length=1, max_length=REQUEUED_IDS)]
 
 
-def local_answer(request: Request, services: Services) -> Callable[[], object] | None:
-    """Return what answers a request without the database, if something does."""
+def local_answer(request: Request, uid: int, services: Services) -> Callable[[], object] | None:
+    """Return what answers a request of this user without the database, if something does.
+
+    Raises NotAllowed.
+    """
+    if request.op == "reload":
+        _expect_owner(request, uid)
+        return services.reload
     return services.status if request.op == "status" else None
 
 
@@ -85,16 +91,21 @@ def stored_answer(request: Request, uid: int) -> Stored:
 
     Raises RequestRefused.
     """
-    if request.op in _CHANGING and uid not in (0, os.geteuid()):
-        raise NotAllowed(
-            f"{request.op} changes what is stored: only the user of the daemon (uid "
-            f"{os.geteuid()}) and root may ask for it, not uid {uid}"
-        )
+    if request.op in _CHANGING:
+        _expect_owner(request, uid)
     answer = (_READING | _CHANGING).get(request.op)
     if answer is None:
-        known = ", ".join(["status", *_READING, *_CHANGING])
+        known = ", ".join(["status", "reload", *_READING, *_CHANGING])
         raise UnknownRequest(f"no request is called {request.op!r}; there are {known}")
     return answer(request.arguments)
+
+
+def _expect_owner(request: Request, uid: int) -> None:
+    if uid not in (0, os.geteuid()):
+        raise NotAllowed(
+            f"{request.op} changes what is stored or promised: only the user of the daemon (uid "
+            f"{os.geteuid()}) and root may ask for it, not uid {uid}"
+        )
 
 
 def _load_memory(arguments: Mapping[str, Any]) -> Stored:

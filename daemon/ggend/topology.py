@@ -20,7 +20,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, MutableMapping
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -126,6 +125,7 @@ async def _run_stages(
         metrics=metrics,
         database_id=store.report.database_id,
         status=lambda: _status(config, store, services, alarm),
+        reload=lambda: _reload(config, slo, metrics),
     )
 
     async def write() -> None:
@@ -150,8 +150,7 @@ async def _run_stages(
         )
 
     async with anyio.create_task_group() as signals:
-        reload = partial(_reload, config, slo, metrics)
-        await signals.start(_watch_signals, stopping, reload, environ)
+        await signals.start(_watch_signals, stopping, services.reload, environ)
         signals.start_soon(_watch_wal, store, alarm)
         async with anyio.create_task_group() as stages:
             stages.start_soon(judge)
@@ -227,8 +226,8 @@ def _overlook_cancelled_reads(loop: asyncio.AbstractEventLoop, context: dict[str
         loop.default_exception_handler(context)
 
 
-def _reload(config: Config, slo: Judge, metrics: Metrics) -> None:
-    """Read the objectives again; invalid, the old ones stay."""
+def _reload(config: Config, slo: Judge, metrics: Metrics) -> dict[str, object]:
+    """Read the objectives again; invalid, the old ones stay. Return how many, and what is wrong."""
     try:
         slo.objectives = load_objectives(config.objectives)
     except BadConfig as error:
@@ -237,11 +236,12 @@ def _reload(config: Config, slo: Judge, metrics: Metrics) -> None:
     else:
         metrics.objectives_error = None
         log.info("reloaded", extra={"objectives": len(slo.objectives.thresholds)})
+    return {"objectives": len(slo.objectives.thresholds), "error": metrics.objectives_error}
 
 
 async def _watch_signals(
     stopping: Stopping,
-    reload: Callable[[], None],
+    reload: Callable[[], object],
     environ: MutableMapping[str, str],
     *,
     task_status: TaskStatus[None],

@@ -97,6 +97,21 @@ def test_an_invalid_file_keeps_the_old_ones_and_says_why(daemon: Daemon) -> None
     assert _violated(daemon) == [("f", 800.0)]
 
 
+def test_a_command_reloads(daemon: Daemon) -> None:
+    _objectives(daemon.place, 500)
+    done = _ggend("reload", GGEND_SOCKET=daemon.socket)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "objectives that hold from the next row on: 1\n"
+    _store(daemon, "e")
+    assert _violated(daemon) == [("e", 500.0)]
+    (daemon.place / "objectives.toml").unlink()
+    os.mkfifo(daemon.place / "objectives.toml")
+    refused = _ggend("reload", GGEND_SOCKET=daemon.socket)
+    assert refused.returncode == os.EX_CONFIG
+    assert "no regular file" in refused.stderr
+    assert "goes on with the objectives that it had" in refused.stderr
+
+
 def test_a_violation_is_explained(daemon: Daemon) -> None:
     _objectives(daemon.place, 600)
     _reload(daemon, "msg=reloaded")

@@ -25,6 +25,7 @@ from ggend.cli.parked import parked
 from ggend.cli.purge import purge
 from ggend.cli.query import query
 from ggend.cli.rejected import rejected
+from ggend.cli.reload import reload
 from ggend.cli.reset import reset
 from ggend.cli.serve import serve
 from ggend.cli.slo import slo
@@ -49,6 +50,7 @@ app = typer.Typer(
 
 app.command()(serve)
 app.command()(status)
+app.command()(reload)
 app.command()(emit)
 app.command()(init)
 app.command()(check)

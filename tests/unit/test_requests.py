@@ -1,0 +1,51 @@
+"""Who may ask for what is answered without the database."""
+
+from __future__ import annotations
+
+import os
+from typing import cast
+
+import pytest
+
+from ggend.connection import Services
+from ggend.requests import NotAllowed, local_answer
+from ggend_schema.messages import Request
+
+
+class Answers:
+    """What of Services answers."""
+
+    def status(self) -> dict[str, object]:
+        """How it is."""
+        return {"health": "ok"}
+
+    def reload(self) -> dict[str, object]:
+        """What holds."""
+        return {"objectives": 6}
+
+
+SERVICES = cast("Services", Answers())
+
+
+def test_another_user_may_not_reload() -> None:
+    request = Request(id=1, op="reload", arguments={})
+    with pytest.raises(NotAllowed, match="only the user of the daemon"):
+        local_answer(request, os.geteuid() + 1, SERVICES)
+
+
+def test_the_own_user_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    for uid in (0, 1000):
+        answer = local_answer(Request(id=1, op="reload", arguments={}), uid, SERVICES)
+        assert answer is not None
+        assert answer() == {"objectives": 6}
+
+
+def test_anybody_may_ask_how_it_is() -> None:
+    answer = local_answer(Request(id=1, op="status", arguments={}), 12345, SERVICES)
+    assert answer is not None
+    assert answer() == {"health": "ok"}
+
+
+def test_the_rest_is_answered_from_the_database() -> None:
+    assert local_answer(Request(id=1, op="purge", arguments={}), 0, SERVICES) is None

@@ -14,6 +14,7 @@ from ggend import version
 from ggend.cli.accounts import accounts
 from ggend.cli.analytics import analytics
 from ggend.cli.check import check
+from ggend.cli.collisions import report
 from ggend.cli.config import config
 from ggend.cli.emit import emit
 from ggend.cli.export import export
@@ -65,6 +66,7 @@ app.add_typer(imports, name="import")
 app.add_typer(query, name="query")
 app.add_typer(parked, name="parked")
 app.add_typer(rejected, name="rejected")
+app.add_typer(report, name="report")
 app.add_typer(slo, name="slo")
 app.add_typer(spool, name="spool")
 app.add_typer(config, name="config")

@@ -20,6 +20,7 @@ from bench import batch as batches
 from bench import emit as emission
 from bench import full, machine, pictures
 from bench import growth as growing
+from bench import hooks as hooking
 from bench import ingest as ingestion
 from bench import load as loads
 from bench import readers as reading
@@ -59,6 +60,9 @@ SHAPES = ((8, 1), (1, 8))
 #: Events that a database grows to, and in how many steps it is looked at.
 GROWTH_EVENTS, QUICK_GROWTH_EVENTS = 10_000_000, 500_000
 GROWTH_SEGMENTS = 10
+
+#: Pairs of runs with and without objectives.
+HOOK_PAIRS, QUICK_HOOK_PAIRS = 10, 3
 
 #: Events that are as long as each load lasts.
 LOAD_EVENTS, QUICK_LOAD_EVENTS = 300_000, 120_000
@@ -110,6 +114,19 @@ def load(*, quick: Quick = False, place: Place = None, json: Json = None) -> Non
     console = _console(place)
     results = loads.measure(events=QUICK_LOAD_EVENTS if quick else LOAD_EVENTS, parent=place)
     console.print(loads.table_of(results))
+    _write(json, place, results)
+
+
+@app.command()
+def hooks(*, quick: Quick = False, place: Place = None, json: Json = None) -> None:
+    """What judging costs: ten pairs of runs with and without objectives."""
+    console = _console(place)
+    results = hooking.measure(
+        events=QUICK_EVENTS if quick else EVENTS,
+        pairs=QUICK_HOOK_PAIRS if quick else HOOK_PAIRS,
+        parent=place,
+    )
+    console.print(hooking.table_of(results))
     _write(json, place, results)
 
 

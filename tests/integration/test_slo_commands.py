@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from running import Daemon, free_place
+from version1 import make_version_1
 
 RECEIPT = (
     '{"type":"receipt_emitted","execution_id":"%s","agent_id":"a","operation":"generation",'
@@ -160,3 +161,22 @@ def test_a_daemon_does_not_start_with_an_invalid_file() -> None:
         assert shown.returncode == os.EX_CONFIG
         assert "objectives.toml, threshold 1" in shown.stderr
         assert not (place / "tier2.db").exists()
+
+
+def test_a_database_of_version_1_has_no_breaches_to_explain(tmp_path: Path) -> None:
+    make_version_1(tmp_path / "old.db", executions=5, odd=False)
+    shown = _ggend("slo", "explain", "1", "--database", str(tmp_path / "old.db"))
+    assert shown.returncode not in (0, 1)
+    assert "Traceback" not in shown.stderr
+    assert "no such table: slo_breaches" in shown.stderr
+    counted = _ggend(
+        "slo",
+        "backtest",
+        str(_objectives(tmp_path, 0)),
+        "--format",
+        "json",
+        "--database",
+        str(tmp_path / "old.db"),
+    )
+    assert counted.returncode == 0, counted.stderr
+    assert json.loads(counted.stdout)[0]["proposed"] > 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +18,8 @@ from ggend.objectives_file import load_objectives
 from ggend.reading.backtest import backtest
 from ggend.reading.breaches import Explained, explain
 from ggend.reading.moments import parse_moment
-from ggend.reading.queries import Result, open_readonly
+from ggend.reading.queries import Result
+from ggend.reading.snapshot import snapshot
 
 __all__ = ["slo"]
 
@@ -82,7 +82,7 @@ def explain_breach(
 
         ggend slo explain 1
     """
-    with closing(open_readonly(chosen_database(database))) as connection:
+    with snapshot(chosen_database(database)) as connection:
         found = explain(connection, key)
     if not found:
         raise UsageMistake(
@@ -120,7 +120,7 @@ def backtest_objectives(
     proposed = load_objectives(file)
     today = load_objectives(_configured())
     with (
-        closing(open_readonly(chosen_database(database))) as connection,
+        snapshot(chosen_database(database)) as connection,
         progress(rows=True) as bar,
     ):
         task = bar.add_task("judging", total=None)

@@ -331,7 +331,8 @@ def test_another(ggend_events):
     assert ggend_events.events == []
     program.run("again")
     subprocess.run([sys.executable, program.__file__], check=True)
-    assert [e.operation for e in ggend_events.of_type(Audit)] == ["again", "child"]
+    # Two producers: which of them is first is nobody's promise.
+    assert sorted(e.operation for e in ggend_events.of_type(Audit)) == ["again", "child"]
 
 def test_that_does_not_look(ggend_events):
     for _ in range(1000):

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -19,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from ggend.errors import BadConfig
+from ggend.toml_file import read_toml
 from ggend_schema import places
 from ggend_schema.limits import EVENT_BYTES
 
@@ -202,26 +201,8 @@ def _files(path: Path | None, environ: Mapping[str, str], uid: int) -> list[Path
 
 
 def _read(file: Path) -> dict[str, object]:
-    try:
-        text = file.read_bytes().decode()
-        table: dict[str, object] = tomllib.loads(text)
-    except OSError as error:
-        raise BadConfig(
-            f"the configuration file {file} cannot be read: {error.strerror}",
-            hint="it must be a regular file that this user may read",
-        ) from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise BadConfig(
-            f"{file}, line {line}: not UTF-8 text", hint="TOML files are written in UTF-8"
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        found = re.search(r"at line (\d+)", str(error))
-        line = int(found.group(1)) if found else text.count("\n") + 1
-        raise BadConfig(
-            f"{file}, line {line}: not TOML: {error}",
-            hint='a setting looks like: log_level = "info"',
-        ) from error
+    example = 'a setting looks like: log_level = "info"'
+    table = read_toml(file, "configuration file", example=example)
     for key, value in table.items():
         if key not in _FIELDS:
             raise _unknown(key, value, file)

@@ -40,10 +40,10 @@ from ggend.listener import adopt_socket, bind_socket, run_listener
 from ggend.lock import hold_lock
 from ggend.metrics import Metrics
 from ggend.notify import listening_descriptor, notify
-from ggend.objectives_file import load_objectives
 from ggend.pulse import run_pulse
 from ggend.rollups import rollup_hooks
-from ggend.slo import Judge
+from ggend.slo.judge import Judge
+from ggend.slo.objectives_file import load_objectives
 from ggend.stopping import Stopping
 from ggend.store import Store, open_store
 from ggend.upkeep import run_upkeep

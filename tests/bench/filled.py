@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from ggend.objectives import EXECUTION_DURATION, STAGE_DURATIONS, Threshold
 from ggend.rollups import rollup_hooks
+from ggend.slo.objectives import EXECUTION_DURATION, STAGE_DURATIONS, Threshold
 from ggend_schema.timestamps import format_ms
 
 __all__ = ["AGENTS", "DAYS", "END_MS", "fill", "known_execution"]

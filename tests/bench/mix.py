@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from ggend.objectives import EXECUTION_DURATION, STAGE_DURATIONS
+from ggend.slo.objectives import EXECUTION_DURATION, STAGE_DURATIONS
 from ggend_schema import (
     Audit,
     Collision,

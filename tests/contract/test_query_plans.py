@@ -25,7 +25,7 @@ from ggend.reading.listings import Filters, read_listing
 from ggend.reading.percentiles import Dimension, percentiles_of
 from ggend.reading.queries import NAMED, run
 from ggend.rollups import rollup_hooks
-from ggend.slo import Judge
+from ggend.slo.judge import Judge
 
 #: What may be read from end to end: what is no table, is as small as what it counts, or stops at a
 #: LIMIT in the order of its ids.

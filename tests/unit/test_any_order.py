@@ -28,7 +28,7 @@ from ggend.books import Books, Bounds
 from ggend.entries import batch_entries, block_entries
 from ggend.hooks import Hook
 from ggend.intake import Call, Outcome, Submission
-from ggend.slo import Judge
+from ggend.slo.judge import Judge
 from ggend.store import Store, open_store
 from ggend.trouble import TryAgain
 from ggend_schema import (

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ggend.database.upgrade import prepare_database
-from ggend.objectives import Objectives, Threshold
 from ggend.reading.backtest import Tally, backtest
+from ggend.slo.objectives import Objectives, Threshold
 
 SLOW = "execution.duration_ms"
 STAGE = "stage.μ₃_emit.duration_ms"

@@ -100,7 +100,7 @@ def test_a_chosen_file_that_is_missing_is_an_error(environ: dict[str, str], tmp_
 
 
 def test_a_directory_as_the_file_is_an_error(environ: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(BadConfig, match="cannot be read: Is a directory"):
+    with pytest.raises(BadConfig, match="is no regular file"):
         load(environ, tmp_path)
 
 

@@ -11,14 +11,16 @@ import pytest
 
 from ggend.database.upgrade import prepare_database
 from ggend.hooks import Hook
-from ggend.objectives import (
+from ggend.slo import breaches
+from ggend.slo.judge import Judge
+from ggend.slo.objectives import (
     EXECUTION_DURATION,
     SHIPPED,
     STAGE_DURATIONS,
     Objectives,
     Threshold,
 )
-from ggend.slo import Judge
+from ggend.slo.thresholds import Thresholds
 
 
 @pytest.fixture
@@ -149,17 +151,16 @@ def test_a_backlog_is_looked_at_in_slices(
 
 def test_the_new_rows_are_found_by_indexes(connection: sqlite3.Connection) -> None:
     """No statement of the hook scans a table of the contract."""
-    from ggend import slo
-
-    executions, limits = slo._executions_beyond(SHIPPED.thresholds)
-    stages, stage_limits = slo._stages_beyond(SHIPPED.thresholds)
+    thresholds = Thresholds(SHIPPED)
+    executions, limits = thresholds.of_executions
+    stages, stage_limits = thresholds.of_stages
     rows = {"rows": "[]", "direction": 1}
     statements: list[tuple[str, Any]] = [
         (executions, (0, 1, *limits)),
         (stages, (0, 1, *stage_limits)),
-        (slo._WORSE_VIOLATIONS, rows),
-        (slo._NEW_VIOLATIONS, rows),
-        (slo._BREACHES, rows),
+        (breaches._WORSE_VIOLATIONS, rows),
+        (breaches._NEW_VIOLATIONS, rows),
+        (breaches._BREACHES, rows),
     ]
     for sql, parameters in statements:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()

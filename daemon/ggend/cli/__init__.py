@@ -14,7 +14,6 @@ from ggend import version
 from ggend.cli.accounts import accounts
 from ggend.cli.analytics import analytics
 from ggend.cli.check import check
-from ggend.cli.collisions import report
 from ggend.cli.config import config
 from ggend.cli.emit import emit
 from ggend.cli.export import export
@@ -27,6 +26,7 @@ from ggend.cli.purge import purge
 from ggend.cli.query import query
 from ggend.cli.rejected import rejected
 from ggend.cli.reload import reload
+from ggend.cli.reports import report
 from ggend.cli.reset import reset
 from ggend.cli.serve import serve
 from ggend.cli.slo import slo

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from ggend.cli.options import DatabaseOption, chosen_database
-from ggend.cli.output import Format, show, show_json, show_line, show_text
+from ggend.cli.output import show_json
+from ggend.cli.sections import ReportForm, ReportFormOption, show_sections
 from ggend.errors import UsageMistake
 from ggend.reading.analytics import Analytics, Count, Period, analyse
 from ggend.reading.moments import parse_moment
@@ -30,12 +30,6 @@ _BAR = 24
 _ERROR_CHARS = 66
 
 
-class _Form(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-    MARKDOWN = "markdown"
-
-
 def analytics(
     *,
     period: Annotated[Period, typer.Option("--period", "-p", help="How far back.")] = Period.DAY,
@@ -44,9 +38,7 @@ def analytics(
     ] = None,
     agent: Annotated[str | None, typer.Option(help="Only what this agent did.")] = None,
     database: DatabaseOption = None,
-    form: Annotated[
-        _Form, typer.Option("--format", "-f", help="Tables, JSON, or Markdown for reports.")
-    ] = _Form.TABLE,
+    form: ReportFormOption = ReportForm.TABLE,
 ) -> None:
     """Show what the swarm did in a period, compared with the period before.
 
@@ -71,15 +63,15 @@ def analytics(
                 "to 9999",
                 hint="give another --until",
             ) from error
-    if form is _Form.JSON:
+    if form is ReportForm.JSON:
         show_json(found)
         return
     whose = f", agent {found.agent}" if found.agent is not None else ""
-    show_line(f"{'# ' if form is _Form.MARKDOWN else ''}{found.since} to {found.until}{whose}")
-    for title, result in _sections(found, draws=form is _Form.TABLE and sys.stdout.isatty()):
-        if result.rows:
-            show_text(f"\n{'## ' if form is _Form.MARKDOWN else ''}{title}\n\n")
-            show(result, form=Format(form))
+    show_sections(
+        f"{found.since} to {found.until}{whose}",
+        _sections(found, draws=form is ReportForm.TABLE and sys.stdout.isatty()),
+        form=form,
+    )
 
 
 def _sections(found: Analytics, *, draws: bool) -> list[tuple[str, Result]]:

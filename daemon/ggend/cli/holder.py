@@ -40,14 +40,21 @@ def socket_of_holder(path: Path, socket: Path | None, *, otherwise: AlreadyRunni
     )
 
 
-def ask_holder(place: Path, op: str, arguments: Mapping[str, Any]) -> Any:
+def ask_holder(
+    place: Path | None,
+    op: str,
+    arguments: Mapping[str, Any],
+    *,
+    timeout: float = _PATIENCE_SECONDS,
+    hint: str = "run it again: it goes on",
+) -> Any:
     """Return the daemon's answer. Raises NotAllowed, DaemonUnreachable."""
     try:
-        return ask(place, op, arguments, timeout=_PATIENCE_SECONDS)
+        return ask(place, op, arguments, timeout=timeout)
     except ClientError as error:
         if error.code == NotAllowed.code:
             raise NotAllowed(str(error), hint="run it as that user") from error
-        raise DaemonUnreachable(str(error), hint="run it again: it goes on") from error
+        raise DaemonUnreachable(str(error), hint=hint or error.hint) from error
 
 
 def _pid_at(place: Path) -> str | None:

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from ggend.cli.holder import ask_holder
 from ggend.cli.options import SocketOption, chosen_socket
 from ggend.cli.output import show_line
-from ggend.errors import BadConfig, DaemonUnreachable, NotAllowed
-from ggend_client import ClientError, ask
+from ggend.errors import BadConfig
 
 __all__ = ["reload"]
 
@@ -28,12 +28,9 @@ def reload(
 
         ggend reload
     """
-    try:
-        answer: dict[str, Any] = ask(chosen_socket(socket), "reload", timeout=timeout)
-    except ClientError as error:
-        if error.code == NotAllowed.code:
-            raise NotAllowed(str(error), hint="run it as that user") from error
-        raise DaemonUnreachable(str(error), hint=error.hint) from error
+    answer: dict[str, Any] = ask_holder(
+        chosen_socket(socket), "reload", {}, timeout=timeout, hint=""
+    )
     if answer["error"] is not None:
         raise BadConfig(
             str(answer["error"]), hint="the daemon goes on with the objectives that it had"

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
-from ggend.objectives import Objectives
-from ggend.slo import Broken, broken_by_executions, broken_by_stages
+from ggend.slo.breaches import Broken
+from ggend.slo.objectives import Objectives
+from ggend.slo.thresholds import Thresholds
 
 __all__ = ["Tally", "backtest"]
 
@@ -21,7 +22,7 @@ class Tally(Struct):
 
     metric: str
     severity: str
-    #: By the proposed objectives, by today's, and by the proposed ones alone.
+    #: By the proposed objectives, and by today's.
     proposed: int = 0
     today: int = 0
     #: The worst of the proposed ones: its value and its execution.
@@ -45,18 +46,18 @@ def backtest(
     tallies: dict[tuple[str, str], Tally] = {}
     seen: tuple[set[tuple[str, str, str]], set[tuple[str, str, str]]] = (set(), set())
     for which, broken in _broken(connection, (proposed, today), report):
-        breach, execution_id, timestamp = broken
-        if since is not None and timestamp < since:
+        breach = broken.breach
+        if since is not None and broken.timestamp < since:
             continue
         key = (breach.metric, breach.severity)
         tally = tallies.setdefault(key, Tally(*key))
         if which == 0 and (
             tally.worst is None or breach.direction * (breach.actual - tally.worst) > 0
         ):
-            tally.worst, tally.execution_id = breach.actual, execution_id
-        if (*key, execution_id) in seen[which]:
+            tally.worst, tally.execution_id = breach.actual, broken.execution_id
+        if (*key, broken.subject) in seen[which]:
             continue
-        seen[which].add((*key, execution_id))
+        seen[which].add((*key, broken.subject))
         if which == 0:
             tally.proposed += 1
         else:
@@ -70,14 +71,15 @@ def _broken(
     report: Callable[[int], object],
 ) -> Iterator[tuple[int, Broken]]:
     done = 0
+    judges = [Thresholds(objectives) for objectives in both]
     for table, judge in (
-        ("receipts", broken_by_executions),
-        ("pipeline_metrics", broken_by_stages),
+        ("receipts", Thresholds.broken_by_executions),
+        ("pipeline_metrics", Thresholds.broken_by_stages),
     ):
         (newest,) = connection.execute(_NEWEST.format(table=table)).fetchone()
         for after in range(0, newest, _SLICE_ROWS):
-            for which, objectives in enumerate(both):
-                for broken in judge(connection, objectives, after, after + _SLICE_ROWS):
+            for which, thresholds in enumerate(judges):
+                for broken in judge(thresholds, connection, after, after + _SLICE_ROWS):
                     yield which, broken
             done += min(_SLICE_ROWS, newest - after)
             report(done)

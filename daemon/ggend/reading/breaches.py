@@ -7,7 +7,7 @@ from contextlib import closing
 
 from msgspec import Struct
 
-from ggend.objectives import METRICS
+from ggend.slo.objectives import METRICS
 
 __all__ = ["Explained", "explain"]
 

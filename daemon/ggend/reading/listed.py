@@ -10,7 +10,7 @@ from typing import get_args
 
 import msgspec
 
-from ggend.objectives import Severity as ViolationSeverity
+from ggend.slo.objectives import Severity as ViolationSeverity
 from ggend_schema.events import (
     STAGES,
     AuditStatus,

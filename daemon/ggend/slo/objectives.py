@@ -108,14 +108,14 @@ class Threshold(Struct, frozen=True, forbid_unknown_fields=True):
 
     def judge(self, actual: float) -> Breach | None:
         """Return the breach, or None when the value is within the objective."""
-        if self._is_beyond(actual, self.critical):
-            return self._breach("critical", self.critical or 0, actual)
-        if self._is_beyond(actual, self.warning):
-            return self._breach("warning", self.warning or 0, actual)
+        if self.critical is not None and self._is_beyond(actual, self.critical):
+            return self._breach("critical", self.critical, actual)
+        if self.warning is not None and self._is_beyond(actual, self.warning):
+            return self._breach("warning", self.warning, actual)
         return None
 
-    def _is_beyond(self, actual: float, limit: float | None) -> bool:
-        return limit is not None and (actual < limit if self.below else actual > limit)
+    def _is_beyond(self, actual: float, limit: float) -> bool:
+        return actual < limit if self.below else actual > limit
 
     def _breach(self, severity: Severity, target: float, actual: float) -> Breach:
         subject = "The execution" if self.stage is None else f"Stage {self.stage}"

@@ -7,16 +7,14 @@ A file replaces the shipped objectives. Each `[[threshold]]` has a `metric`, `wa
 from __future__ import annotations
 
 import difflib
-import re
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from ggend.errors import BadConfig
-from ggend.objectives import METRICS, SHIPPED, Objectives, Threshold
+from ggend.slo.objectives import METRICS, SHIPPED, Objectives, Threshold
+from ggend.toml_file import read_toml
 from ggend_schema.events import STAGES
 
 __all__ = ["load_objectives"]
@@ -28,7 +26,7 @@ def load_objectives(path: Path | None) -> Objectives:
     """Read and check the file; without one, the shipped objectives. Raises BadConfig."""
     if path is None:
         return SHIPPED
-    table = _read(path)
+    table = read_toml(path, "file of objectives", example=_EXAMPLE)
     unknown = [key for key in table if key != "threshold"]
     if unknown:
         raise BadConfig(f"{path}: unknown key `{unknown[0]}`", hint=_EXAMPLE)
@@ -36,25 +34,6 @@ def load_objectives(path: Path | None) -> Objectives:
     if not isinstance(found, list):
         raise BadConfig(f"{path}: `threshold` is a list of tables", hint=_EXAMPLE)
     return Objectives(_checked(path, found))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if path.exists() and not path.is_file():  # a FIFO would hold up the daemon
-        raise BadConfig(f"the objectives {path} are no regular file", hint=_EXAMPLE)
-    try:
-        return tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise BadConfig(
-            f"the objectives {path} cannot be read: {error.strerror}",
-            hint="it must be a regular file that this user may read",
-        ) from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise BadConfig(f"{path}, line {line}: not UTF-8 text", hint=_EXAMPLE) from error
-    except tomllib.TOMLDecodeError as error:
-        where = re.search(r"at line (\d+)", str(error))
-        line_of = f", line {where.group(1)}" if where else ""
-        raise BadConfig(f"{path}{line_of}: not TOML: {error}", hint=_EXAMPLE) from error
 
 
 def _checked(path: Path, tables: Sequence[object]) -> list[Threshold]:

@@ -1,0 +1,40 @@
+"""TOML file: one that a person wrote, read whole, with the line of a mistake."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from ggend.errors import BadConfig
+
+__all__ = ["read_toml"]
+
+
+def read_toml(path: Path, what: str, *, example: str) -> dict[str, object]:
+    """Return the tables of a file. Raises BadConfig.
+
+    `what` names the file's purpose in errors, `example` shows what belongs into it.
+    """
+    if path.exists() and not path.is_file():  # a FIFO would hold up the daemon
+        raise BadConfig(
+            f"the {what} {path} is no regular file", hint="name a file that can be read again"
+        )
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise BadConfig(
+            f"the {what} {path} cannot be read: {error.strerror}",
+            hint="it must be a regular file that this user may read",
+        ) from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise BadConfig(
+            f"{path}, line {line}: not UTF-8 text", hint="TOML files are written in UTF-8"
+        ) from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"at line (\d+)", str(error))
+        line = int(found.group(1)) if found else text.count("\n") + 1
+        raise BadConfig(f"{path}, line {line}: not TOML: {error}", hint=example) from error

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from running import Daemon, free_place
+from support.patience import TEST_SECONDS
+from support.time_report import StartCounter, report_lines
+from support.tools import are_required, missing_in, summary_of
 
 # A deadline for one example would make a slow machine a failing test; pytest-timeout bounds a test.
-settings.register_profile("ggend", deadline=None)
-settings.load_profile("ggend")
+# `check` is what every run does, `long` what `./dev torture properties` does.
+settings.register_profile("check", deadline=None, max_examples=100)
+settings.register_profile("long", deadline=None, max_examples=2_000)
+settings.load_profile("check")
 
 
 # No client of a test, or of a program that it starts, spools unless the test says where.
@@ -26,7 +31,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of the suite in `contract/tier2`."""
+    """Options of `./dev check`, and of the suite in `contract/tier2`."""
+    parser.addoption("--time-report", action="store_true", help="say which files take the time")
     group = parser.getgroup("data contract")
     group.addoption(
         "--target",
@@ -39,6 +45,43 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("1.0.0", "2"),
         help="which version's promises the targets keep; default: told by their headers",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test may take the same time, which is far more than any takes."""
+    for item in items:
+        item.add_marker(pytest.mark.timeout(TEST_SECONDS))
+
+
+_started = StartCounter()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Count the processes that the test started; fail it if it lacks a tool that is required."""
+    if call.when == "teardown":
+        _started.note_in(item)
+    report = yield
+    if report.skipped and are_required() and (tool := missing_in(str(report.longrepr))):
+        report.outcome = "failed"
+        report.longrepr = f"{tool} is not installed, and GGEND_TEST_TOOLS=required"
+    return report
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Name the tools that were missing and, if asked, where the time went."""
+    stats = terminalreporter.stats
+    for line in summary_of(str(report.longrepr) for report in stats.get("skipped", ())):
+        terminalreporter.line(line)
+    if config.getoption("time_report"):
+        terminalreporter.section("time by file")
+        reports = [one for kind in stats.values() for one in kind]
+        for line in report_lines(one for one in reports if isinstance(one, pytest.TestReport)):
+            terminalreporter.line(line)
 
 
 @pytest.fixture

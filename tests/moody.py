@@ -20,11 +20,9 @@ from ggend_schema.messages import (
     Hello,
     Request,
 )
+from support.patience import PATIENCE_SECONDS
 
 __all__ = ["MoodyDaemon"]
-
-#: Far above what any wait for a client takes; only a failing test waits this long.
-PATIENCE_SECONDS = 10.0
 
 
 class MoodyDaemon(FakeDaemon):

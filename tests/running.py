@@ -15,11 +15,9 @@ from types import TracebackType
 from typing import IO
 
 from ggend_client import ask
+from support.patience import PATIENCE_SECONDS, wait_until
 
 __all__ = ["Daemon", "DidNotStart", "free_place"]
-
-#: Seconds a daemon may take to start or to stop before the test fails.
-PATIENCE_SECONDS = 15.0
 
 #: Seconds between two looks at whether a daemon that starts has ended instead.
 LOOK_SECONDS = 0.05
@@ -129,18 +127,17 @@ class Daemon:
 
     def wait_for_hooks(self) -> None:
         """Wait until all that is committed was judged. The rollups may wait for more rows."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
         newest = "SELECT coalesce(max(id), 0) FROM "
-        while time.monotonic() < deadline:
+
+        def are_up_to_date() -> bool:
             seen = self.status()["hook_seen_rows"]
             assert isinstance(seen, dict)
-            if all(
+            return all(
                 seen.get(f"slo:{table}") == self.query(newest + table)[0][0]
                 for table in ("receipts", "pipeline_metrics")
-            ):
-                return
-            time.sleep(0.01)  # polling with a deadline, not hoping
-        raise AssertionError("the hooks did not catch up")
+            )
+
+        wait_until(are_up_to_date, "the hooks did not catch up")
 
     def exchange(self, sent: bytes, *, shut_down: bool = True) -> bytes:
         """Send bytes on a new connection and return everything that comes back."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from running import PATIENCE_SECONDS, Daemon
+from running import Daemon
+from support.patience import PATIENCE_SECONDS, wait_until
+from support.tools import need
 
 __all__ = ["traced"]
 
@@ -20,19 +20,16 @@ __all__ = ["traced"]
 @contextlib.contextmanager
 def traced(daemon: Daemon, *options: str) -> Iterator[None]:
     """Attach strace with these options to every thread; skip the test where that cannot be."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
+    need("strace")
     assert daemon.process is not None
     command = ["strace", "-f", "-qq", "-o", os.devnull, *options, "-p", str(daemon.process.pid)]
     strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert strace.stderr is not None
     try:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not _is_traced(daemon.process.pid):
-            if strace.poll() is not None:
-                pytest.skip(f"strace cannot attach here: {strace.stderr.read().strip()}")
-            assert time.monotonic() < deadline
-            time.sleep(0.01)  # polling with a deadline, not hoping
+        pid = daemon.process.pid
+        wait_until(lambda: strace.poll() is not None or _is_traced(pid), "strace does not attach")
+        if strace.poll() is not None:
+            pytest.skip(f"strace cannot attach here: {strace.stderr.read().strip()}")
         yield
     finally:
         strace.terminate()

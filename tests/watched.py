@@ -62,7 +62,7 @@ class Watched(Daemon):
         self, listening: socket.socket, process: subprocess.Popen[bytes], onward: str
     ) -> None:
         with listening:
-            listening.settimeout(0.05)
+            listening.settimeout(0.05)  # expected to run out: then the process is looked at
             while process.poll() is None:
                 with suppress(TimeoutError):
                     told = listening.recv(4096)

@@ -30,6 +30,7 @@ from ggend_schema.messages import (
     Welcome,
 )
 from running import Daemon
+from support.patience import PATIENCE_SECONDS
 
 __all__ = [
     "STAMP_NS",
@@ -44,9 +45,6 @@ __all__ = [
     "stage",
     "unbalanced_accounts",
 ]
-
-#: Far above what any answer takes; only a failing test waits this long.
-PATIENCE_SECONDS = 15.0
 
 #: 2026-01-29T12:34:56.789Z, the stamp of events where the test does not care.
 STAMP_NS = 1_769_690_096_789_000_000

@@ -21,6 +21,7 @@ from bench import emit as emission
 from bench import full, machine, pictures
 from bench import growth as growing
 from bench import hooks as hooking
+from bench import imports as importing
 from bench import ingest as ingestion
 from bench import load as loads
 from bench import readers as reading
@@ -63,6 +64,9 @@ GROWTH_SEGMENTS = 10
 
 #: Pairs of runs with and without objectives.
 HOOK_PAIRS, QUICK_HOOK_PAIRS = 10, 3
+
+#: Interpreters that import the client.
+IMPORTS, QUICK_IMPORTS = 60, 10
 
 #: Events that are as long as each load lasts.
 LOAD_EVENTS, QUICK_LOAD_EVENTS = 300_000, 120_000
@@ -208,6 +212,15 @@ def emit(*, quick: Quick = False, place: Place = None, json: Json = None) -> Non
     console.print(emission.emit_table_of(results))
     console.print(emission.others_table_of(results))
     _write(json, place, results)
+
+
+@app.command()
+def imports(*, quick: Quick = False, json: Json = None) -> None:
+    """What `import ggend_client` takes, beside `import msgspec`."""
+    console = _console(None)
+    results = importing.measure(repetitions=QUICK_IMPORTS if quick else IMPORTS)
+    console.print(importing.table_of(results))
+    _write(json, None, results)
 
 
 @app.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from running import Daemon
+from support.patience import PATIENCE_SECONDS
+from support.tools import need
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,7 +54,7 @@ def test_an_example_of_the_client_runs(daemon: Daemon, place: Path, number: int)
         env=_environ(daemon),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_SECONDS,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "Traceback" not in ran.stderr
@@ -69,14 +70,14 @@ def test_an_example_of_the_client_runs(daemon: Daemon, place: Path, number: int)
     ],
 )
 def test_a_shell_example_runs(daemon: Daemon, document: str, block: str) -> None:
-    if "socat" in block and shutil.which("socat") is None:
-        pytest.skip("socat is not installed")
+    if "socat" in block:
+        need("socat")
     ran = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block],
+        ["bash", "-euo", "pipefail", "-c", block.replace("-t 5 ", f"-t {PATIENCE_SECONDS} ")],
         env=_environ(daemon),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_SECONDS,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     if "socat" in block or "ggend emit" in block:

@@ -16,7 +16,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -27,13 +26,11 @@ from typer.main import get_command
 
 from ggend.cli import app
 from running import Daemon, free_place
+from support.patience import PATIENCE_SECONDS, wait_until
 from version1 import make_version_1
 
 #: Lines of the log that are imported: enough for receipts and audit entries.
 _LOG_LINES = 3
-
-#: Seconds that an example may take before the test fails.
-_PATIENCE_SECONDS = 20.0
 
 #: What runs until it is told to stop, and then says that all is well.
 _ENDLESS = re.compile(r"ggend serve\b|--follow\b")
@@ -109,7 +106,7 @@ def test_an_example_works(number: int, example: str, filled: Daemon, place: Path
             if _ENDLESS.search(example):
                 _wait_until_it_can_be_stopped(process)
                 process.send_signal(signal.SIGTERM)
-            status = process.wait(_PATIENCE_SECONDS)
+            status = process.wait(PATIENCE_SECONDS)
         finally:
             process.kill()
             process.wait()
@@ -160,8 +157,8 @@ def _environ(daemon: Daemon, home: Path) -> dict[str, str]:
 
 def _wait_until_it_can_be_stopped(process: subprocess.Popen[bytes]) -> None:
     """Wait until SIGTERM no longer just kills it: it is caught, or held back to be looked at."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
+
+    def can_be_stopped() -> bool:
         status = dict(
             line.split(":\t", 1)
             for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
@@ -169,9 +166,9 @@ def _wait_until_it_can_be_stopped(process: subprocess.Popen[bytes]) -> None:
         caught, blocked = _signals(status["SigCgt"]), _signals(status["SigBlk"])
         # All of them are blocked for a moment while a thread is started: that holds nothing back.
         held = signal.SIGTERM in blocked and signal.SIGHUP not in blocked
-        if status["Name"] != "bash" and (held or signal.SIGTERM in caught):
-            return
-        time.sleep(0.01)  # polling with a deadline, not hoping
+        return status["Name"] != "bash" and (held or signal.SIGTERM in caught)
+
+    wait_until(lambda: process.poll() is not None or can_be_stopped(), "it cannot be stopped")
 
 
 def _signals(mask: str) -> set[int]:

@@ -13,6 +13,7 @@ import pytest
 
 from contract.tier2.replica import Replica, TargetUnreadable
 from contract.tier2.suite import VERSIONS, differences, version_of
+from support.patience import PATIENCE_SECONDS
 from version1 import make_version_1
 
 _SUITE = Path(__file__).parent / "tier2"
@@ -92,7 +93,11 @@ def test_a_person_gets_one_line_for_each_difference(tmp_path: Path) -> None:
         f"--target={damaged}",
     ]
     ran = subprocess.run(
-        [sys.executable, "-m", *command], cwd=_ROOT, capture_output=True, text=True, timeout=50
+        [sys.executable, "-m", *command],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
     )
     assert ran.returncode == 1, ran.stderr
     assert ran.stdout.splitlines()[2:-1] == [

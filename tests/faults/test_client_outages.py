@@ -27,14 +27,14 @@ from ggend_client import Audit, Client
 from ggend_client.replay import ReplayReport, replay
 from ggend_client.spool_directory import list_spools
 from running import Daemon
+from support.patience import PATIENCE_SECONDS, wait_until
 from wire import unbalanced_accounts
 
-#: Far above what any program here takes; only one that hangs takes this long.
-PATIENCE_SECONDS = 40.0
-
-_HEAD = """
+_HEAD = f"""
 import os, sys, threading, time, signal
 from ggend_client import Audit, Client
+
+PATIENCE_SECONDS = {PATIENCE_SECONDS}
 
 def audit(name):
     return Audit(agent_id="a", operation=str(name), status="completed")
@@ -103,7 +103,7 @@ def test_nothing_taken_is_lost_or_doubled_while_the_daemon_is_killed_twenty_time
                 if client.emit(audit(f"{me}-{taken}")):
                     taken += 1
             time.sleep(0.005)
-        client.flush(20)
+        client.flush(PATIENCE_SECONDS)
         print(me, taken)
         """
     rng = random.Random(5)
@@ -112,9 +112,9 @@ def test_nothing_taken_is_lost_or_doubled_while_the_daemon_is_killed_twenty_time
     programs = [start(place, program) for _ in range(3)]
     try:
         for _ in range(20):
-            time.sleep(rng.uniform(0.02, 0.25))
+            time.sleep(rng.uniform(0.02, 0.25))  # any moment
             daemon.kill()
-            time.sleep(rng.choice([0, 0, 0.1]))
+            time.sleep(rng.choice([0, 0, 0.1]))  # clients notice, or do not
             daemon.start()
         printed = [end(process).split() for process in programs]
         deliver(daemon)
@@ -134,8 +134,14 @@ def test_what_was_emitted_without_a_daemon_comes_in_order_with_the_next_client(
 ) -> None:
     end(start(place, "for n in range(3000): client.emit(audit(n))"))
     with Daemon(place) as daemon:
-        end(start(place, "client.emit(audit('next')); client.flush(10); time.sleep(1)"))
-        deliver(daemon)
+        program = """
+            client.emit(audit("next"))
+            client.flush(PATIENCE_SECONDS)
+            spool = os.environ["GGEND_SPOOL_DIR"]
+            while any(name.endswith(".segment") for name in os.listdir(spool)):
+                time.sleep(0.01)
+            """
+        end(start(place, program))
         stored = operations(daemon)
         stored.remove("next")
         assert stored == names(3000)
@@ -151,7 +157,7 @@ def test_a_program_that_waited_for_its_daemon_is_heard_in_order(place: Path) -> 
         for n in range(500, 3000):
             client.emit(audit(n))
             time.sleep(0.0005)
-        assert client.flush(20), client.stats()
+        assert client.flush(PATIENCE_SECONDS), client.stats()
         """
     process = start(place, program)
     assert process.stdout is not None
@@ -165,17 +171,14 @@ def test_a_program_that_waited_for_its_daemon_is_heard_in_order(place: Path) -> 
 def test_a_stopped_daemon_holds_nobody_up_and_gets_everything_later(place: Path) -> None:
     program = """
         client.emit(audit("before"))
-        assert client.flush(10)
+        assert client.flush(PATIENCE_SECONDS)
         print("stop", flush=True)
         sys.stdin.readline()
-        longest = 0
         for n in range(5000):
-            began = time.monotonic()
             client.emit(audit(n))
-            longest = max(longest, time.monotonic() - began)
-        print(longest, flush=True)
+        print("emitted", flush=True)
         sys.stdin.readline()
-        assert client.flush(20), client.stats()
+        assert client.flush(PATIENCE_SECONDS), client.stats()
         """
     with Daemon(place) as daemon:
         assert daemon.process is not None
@@ -187,19 +190,12 @@ def test_a_stopped_daemon_holds_nobody_up_and_gets_everything_later(place: Path)
         try:
             process.stdin.write("\n")
             process.stdin.flush()
-            assert float(process.stdout.readline()) < 5
-            await_that(lambda: any(one.segments for one in list_spools(place / "spool")))
+            assert process.stdout.readline() == "emitted\n"  # while the daemon is stopped
+            wait_until(lambda: any(one.segments for one in list_spools(place / "spool")))
         finally:
             daemon.process.send_signal(signal.SIGCONT)
         end(process, "\n")
         assert operations(daemon) == ["before", *names(5000)]
-
-
-def await_that(predicate: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not predicate() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert predicate()
 
 
 def test_a_program_that_is_killed_leaves_what_it_had_spooled(place: Path) -> None:
@@ -284,15 +280,13 @@ def test_a_full_spool_directory_keeps_events_in_memory_until_there_is_room(place
         program = f"""
             client = Client(spool_dir={os.fspath(small / "spool")!r}, max_events=20_000)
             taken = [n for n in range(15_000) if client.emit(audit(n))]
-            deadline = time.monotonic() + 20
-            while "No space" not in str(client.stats().last_error) and time.monotonic() < deadline:
+            while "No space" not in str(client.stats().last_error):
                 time.sleep(0.01)
-            assert "No space" in client.stats().last_error, client.stats()
             s = client.stats()
             assert s.spooled and s.queued, s
             print(len(taken), flush=True)
             sys.stdin.readline()
-            assert client.flush(30), client.stats()
+            assert client.flush(PATIENCE_SECONDS), client.stats()
             assert client.stats().dropped.total == 0
             """
         process = start(place, program)
@@ -375,7 +369,7 @@ def test_a_spool_that_is_removed_in_use_loses_what_was_in_it_and_nothing_else(
         print("spooled", flush=True)
         sys.stdin.readline()
         assert client.emit(audit("after"))
-        assert client.flush(20), client.stats()
+        assert client.flush(PATIENCE_SECONDS), client.stats()
         s = client.stats()
         assert s.offered == s.acked + s.dropped.lost == 101, s
         """
@@ -399,10 +393,8 @@ def test_rubbish_in_the_spool_directory_is_no_obstacle(place: Path) -> None:
     (spool / "note.txt").write_text("mine")
     (spool / f"{'12' * 16}.lock").write_text("")
     with Daemon(place) as daemon:
-        began = time.monotonic()
         report = bring(daemon)
-        assert report.left == 0
-        assert time.monotonic() - began < PATIENCE_SECONDS / 2
+        assert (report.left, report.error) == (0, None)
         assert operations(daemon) == ["kept"]
         assert (spool / f"{some}-{1:020}.segment.corrupt").exists()
         assert (spool / "note.txt").exists()
@@ -414,9 +406,11 @@ def test_a_socket_that_is_something_else_is_waited_out(place: Path) -> None:
         place,
         """
         client.emit(audit("x"))
-        print(client.flush(0.3), client.stats().last_error, flush=True)
+        while not client.stats().last_error:
+            time.sleep(0.01)
+        print(client.flush(0), client.stats().last_error, flush=True)
         sys.stdin.readline()
-        assert client.flush(20), client.stats()
+        assert client.flush(PATIENCE_SECONDS), client.stats()
         """,
     )
     assert process.stdout is not None
@@ -442,11 +436,11 @@ def test_a_socket_path_that_another_daemon_takes_over_is_followed(place: Path) -
         place,
         """
         client.emit(audit("first"))
-        assert client.flush(10)
+        assert client.flush(PATIENCE_SECONDS)
         print("first", flush=True)
         sys.stdin.readline()
         client.emit(audit("second"))
-        assert client.flush(20), client.stats()
+        assert client.flush(PATIENCE_SECONDS), client.stats()
         """,
     )
     assert process.stdout is not None
@@ -509,7 +503,7 @@ def test_an_older_copy_of_the_database_stops_nobody_and_doubles_nothing(place: P
     daemon.start()
     with Client(daemon.socket, spool_dir=place / "spool") as client:
         send(client, "a", 100)
-        assert client.flush(10)
+        assert client.flush(PATIENCE_SECONDS)
         daemon.stop()
         with (
             closing(sqlite3.connect(daemon.database)) as source,
@@ -518,14 +512,14 @@ def test_an_older_copy_of_the_database_stops_nobody_and_doubles_nothing(place: P
             source.backup(copy)
         daemon.start()
         send(client, "b", 100)
-        assert client.flush(10)
+        assert client.flush(PATIENCE_SECONDS)
         daemon.stop()
         send(client, "c", 100)
         for suffix in ("", "-wal", "-shm"):
             Path(f"{daemon.database}{suffix}").unlink(missing_ok=True)
         (place / "copy.db").rename(daemon.database)
         daemon.start()
-        assert client.flush(20), client.stats()
+        assert client.flush(PATIENCE_SECONDS), client.stats()
     try:
         assert operations(daemon) == [*names(100, "a"), *names(100, "c")]
         assert unbalanced_accounts(daemon) == []

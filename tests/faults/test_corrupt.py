@@ -22,7 +22,8 @@ from ggend.database.damaged import mark_suspect
 from ggend.database.upgrade import prepare_database
 from ggend.errors import DatabaseCorrupt, DatabaseUnusable
 from ggend.store import open_store
-from running import PATIENCE_SECONDS, Daemon, DidNotStart, free_place
+from running import Daemon, DidNotStart, free_place
+from support.patience import PATIENCE_SECONDS
 from wire import audit, line_of
 
 _PAGE = 4096

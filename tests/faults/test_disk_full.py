@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ggend_client import Audit, Client
-from running import PATIENCE_SECONDS, Daemon
+from running import Daemon
+from support.patience import PATIENCE_SECONDS, wait_until
 from watched import Watched
 from wire import Peer, audit, batch, new_producer
 
@@ -53,18 +53,17 @@ def test_a_full_disk_is_waited_out(small_disk: Path) -> None:
         filler = _fill(small_disk)
         for number in range(_EVENTS):
             assert client.emit(Audit(agent_id="a", operation=f"{number}", status="completed"))
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while daemon.status()["health"] == "ok":
-            assert time.monotonic() < deadline, "the disk was never full"
-            assert not client.flush(0.05)
+        wait_until(lambda: daemon.status()["health"] != "ok", "the disk was never full")
+        assert not client.flush(0)
         assert "full" in str(daemon.status()["trouble"])
         fed = len(daemon.fed())
-        while not any("degraded: database or disk is full" in s for s in daemon.status_lines()):
-            assert time.monotonic() < deadline, "the service manager does not hear of it"
-            time.sleep(0.01)  # polling with a deadline, not hoping
-        while len(daemon.fed()) < fed + 4:
-            assert time.monotonic() < deadline, "the watchdog is not fed"
-            time.sleep(0.01)
+        wait_until(
+            lambda: any(
+                "degraded: database or disk is full" in told for told in daemon.status_lines()
+            ),
+            "the service manager does not hear of it",
+        )
+        wait_until(lambda: len(daemon.fed()) >= fed + 4, "the watchdog is not fed")
         filler.unlink()
         assert client.flush(PATIENCE_SECONDS)
         assert daemon.status()["health"] == "ok"
@@ -83,9 +82,7 @@ def test_a_stop_does_not_wait_for_room(small_disk: Path) -> None:
         filler = _fill(small_disk)
         peer.hello(producer)
         peer.send(batch(1, *events))
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while daemon.status()["health"] == "ok":
-            assert time.monotonic() < deadline, "the disk was never full"
+        wait_until(lambda: daemon.status()["health"] != "ok", "the disk was never full")
         assert daemon.stop() == 0
     assert "stopped without storing" in daemon.log.read_text()
     filler.unlink()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from running import PATIENCE_SECONDS, Daemon, free_place
+from running import Daemon, free_place
+from support.patience import PATIENCE_SECONDS
 from tracing import traced
 from wire import Peer, audit, batch, new_producer
 

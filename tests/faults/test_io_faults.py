@@ -17,7 +17,6 @@ _CASES = 20
 _AT_A_TIME = 4
 
 
-@pytest.mark.timeout(180)
 def test_twenty_faults_lose_nothing_that_was_acked(place: Path) -> None:
     """The long form, with every call of the script, is `./dev torture faults`."""
     bench = FaultBench(place)

@@ -91,7 +91,7 @@ def test_killed_at_random_moments_it_is_the_old_database_or_the_new_one(
             shutil.copy(old, path)
         with _start(path, die_at_step=rng.randint(1, steps) if number % 2 else 0) as child:
             if number % 2 == 0:
-                time.sleep(rng.uniform(0, seconds))
+                time.sleep(rng.uniform(0, seconds))  # any moment
                 child.send_signal(signal.SIGKILL)
             child.communicate()
         version, found = _content(path)

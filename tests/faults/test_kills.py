@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from torture.kills import kill_round
 
 
-@pytest.mark.timeout(180)
 def test_twenty_kills_lose_nothing_and_double_nothing() -> None:
     """The long form is `./dev torture kills`."""
     done = kill_round(kills=20, producers=2, seed=20)

@@ -10,7 +10,6 @@ from torture.trace import why_not_traced
 pytestmark = pytest.mark.skipif(why_not_traced() is not None, reason=str(why_not_traced()))
 
 
-@pytest.mark.timeout(180)
 def test_forty_power_cuts_lose_nothing_that_was_acked() -> None:
     """The long form, at every sync and every write, is `./dev torture power`."""
     done = power_cuts(executions=60, producers=3, seed=40, moments=40, restarts=3)

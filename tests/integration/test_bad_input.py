@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 import time
@@ -21,6 +20,8 @@ from ggend_schema.codec import encode_frame
 from ggend_schema.framing import frame
 from ggend_schema.messages import Ack, Answer, Goodbye, Hello, Reject, Request
 from running import Daemon, free_place
+from support.patience import PATIENCE_SECONDS
+from support.tools import need
 from wire import (
     STAMP_NS,
     EventLike,
@@ -644,6 +645,11 @@ def test_an_overlong_line_is_recognisable_in_the_quarantine(shared: Daemon) -> N
     assert event is None or (isinstance(event, bytes) and event and line.startswith(event))
 
 
+#: Seconds that the daemon waits for the other half of something, where the test sends it in time.
+#: The pauses of a stream are a tenth of it.
+_HALF_SECONDS = 2.0
+
+
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[Daemon]:
     """A daemon that waits a third of a second for the other half of something."""
@@ -693,38 +699,44 @@ def test_an_overlong_line_and_silence_is_counted_once(impatient: Daemon) -> None
     assert [error["code"] for error in answer["errors"]] == ["too_large"]
 
 
-def _paced(pieces: list[bytes], seconds: float) -> Iterator[bytes]:
-    """Yield pieces one by one, over at least this time, evenly."""
+def _paced(pieces: list[bytes]) -> Iterator[bytes]:
+    """Yield pieces one by one, evenly, over more time than a half may take."""
     for piece in pieces:
         yield piece
-        time.sleep(seconds / len(pieces))  # the pace is the point
+        time.sleep(1.2 * _HALF_SECONDS / len(pieces))  # the pace is the point
 
 
-def test_lines_that_keep_coming_in_halves_are_not_cut_off(impatient: Daemon) -> None:
+@pytest.fixture(scope="module")
+def patient() -> Iterator[Daemon]:
+    with free_place() as name, Daemon(Path(name), partial_timeout_seconds=_HALF_SECONDS) as running:
+        yield running
+
+
+def test_lines_that_keep_coming_in_halves_are_not_cut_off(patient: Daemon) -> None:
     """The time limit is for one half line, not for a stream that is never at a line's end."""
     line = line_of(audit(new_producer().hex()))
-    with Peer(impatient.socket) as peer:
+    with Peer(patient.socket) as peer:
         peer.send_to_deaf_ears(line[:10])
-        for piece in _paced([line[10:] + line[:10]] * 20, 0.8):
+        for piece in _paced([line[10:] + line[:10]] * 12):
             peer.send_to_deaf_ears(piece)
-    assert impatient.exchange(line)  # behind the last of them in the queue
+    assert patient.exchange(line)  # behind the last of them in the queue
     (agent_id,) = [json.loads(line)["agent_id"]]
-    assert _stored(impatient, agent_id) == 21
+    assert _stored(patient, agent_id) == 13
 
 
-def test_frames_that_keep_coming_in_halves_are_not_cut_off(impatient: Daemon) -> None:
+def test_frames_that_keep_coming_in_halves_are_not_cut_off(patient: Daemon) -> None:
     """The time limit is for one half frame, not for a stream that is never at a frame's end."""
     producer = new_producer()
-    whole = [encode_frame(batch(number, audit(producer.hex()))) for number in range(1, 22)]
+    whole = [encode_frame(batch(number, audit(producer.hex()))) for number in range(1, 14)]
     stream = b"".join(whole)
     size = len(whole[0])
-    with Peer(impatient.socket) as peer:
+    with Peer(patient.socket) as peer:
         peer.hello(producer)
         peer.send(stream[:10])
-        for piece in _paced([stream[at : at + size] for at in range(10, 20 * size, size)], 0.8):
+        for piece in _paced([stream[at : at + size] for at in range(10, 12 * size, size)]):
             peer.send_to_deaf_ears(piece)
         peer.finish()
-        assert peer.read_to_end()[-1] == Ack(sequence=20)
+        assert peer.read_to_end()[-1] == Ack(sequence=12)
 
 
 # What once ended the whole daemon
@@ -805,16 +817,14 @@ def open_to_all(place: Path) -> Iterator[Daemon]:
 
 
 def _send_as_another_user(daemon: Daemon, sent: bytes) -> None:
-    socat = shutil.which("socat")
-    if socat is None:
-        pytest.skip("socat is not installed")
+    socat = need("socat")
     subprocess.run(
-        [socat, "-t", "5", "-", f"UNIX-CONNECT:{daemon.socket}"],
+        [socat, "-t", str(PATIENCE_SECONDS), "-", f"UNIX-CONNECT:{daemon.socket}"],
         input=sent,
         user=_ANOTHER_UID,
         check=False,
         capture_output=True,
-        timeout=20,
+        timeout=PATIENCE_SECONDS,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from running import Daemon
+from support.patience import PATIENCE_SECONDS
 
 
 def ggend(daemon: Daemon, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -27,7 +28,7 @@ def ggend(daemon: Daemon, *arguments: str, stdin: str = "") -> subprocess.Comple
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=PATIENCE_SECONDS,
     )
 
 

@@ -9,8 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -19,7 +18,8 @@ import pytest
 from ggend.cli.import_events import _derived_producer, _lines
 from ggend.errors import UsageMistake
 from ggend_schema import limits
-from running import PATIENCE_SECONDS, Daemon
+from running import Daemon
+from support.patience import PATIENCE_SECONDS, wait_until
 from version1 import make_version_1
 
 LOGS = Path(__file__).parents[3] / "shared" / "data" / "ggen-receipt-logs"
@@ -59,7 +59,7 @@ def run(
         env=environ(daemon),
         input=stdin,
         capture_output=True,
-        timeout=50,
+        timeout=PATIENCE_SECONDS,
     )
     assert ran.returncode == status, ran.stderr.decode()
     return (json.loads(ran.stdout) if ran.stdout else []), ran.stderr.decode()
@@ -68,7 +68,7 @@ def run(
 def kill_when(daemon: Daemon, sql: str, *arguments: str | Path) -> None:
     """Begin to import, and kill it when something is stored."""
     with start(daemon, *arguments) as killed:
-        wait_for(lambda: daemon.query(sql) == [(1,)])
+        wait_until(lambda: daemon.query(sql) == [(1,)])
         killed.kill()
     assert killed.returncode == -signal.SIGKILL
 
@@ -86,14 +86,6 @@ def receipts_and_audits(daemon: Daemon) -> tuple[object, ...]:
     return daemon.query("SELECT (SELECT count(*) FROM receipts), (SELECT count(*) FROM audit_log)")[
         0
     ]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait, with a deadline, until something in another process has happened."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def log_line(
@@ -239,16 +231,16 @@ def test_following_survives_rotation_and_a_restart_of_the_daemon(place: Path) ->
         with start(daemon, "ggen-log", "--follow", log, "--format", "json") as following:
             try:
                 log.write_bytes(b"".join(chain("1", "2")))
-                wait_for(lambda: daemon.query(count) == [(2,)])
+                wait_until(lambda: daemon.query(count) == [(2,)])
                 log.rename(place / "old")
                 log.write_bytes(log_line("3", "2"))
-                wait_for(lambda: daemon.query(count) == [(3,)])
+                wait_until(lambda: daemon.query(count) == [(3,)])
                 daemon.stop()
                 with log.open("ab") as grown:
                     grown.write(log_line("4", "3"))
                 assert b"waiting for the daemon" in read_until(following, b"waiting")
                 daemon.start()
-                wait_for(lambda: daemon.query(count) == [(4,)])
+                wait_until(lambda: daemon.query(count) == [(4,)])
             finally:
                 following.terminate()
             told, _ = following.communicate(timeout=PATIENCE_SECONDS)
@@ -325,7 +317,7 @@ def test_an_import_outlives_a_restart_of_the_daemon(daemon: Daemon, place: Path)
     lines = place / "events.ndjson"
     lines.write_bytes(AUDIT * 30_000)
     with start(daemon, "events", lines, "--format", "json") as importing:
-        wait_for(lambda: daemon.query("SELECT count(*) > 0 FROM audit_log") == [(1,)])
+        wait_until(lambda: daemon.query("SELECT count(*) > 0 FROM audit_log") == [(1,)])
         daemon.stop()
         daemon.start()
         told, said = importing.communicate(timeout=PATIENCE_SECONDS)
@@ -434,7 +426,7 @@ def test_standard_input_that_is_closed_is_refused(daemon: Daemon) -> None:
         ["sh", "-c", 'exec "$@" <&-', "sh", *command("events", "-")],
         env=environ(daemon),
         capture_output=True,
-        timeout=50,
+        timeout=PATIENCE_SECONDS,
     )
     assert (ran.returncode, ran.stdout) == (os.EX_USAGE, b"")
     assert b"standard input is closed" in ran.stderr

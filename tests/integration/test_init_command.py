@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from running import PATIENCE_SECONDS, Daemon
+from running import Daemon
+from support.patience import PATIENCE_SECONDS
 from version1 import make_version_1
 from wire import audit, line_of
 
@@ -146,7 +147,6 @@ def test_serve_without_leave_refuses_an_old_database(place: Path) -> None:
     assert path.read_bytes() == content
 
 
-@pytest.mark.timeout(30)
 def test_systemd_is_asked_for_patience_during_an_upgrade(place: Path) -> None:
     """EXTEND_TIMEOUT_USEC and STATUS before READY, or a large database would be killed half-way."""
     make_version_1(place / "tier2.db")
@@ -172,7 +172,6 @@ def test_systemd_is_asked_for_patience_during_an_upgrade(place: Path) -> None:
     assert any("STATUS=upgrading the database: copying" in message for message in heard)
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_the_middle_of_an_upgrade_leaves_the_old_database_or_the_new_one(
     place: Path, how: signal.Signals

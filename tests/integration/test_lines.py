@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ import pytest
 
 from ggend_schema import limits
 from running import Daemon, free_place
+from support.patience import PATIENCE_SECONDS
+from support.tools import need
 from wire import audit, line_of, new_producer, receipt, stage, unbalanced_accounts
 
 _OUTCOMES = ("stored", "replayed", "duplicate", "superseded", "rejected", "refused")
@@ -195,7 +196,7 @@ def test_lines_cut_anywhere_are_the_same_lines(shared: Daemon, agent: str) -> No
     """Sent byte by byte, with characters of several bytes, they are stored as they are."""
     sent = line_of(audit(agent, operation="μ₁ → ü")) * 2 + b"\n" + line_of(audit(agent))[:-1]
     with socket.socket(socket.AF_UNIX) as peer:
-        peer.settimeout(15)
+        peer.settimeout(PATIENCE_SECONDS)
         peer.connect(os.fspath(shared.socket))
         for offset in range(len(sent)):
             peer.sendall(sent[offset : offset + 1])
@@ -392,17 +393,13 @@ def test_anonymous_lines_have_an_account_of_their_uid(daemon: Daemon) -> None:
 # The commands that people use
 
 
-def _tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
 def test_printf_and_socat_are_a_client(shared: Daemon, agent: str) -> None:
     """`printf … | socat -t 5 - UNIX-CONNECT:…` stores its lines and prints the answer."""
-    _tool("socat")
-    command = 'printf "%s\\n%s" "$LINE" "$LINE" | socat -t 5 - "UNIX-CONNECT:$GGEND_SOCKET"'
+    need("socat")
+    command = (
+        'printf "%s\\n%s" "$LINE" "$LINE" '
+        f'| socat -t {PATIENCE_SECONDS} - "UNIX-CONNECT:$GGEND_SOCKET"'
+    )
     finished = subprocess.run(
         ["sh", "-c", command],
         env={
@@ -411,7 +408,7 @@ def test_printf_and_socat_are_a_client(shared: Daemon, agent: str) -> None:
             "GGEND_SOCKET": os.fspath(shared.socket),
         },
         capture_output=True,
-        timeout=20,
+        timeout=PATIENCE_SECONDS,
         check=True,
     )
     assert _counts(_checked(finished.stdout)) == {"lines": 2, "stored": 2}
@@ -420,12 +417,12 @@ def test_printf_and_socat_are_a_client(shared: Daemon, agent: str) -> None:
 
 def test_netcat_is_a_client(shared: Daemon, agent: str) -> None:
     """`nc -N -U` closes its sending side at the end of its input, and prints the answer."""
-    netcat = _tool("nc")
+    netcat = need("nc")
     finished = subprocess.run(
         [netcat, "-N", "-U", os.fspath(shared.socket)],
         input=line_of(audit(agent)) * 3,
         capture_output=True,
-        timeout=20,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     if finished.returncode and b"invalid option" in finished.stderr:

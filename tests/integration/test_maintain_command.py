@@ -7,7 +7,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from ggend.hooks import SLICE_ROWS
-from running import PATIENCE_SECONDS, Daemon, free_place
+from running import Daemon, free_place
+from support.patience import PATIENCE_SECONDS, wait_until
 
 #: Receipts that are sent: a whole slice is counted, and some are not.
 _RECEIPTS = SLICE_ROWS + 100
@@ -38,12 +38,8 @@ def daemon() -> Iterator[Daemon]:
 
 
 def _wait_until_counted(daemon: Daemon) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if daemon.query("SELECT executions FROM agent_totals WHERE agent_id = 'a'"):
-            return
-        time.sleep(0.02)  # polling with a deadline, not hoping
-    raise AssertionError("nothing was counted")
+    counted = "SELECT executions FROM agent_totals WHERE agent_id = 'a'"
+    wait_until(lambda: daemon.query(counted), "nothing was counted")
 
 
 def _ggend(daemon: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -57,7 +53,7 @@ def _ggend(daemon: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=environ,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 

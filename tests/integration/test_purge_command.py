@@ -18,6 +18,7 @@ from ggend.database.upgrade import prepare_database
 from ggend_client import ask
 from ggend_client.errors import RequestRefused
 from running import Daemon
+from support.patience import PATIENCE_SECONDS
 from version1 import make_version_1
 
 OLD = "2020-01-01 00:00:00"
@@ -71,7 +72,7 @@ def ggend(daemon: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=PATIENCE_SECONDS,
     )
 
 
@@ -138,7 +139,7 @@ def test_on_a_terminal_it_asks_and_takes_no_for_an_answer(daemon: Daemon) -> Non
             stdin=terminal,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=PATIENCE_SECONDS,
         )
     finally:
         os.close(leader)

@@ -28,6 +28,7 @@ from ggend.errors import (
 from ggend.reading.queries import Result as Rows
 from ggend_client import ask
 from running import Daemon, free_place
+from support.patience import PATIENCE_SECONDS
 from version1 import make_version_1
 from wire import STAMP_NS, Peer, audit, batch, line_of, receipt, stage
 
@@ -194,7 +195,7 @@ def test_a_terminal_gets_no_raw_bytes(filled: Daemon) -> None:
             env={**os.environ, "GGEND_DATABASE": os.fspath(filled.database)},
             stdout=terminal,
             stderr=subprocess.PIPE,
-            timeout=50,
+            timeout=PATIENCE_SECONDS,
         )
     finally:
         os.close(leader)
@@ -361,7 +362,7 @@ def test_on_a_terminal_it_asks_before_it_purges(daemon: Daemon) -> None:
                 stdin=terminal,
                 capture_output=True,
                 text=True,
-                timeout=50,
+                timeout=PATIENCE_SECONDS,
             )
         finally:
             os.close(leader)

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from ggend.cli.query import query
 from ggend.errors import UsageMistake
 from running import Daemon, free_place
+from support.patience import PATIENCE_SECONDS
 from version1 import make_version_1
 
 COMMANDS = (
@@ -211,7 +212,7 @@ def test_a_statement_without_an_end_is_ended(stored: Daemon) -> None:
         env={**os.environ, "GGEND_DATABASE": os.fspath(stored.database)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert ran.returncode == os.EX_TEMPFAIL, ran.stderr

@@ -21,6 +21,7 @@ from ggend.errors import DatabaseUnusable
 from ggend_client import Client
 from ggend_schema import Audit
 from running import Daemon
+from support.patience import PATIENCE_SECONDS
 from version1 import make_version_1
 
 AUDIT = "INSERT INTO audit_log (timestamp, agent_id, operation, status) VALUES ('', 'a', 'o', ?)"
@@ -35,7 +36,7 @@ def ggend(
         stdin=stdin,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=PATIENCE_SECONDS,
     )
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from running import Daemon
+from support.patience import PATIENCE_SECONDS
+from support.tools import need
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "clients" / "shell"
@@ -33,13 +35,13 @@ def run(place: Path, script: str, *, ways: tuple[str, ...] = (), **environ: str)
             "PATH": os.fspath(tools(place, ways or ("socat", "nc", "python3"))),
             "GGEND_SOCKET": os.fspath(place / "g.sock"),
             "GGEND_SPOOL_DIR": os.fspath(place / "spool"),
-            "GGEND_TIMEOUT": "20",  # a disk that stalls for a second is no failure here
+            "GGEND_TIMEOUT": str(int(PATIENCE_SECONDS)),  # a disk that stalls is no failure here
             **environ,
         },
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=PATIENCE_SECONDS,
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     return ran.stdout
@@ -66,8 +68,8 @@ def operations(daemon: Daemon) -> list[object]:
 
 @pytest.mark.parametrize("way", ["socat", "nc", "python3"])
 def test_each_way_brings_the_event(daemon: Daemon, way: str) -> None:
-    if way != "python3" and shutil.which(way) is None:
-        pytest.skip(f"{way} is not installed")
+    if way != "python3":
+        need(way)
     run(
         daemon.place,
         "ggend_emit audit agent_id=a operation='by any way' status=completed duration_ms=12",
@@ -86,8 +88,7 @@ def test_any_text_arrives_as_it_is(daemon: Daemon) -> None:
 
 
 def test_bytes_that_are_no_text_do_not_cost_the_event(daemon: Daemon) -> None:
-    if shutil.which("iconv") is None:
-        pytest.skip("iconv is not installed")
+    need("iconv")
     run(daemon.place, "ggend_emit audit agent_id=a operation=$'a\\xffb' status=completed")
     assert operations(daemon) == ["ab"]
 
@@ -196,8 +197,7 @@ def test_the_example_of_the_folder_runs(daemon: Daemon) -> None:
 
 
 def test_shellcheck_finds_nothing() -> None:
-    if shutil.which("shellcheck") is None:
-        pytest.skip("shellcheck is not installed")
+    need("shellcheck")
     ran = subprocess.run(
         ["shellcheck", "-x", *sorted(FOLDER.glob("*.sh"))], capture_output=True, text=True
     )
@@ -246,8 +246,7 @@ def test_the_last_match_of_the_script_stays(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("letter", list(",:!\"' \\[({<"))
 def test_socat_finds_a_socket_of_any_name(daemon: Daemon, letter: str) -> None:
-    if shutil.which("socat") is None:
-        pytest.skip("socat is not installed")
+    need("socat")
     odd = daemon.place / f"an{letter}{letter}odd one"
     odd.symlink_to(daemon.socket)
     run(

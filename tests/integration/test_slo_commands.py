@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from running import Daemon, free_place
+from support.patience import wait_until
 from version1 import make_version_1
 
 RECEIPT = (
@@ -49,25 +49,14 @@ def daemon() -> Iterator[Daemon]:
 def _store(daemon: Daemon, execution_id: str) -> None:
     answer = json.loads(daemon.exchange((RECEIPT % execution_id).encode()))
     assert answer["stored"] == 1
-    deadline = time.monotonic() + 10
-    (newest,) = daemon.query("SELECT max(id) FROM receipts")[0]
-    while time.monotonic() < deadline:
-        seen = daemon.status()["hook_seen_rows"]
-        assert isinstance(seen, dict)
-        if seen.get("slo:receipts") == newest:
-            return
-        time.sleep(0.01)  # polling with a deadline
-    raise AssertionError("not judged")
+    daemon.wait_for_hooks()
 
 
 def _reload(daemon: Daemon, line: str) -> None:
     assert daemon.process is not None
     before = daemon.log.read_text().count(line)
     daemon.process.send_signal(signal.SIGHUP)
-    deadline = time.monotonic() + 10
-    while daemon.log.read_text().count(line) == before:
-        assert time.monotonic() < deadline, daemon.log.read_text()
-        time.sleep(0.01)  # polling with a deadline
+    wait_until(lambda: daemon.log.read_text().count(line) > before, f"the log does not say {line}")
 
 
 def _violated(daemon: Daemon) -> list[tuple[object, ...]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from running import Daemon
+from support.patience import PATIENCE_SECONDS
 
 AUDIT = ("audit", "agent_id=me", "operation=x", "status=completed")
 LINE = '{"type":"audit","agent_id":"me","operation":"%d","status":"completed"}\n'
@@ -31,7 +32,7 @@ def ggend(
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=PATIENCE_SECONDS,
     )
 
 

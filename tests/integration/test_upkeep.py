@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ggend_client import RequestRefused, ask
-from running import PATIENCE_SECONDS, Daemon
+from running import Daemon
+from support.patience import wait_until
 from wire import Peer, batch, new_producer, receipt, stage, unbalanced_accounts
 
 #: 0.9 seconds.
@@ -34,12 +34,9 @@ def another_user() -> Iterator[None]:
 
 def wait_for_orphans(daemon: Daemon) -> list[tuple[object, ...]]:
     """Return id, code and message of what was rejected, as soon as something is."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if found := daemon.query("SELECT id, code, message FROM rejected_events ORDER BY id"):
-            return found
-        time.sleep(0.02)  # polling with a deadline, not hoping
-    raise AssertionError("nothing was given up")
+    rejected = "SELECT id, code, message FROM rejected_events ORDER BY id"
+    wait_until(lambda: daemon.query(rejected), "nothing was given up")
+    return daemon.query(rejected)
 
 
 def test_a_stage_without_a_receipt_is_given_up_and_can_be_put_back(place: Path) -> None:

@@ -7,13 +7,13 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from running import PATIENCE_SECONDS, Daemon
+from running import Daemon
+from support.patience import wait_until
 from wire import Peer, audit, batch, new_producer
 
 #: More than is between two checkpoints in these tests.
@@ -51,13 +51,6 @@ def send_large(daemon: Daemon, count: int) -> None:
             peer.read_to_ack(number)
 
 
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # polling with a deadline, not hoping
-
-
 def test_a_reader_that_pins_the_wal_is_named_until_it_ends_and_then_the_wal_is_cut_back(
     place: Path,
 ) -> None:
@@ -65,7 +58,7 @@ def test_a_reader_that_pins_the_wal_is_named_until_it_ends_and_then_the_wal_is_c
         send_large(daemon, 1)
         with reading(daemon.database) as pid:
             send_large(daemon, 9)
-            until(lambda: daemon.status()["wal_pinned_by"])
+            wait_until(lambda: daemon.status()["wal_pinned_by"])
             status: dict[str, Any] = daemon.status()
             (reader,) = status["wal_pinned_by"]
             assert reader["pid"] == pid
@@ -81,8 +74,8 @@ def test_a_reader_that_pins_the_wal_is_named_until_it_ends_and_then_the_wal_is_c
             ]
             shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             assert ["wal_pinned_by.0.pid", str(pid)] in map(str.split, shown.splitlines())
-        until(lambda: daemon.status()["wal_bytes"] == 0)
-        until(lambda: daemon.log.read_text().count("the WAL is free again") == 1)
+        wait_until(lambda: daemon.status()["wal_bytes"] == 0)
+        wait_until(lambda: daemon.log.read_text().count("the WAL is free again") == 1)
         assert daemon.status()["wal_pinned_by"] == []
         told = [line for line in daemon.log.read_text().splitlines() if "logger=ggend.wal" in line]
         assert ["level=warning" in line for line in told] == [True, False]

@@ -21,13 +21,11 @@ from ggend.errors import (
     SocketUnusable,
 )
 from running import Daemon, DidNotStart, free_place
+from support.patience import PATIENCE_SECONDS
 from torture.aftermath import copy_database, settled
 from torture.scripted import EVENTS, PRODUCER, Scripted
 
 __all__ = ["Course"]
-
-#: Seconds that a run may take, restarts included. One without a fault takes less than one.
-_PATIENCE_SECONDS = 90.0
 
 #: Seconds in which a daemon that has dropped its connection ends, if it is about to.
 _ENDING_SECONDS = 0.3
@@ -53,7 +51,7 @@ class Course:
     ) -> None:
         self._daemon, self._producer = daemon, producer
         self._failed_sync = failed_sync
-        self._deadline = time.monotonic() + _PATIENCE_SECONDS
+        self._deadline = time.monotonic() + PATIENCE_SECONDS
         self._logged = 0
         self.ends: list[str] = []
         self.problems: list[str] = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -275,6 +277,23 @@ def model(
             tell=lambda done, left: status.update(f"{done:,} runs, {left / 60:.1f} min to go"),
         )
     console.print(f"{examples:,} runs: no broken promise", highlight=False)
+
+
+@app.command()
+def properties(
+    *, seed: Annotated[int, typer.Option(help="Which examples are tried follows from it.")] = 1
+) -> None:
+    """Run the property tests with twenty times the examples of `./dev check`.
+
+    Exit status: that of pytest.
+    """
+    pytest = ("-m", "pytest", "--quiet", "--numprocesses=auto", "--dist=worksteal")
+    long = ("--hypothesis-profile=long", f"--hypothesis-seed={seed}")
+    environ = {**os.environ, "GGEND_TEST_PATIENCE": os.environ.get("GGEND_TEST_PATIENCE", "20")}
+    ran = subprocess.run(
+        [sys.executable, *pytest, *long, "-m", "hypothesis", "tests/unit"], env=environ
+    )
+    raise typer.Exit(ran.returncode)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from typing import IO
 
 from msgspec import Struct
 
-from running import PATIENCE_SECONDS, Daemon
+from running import Daemon
+from support.patience import PATIENCE_SECONDS
 
 __all__ = ["Call", "TracedDaemon", "read_calls", "why_not_traced"]
 

@@ -7,7 +7,6 @@ import inspect
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from ggend_client.async_client import AsyncClient
 from ggend_client.binding import Binding
 from ggend_client.memory import AgentUnnamed
 from running import Daemon, free_place
+from support.patience import PATIENCE_SECONDS, TEST_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -48,21 +48,23 @@ async def test_what_is_emitted_is_durable_after_flush(daemon: Daemon) -> None:
 async def test_a_memory_comes_back_to_the_agent_bound_in_this_task(daemon: Daemon) -> None:
     async with AsyncClient(daemon.socket, spool_dir="") as client:
         with client.bind(agent="rememberer"):
-            assert await client.load_memory(timeout=10) is None
+            assert await client.load_memory(timeout=PATIENCE_SECONDS) is None
             assert client.save_memory(value={"k": [1, None, "é"]})
             # What was saved just before is stored first.
-            assert await client.load_memory(timeout=10) == {"k": [1, None, "é"]}
-        assert await client.load_memory("rememberer", timeout=10) == {"k": [1, None, "é"]}
-        assert await client.load_memory("nobody", timeout=10) is None
+            assert await client.load_memory(timeout=PATIENCE_SECONDS) == {"k": [1, None, "é"]}
+        assert await client.load_memory("rememberer", timeout=PATIENCE_SECONDS) == {
+            "k": [1, None, "é"]
+        }
+        assert await client.load_memory("nobody", timeout=PATIENCE_SECONDS) is None
         with pytest.raises(AgentUnnamed):
-            await client.load_memory(timeout=10)
+            await client.load_memory(timeout=PATIENCE_SECONDS)
 
 
 def test_a_memory_comes_back_to_the_synchronous_client(daemon: Daemon) -> None:
     with Client(daemon.socket, agent="synchronous", spool_dir="") as client:
-        assert client.load_memory(timeout=10) is None
+        assert client.load_memory(timeout=PATIENCE_SECONDS) is None
         assert client.save_memory(value="remembered")
-        assert client.load_memory(timeout=10) == "remembered"
+        assert client.load_memory(timeout=PATIENCE_SECONDS) == "remembered"
         with pytest.raises(AgentUnnamed):
             Client(daemon.socket, spool_dir="").load_memory()
 
@@ -72,7 +74,7 @@ async def test_without_a_daemon_only_load_memory_raises(tmp_path: Path) -> None:
     assert client.audit(operation="o", status="started")
     assert await client.flush(0.01) is False
     with pytest.raises(DaemonAbsent):
-        await client.load_memory(timeout=0.1)
+        await client.load_memory(timeout=0.1)  # expected to run out
     assert await client.close(0.01) is False
     assert client.audit(operation="o", status="started") is False
     stats = client.stats()
@@ -82,20 +84,19 @@ async def test_without_a_daemon_only_load_memory_raises(tmp_path: Path) -> None:
 async def test_a_cancelled_flush_is_over_at_once_and_holds_nothing_up(tmp_path: Path) -> None:
     client = AsyncClient(tmp_path / "none.sock", agent="a", spool_dir="")
     assert client.audit(operation="o", status="started")
-    begun = time.monotonic()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await client.flush(30)
-    # Neither the default executor, which asyncio.run() joins, nor the loop waits for the rest.
+            await client.flush(2 * TEST_SECONDS)
+    # Neither the default executor, which asyncio.run() joins, nor the loop waits for the rest:
+    # pytest-timeout would end this test.
     await asyncio.get_running_loop().shutdown_default_executor()
-    assert time.monotonic() - begun < 10
     await client.close(0.01)
 
 
 async def test_the_loop_runs_on_while_a_flush_waits(tmp_path: Path) -> None:
     client = AsyncClient(tmp_path / "none.sock", agent="a", spool_dir="")
     assert client.audit(operation="o", status="started")
-    flush = asyncio.create_task(client.flush(30))
+    flush = asyncio.create_task(client.flush(PATIENCE_SECONDS))
     for _ in range(100):
         await asyncio.sleep(0)
     assert not flush.done()
@@ -120,7 +121,7 @@ async def test_a_wait_that_ends_after_it_was_cancelled_ends_in_silence(tmp_path:
     flush.cancel()
     with pytest.raises(asyncio.CancelledError):
         await flush
-    waiting.join(10)
+    waiting.join(PATIENCE_SECONDS)
     await asyncio.sleep(0)
     assert complaints == []
     await client.close(0.01)
@@ -140,7 +141,7 @@ def test_a_wait_that_outlives_its_loop_ends_in_silence(tmp_path: Path) -> None:
     asyncio.run(give_up())
     for thread in set(threading.enumerate()) - before:
         if thread.name == "ggend-wait":
-            thread.join(10)
+            thread.join(PATIENCE_SECONDS)
             assert not thread.is_alive()
     asyncio.run(client.close(0.01))
 

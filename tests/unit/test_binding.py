@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from collecting import Collector
 from ggend_client.binding import Bind, Binding, binding_here
+from support.patience import PATIENCE_SECONDS
 
 NOBODY = Binding()
 
@@ -111,15 +112,15 @@ def test_a_thread_begins_without_and_can_bind_for_itself() -> None:
         with emitter.bind(agent="thread"):
             seen.append(emitter.bound())
             inside.set()
-            checked.wait(10)
+            checked.wait(PATIENCE_SECONDS)
 
     with emitter.bind(agent="main"):
         thread = threading.Thread(target=work)
         thread.start()
-        assert inside.wait(10)
+        assert inside.wait(PATIENCE_SECONDS)
         assert emitter.bound() == Binding(agent="main")
         checked.set()
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)
     assert seen == [Binding(agent="client"), Binding(agent="thread")]
 
 
@@ -127,8 +128,10 @@ def test_a_copy_of_the_context_takes_the_binding_to_a_pool() -> None:
     emitter = Collector()
     with emitter.bind(execution="e"), ThreadPoolExecutor(1) as pool:
         context = contextvars.copy_context()
-        assert pool.submit(context.run, emitter.bound).result(10) == Binding(execution="e")
-        assert pool.submit(emitter.bound).result(10) == NOBODY
+        assert pool.submit(context.run, emitter.bound).result(PATIENCE_SECONDS) == Binding(
+            execution="e"
+        )
+        assert pool.submit(emitter.bound).result(PATIENCE_SECONDS) == NOBODY
 
 
 async def test_tasks_inherit_and_do_not_disturb_each_other() -> None:

@@ -16,9 +16,8 @@ from ggend_client import Audit, Client, Event, Statistics, lifetimes
 from ggend_schema.limits import EVENT_BYTES
 from moody import MoodyDaemon
 from running import free_place
-
-#: Far above what any of these waits takes; only a failing test waits this long.
-PATIENCE_SECONDS = 10.0
+from support.examples import share_of_examples
+from support.patience import PATIENCE_SECONDS
 
 
 def balance(stats: Statistics) -> None:
@@ -51,7 +50,7 @@ class Watch:
         self._thread.start()
 
     def _look(self) -> None:
-        while not self._stop.wait(0.0002):
+        while not self._stop.wait(0.0002):  # expected to run out: it looks again
             try:
                 balance(self._client.stats())
             except AssertionError as error:
@@ -104,7 +103,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=share_of_examples(0.5))
 @given(
     steps=st.lists(STEPS, max_size=15),
     max_events=st.sampled_from([5, 65_536]),

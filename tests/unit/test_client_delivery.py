@@ -30,9 +30,7 @@ from ggend_schema.messages import (
     Goodbye,
 )
 from moody import MoodyDaemon
-
-#: Far above what any of these waits takes; only a failing test waits this long.
-PATIENCE_SECONDS = 10.0
+from support.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -407,7 +405,7 @@ def test_ask_without_a_daemon_says_where_it_looked(place: Path) -> None:
 
 def test_ask_does_not_wait_for_ever(daemon: MoodyDaemon) -> None:
     with pytest.raises(ConnectionLost, match="no answer within"):
-        ask(daemon.path, "silence", timeout=0.05)
+        ask(daemon.path, "silence", timeout=0.05)  # expected to run out
 
 
 def test_ask_notices_a_daemon_that_goes_away(daemon: MoodyDaemon) -> None:
@@ -439,6 +437,6 @@ assert client.flush(10)
 client.close()
 """
     ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_SECONDS
     )
     assert (ran.returncode, ran.stderr) == (0, "")

@@ -21,12 +21,10 @@ from ggend_schema.codec import SalvagedBatch, decode_client_message, encode_fram
 from ggend_schema.messages import Ack, Batch, Goodbye, Hello, Reject, Request
 from moody import MoodyDaemon
 from running import Daemon
+from support.patience import PATIENCE_SECONDS
 from wire import STAMP_NS, Peer, audit, batch, new_producer, packed, receipt, stage
 
 pytest_plugins = ["pytester"]
-
-#: Far above what any of these waits takes; only a failing test waits this long.
-PATIENCE_SECONDS = 30.0
 
 
 @pytest.fixture

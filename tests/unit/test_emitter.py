@@ -27,6 +27,7 @@ from ggend_schema import (
 )
 from ggend_schema.codec import decode_event, encode_event
 from ggend_schema.limits import ERROR_CHARS
+from support.patience import PATIENCE_SECONDS
 
 WHOLE: list[Event] = [
     Audit(
@@ -289,7 +290,7 @@ def test_a_client_counts_each_call_once_whatever_the_arguments(
     assert stats.dropped.total == stats.dropped.invalid == len(calls) - taken
     client.close(0)
     if client._thread is not None:
-        client._thread.join(10)
+        client._thread.join(PATIENCE_SECONDS)
 
 
 def test_what_emit_itself_raises_is_refused_too() -> None:

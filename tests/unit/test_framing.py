@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ggend_schema import limits
@@ -15,8 +15,6 @@ from ggend_schema.errors import FrameTooLarge
 from ggend_schema.framing import FrameSplitter, LineSplitter, OverlongLine, frame, is_ndjson
 
 #: This machine may be busy; how long one example takes says nothing.
-unhurried = settings(deadline=None)
-
 FRAME_LIMIT = 40
 
 #: Above the bytes that are kept of an over-long line, so that these are the same at any cut.
@@ -71,7 +69,6 @@ def plain_lines(stream: bytes) -> list[bytes | None]:
     return [None if len(part) > LINE_LIMIT else part for part in whole]
 
 
-@unhurried
 @given(payloads, cuts)
 def test_any_cut_of_the_stream_gives_the_same_frames(sent: list[bytes], at: list[float]) -> None:
     stream = b"".join(map(frame, sent))
@@ -81,7 +78,6 @@ def test_any_cut_of_the_stream_gives_the_same_frames(sent: list[bytes], at: list
     assert not splitter.is_partial
 
 
-@unhurried
 @given(payloads, st.binary(max_size=60), st.integers(1, 2**32 - 1 - FRAME_LIMIT), cuts)
 def test_any_cut_finds_a_length_over_the_limit_and_nothing_behind_it(
     sent: list[bytes], rest: bytes, excess: int, at: list[float]
@@ -96,7 +92,6 @@ def test_any_cut_finds_a_length_over_the_limit_and_nothing_behind_it(
     assert splitter.feed(b"".join(map(frame, sent))) == []
 
 
-@unhurried
 @given(payloads, st.binary(min_size=1, max_size=FRAME_LIMIT), cuts, st.data())
 def test_half_a_frame_at_the_end_is_partial_and_no_frame(
     sent: list[bytes], last: bytes, at: list[float], data: st.DataObject
@@ -132,7 +127,6 @@ def test_a_payload_stays_as_it_was_while_further_bytes_come() -> None:
     assert [bytes(payload) for payload in held] == [b"first", b"second", b"third"]
 
 
-@unhurried
 @given(lines, st.booleans(), cuts)
 def test_any_cut_of_the_stream_gives_the_same_lines(
     sent: list[bytes],
@@ -144,7 +138,6 @@ def test_any_cut_of_the_stream_gives_the_same_lines(
     assert lines_of(cut(stream, at, most=LINE_LIMIT)) == plain_lines(stream)
 
 
-@unhurried
 @given(lines, cuts)
 def test_at_most_one_unfinished_line_is_held(sent: list[bytes], at: list[float]) -> None:
     """However long a line is: what is over the limit is dropped as it comes."""
@@ -154,7 +147,6 @@ def test_at_most_one_unfinished_line_is_held(sent: list[bytes], at: list[float])
     assert len(splitter.finish()) <= LINE_LIMIT
 
 
-@unhurried
 @given(cuts)
 def test_the_beginning_of_an_overlong_line_is_kept_at_any_cut(at: list[float]) -> None:
     beginning = b'{"type":"audit","agent_id":"a1",'

@@ -16,6 +16,7 @@ from ggend.errors import DaemonUnreachable
 from ggend.importing.line_delivery import LineDelivery, numbered, numbered_line
 from ggend_schema.codec import decode_line, decode_line_number
 from ggend_schema.events import Audit
+from support.patience import PATIENCE_SECONDS
 
 _OUTCOMES = ("replayed", "duplicate", "superseded", "rejected", "refused", "parked")
 
@@ -59,7 +60,7 @@ def daemon(place: Path, *turns: Turn) -> Iterator[list[list[bytes]]]:
         thread = threading.Thread(target=serve)
         thread.start()
         yield came
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
 
 
@@ -71,7 +72,7 @@ class Way:
         self.said: list[str] = []
         self.delivery = LineDelivery(
             place / "s",
-            timeout_seconds=10,
+            timeout_seconds=PATIENCE_SECONDS,
             patience_seconds=patience,
             notice=self.said.append,
             pause=self.pause,
@@ -166,7 +167,11 @@ def test_the_daemon_that_answered_first_gets_everything(
     places = [place / "s", place / "other" / "s"]
     monkeypatch.setattr("ggend.importing.line_delivery.client_sockets", lambda _: places)
     delivery = LineDelivery(
-        None, timeout_seconds=10, patience_seconds=0, notice=lambda _: None, pause=lambda _: None
+        None,
+        timeout_seconds=PATIENCE_SECONDS,
+        patience_seconds=0,
+        notice=lambda _: None,
+        pause=lambda _: None,
     )
     with daemon(place, stores()):
         delivery.send(LINES)

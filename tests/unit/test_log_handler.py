@@ -20,6 +20,7 @@ from ggend_client import Audit, Client
 from ggend_client.log_handler import AuditHandler
 from ggend_client.testing import FakeDaemon
 from ggend_schema.limits import ERROR_CHARS, OPERATION_CHARS
+from support.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -263,10 +264,11 @@ def test_a_record_keeps_its_own_time_behind_a_queue(ggend: FakeDaemon, log: logg
     assert "ValueError: no such plan" in context_of(audit)["message"]
 
 
-PROGRAM = """
+PROGRAM = f"""
 import logging, os, sys
 from ggend_client import Client
 from ggend_client.log_handler import AuditHandler
+PATIENCE = {PATIENCE_SECONDS}
 client = Client(spool_dir="")
 logging.getLogger().addHandler(AuditHandler(client))
 log = logging.getLogger("program")
@@ -280,7 +282,7 @@ def run(ggend: FakeDaemon, program: str) -> None:
         env=environ,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_SECONDS,
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
 
@@ -319,11 +321,11 @@ for _ in range(5):
     pid = os.fork()
     if pid == 0:
         log.error("child")
-        os._exit(0 if client.flush(10) else 1)
+        os._exit(0 if client.flush(PATIENCE) else 1)
     assert os.waitpid(pid, 0)[1] == 0
 ends.set()
 talking.join()
-assert client.flush(10)
+assert client.flush(PATIENCE)
 """,
     )
     operations = [audit.operation for audit in ggend.of_type(Audit)]

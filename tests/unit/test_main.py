@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from support.patience import PATIENCE_SECONDS
+
 RUN = "from ggend.__main__ import main; main()"
 
 
@@ -22,7 +24,7 @@ def ggend(
         input=text,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 

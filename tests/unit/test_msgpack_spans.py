@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ggend_schema.codec import SalvagedBatch, decode_client_message
@@ -18,8 +18,6 @@ from ggend_schema.messages import Batch
 from ggend_schema.msgpack_spans import array_spans, map_spans, skip
 
 #: This machine may be busy; how long one example takes says nothing.
-unhurried = settings(deadline=None)
-
 DEPTH = 100_000
 
 #: -1 is msgpack's own timestamp, which is here as a datetime.
@@ -66,13 +64,11 @@ def decode(span: memoryview) -> Any:
     return msgspec.msgpack.decode(span)
 
 
-@unhurried
 @given(arrays)
 def test_the_spans_of_an_array_decode_to_its_values(array: list[Any]) -> None:
     assert [decode(span) for span in array_spans(encode(array))] == array
 
 
-@unhurried
 @given(maps)
 def test_the_spans_of_a_map_decode_to_its_keys_and_values(mapping: dict[str, Any]) -> None:
     spans = map_spans(encode(mapping))
@@ -100,7 +96,6 @@ def test_every_first_byte_is_skipped_as_the_decoder_reads_it(first: int) -> None
     assert skip(memoryview(whole), 0) == size
 
 
-@unhurried
 @given(values, st.data())
 def test_a_value_that_is_cut_off_is_malformed(value: Any, data: st.DataObject) -> None:
     encoded = encode([value])
@@ -111,7 +106,6 @@ def test_a_value_that_is_cut_off_is_malformed(value: Any, data: st.DataObject) -
         skip(encoded[:kept], 0)
 
 
-@unhurried
 @given(maps, st.data())
 def test_a_map_that_is_cut_off_is_malformed(mapping: dict[str, Any], data: st.DataObject) -> None:
     encoded = encode(mapping)
@@ -120,14 +114,12 @@ def test_a_map_that_is_cut_off_is_malformed(mapping: dict[str, Any], data: st.Da
         map_spans(encoded[:kept])
 
 
-@unhurried
 @given(arrays, st.binary(min_size=1, max_size=9))
 def test_bytes_behind_the_end_are_malformed(array: list[Any], behind: bytes) -> None:
     with pytest.raises(MessageMalformed):
         array_spans(memoryview(bytes(encode(array)) + behind))
 
 
-@unhurried
 @given(st.binary(max_size=200))
 def test_any_bytes_are_spans_or_malformed_and_nothing_else(garbage: bytes) -> None:
     for spans_of in (array_spans, map_spans):
@@ -137,7 +129,6 @@ def test_any_bytes_are_spans_or_malformed_and_nothing_else(garbage: bytes) -> No
             continue
 
 
-@unhurried
 @given(values)
 def test_an_array_is_no_map_and_a_map_no_array(value: Any) -> None:
     encoded = encode(value)

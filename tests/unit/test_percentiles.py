@@ -15,6 +15,7 @@ from ggend.database.migrate import create
 from ggend.reading.percentiles import Dimension, percentiles_of
 from ggend.reading.summaries import percentile
 from ggend.rollups import rollup_hooks
+from support.examples import share_of_examples
 
 #: What the help and STORAGE.md promise.
 _SHARE = 0.0125
@@ -65,7 +66,7 @@ def _exact(
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=share_of_examples(0.3))
 @given(rows, st.integers(0, 60), st.integers(1, 9), st.booleans())
 def test_they_are_within_the_promised_share(
     found: list[tuple[object, ...]], counted: int, changed: int, by_day: bool

@@ -26,6 +26,7 @@ from ggend.database.rollups import bucket_width, clear, compare
 from ggend.hooks import Hook
 from ggend.purge import Position, purge_slice
 from ggend.rollups import rollup_hooks
+from support.examples import share_of_examples
 
 STAGES = ("μ₁_normalize", "μ₂_extract", "μ₃_emit", "μ₄_canonicalize", "μ₅_receipt")
 
@@ -189,7 +190,7 @@ class _Rows(RuleBasedStateMachine):
 
 
 TestRows = _Rows.TestCase
-TestRows.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestRows.settings = settings(max_examples=share_of_examples(0.4), stateful_step_count=30)
 
 
 @pytest.fixture

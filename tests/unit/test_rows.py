@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ggend.tables import AUDITS, COLLISIONS, METRICS, RECEIPTS, SESSIONS
@@ -32,8 +32,6 @@ from ggend_schema.events import Stage
 from ggend_schema.rows import json_text, row_of, same_json
 
 #: This machine may be busy; how long one example takes says nothing.
-unhurried = settings(deadline=None)
-
 #: 2026-01-29T12:34:56.789Z and a bit, as a stamp.
 STAMP_NS = 1_769_690_096_789_999_999
 STAMPED = "2026-01-29T12:34:56.789Z"
@@ -147,7 +145,6 @@ def test_any_notation_is_stored_as_utc_milliseconds(given_text: str, stored: str
     assert row_of(at(AUDIT, given_text), STAMP_NS)[AUDIT_TIME] == stored
 
 
-@unhurried
 @given(moments, offsets)
 def test_any_offset_means_the_same_moment(moment: datetime, offset: timezone) -> None:
     moment = moment.replace(tzinfo=UTC)
@@ -156,14 +153,12 @@ def test_any_offset_means_the_same_moment(moment: datetime, offset: timezone) ->
     assert stored == f"{moment.replace(microsecond=0, tzinfo=None).isoformat()}.{milliseconds:03}Z"
 
 
-@unhurried
 @given(moments)
 def test_a_timestamp_without_offset_means_utc(moment: datetime) -> None:
     naive, aware = moment.isoformat(), moment.replace(tzinfo=UTC).isoformat()
     assert row_of(at(RECEIPT, naive), STAMP_NS) == row_of(at(RECEIPT, aware), STAMP_NS)
 
 
-@unhurried
 @given(moments, moments)
 def test_text_order_is_time_order(one: datetime, other: datetime) -> None:
     texts = [row_of(at(AUDIT, moment.isoformat()), 0)[AUDIT_TIME] for moment in (one, other)]
@@ -214,7 +209,6 @@ def test_memory_keeps_microseconds_to_order_by() -> None:
     )
 
 
-@unhurried
 @given(json_values)
 def test_json_text_says_the_value_again(value: Any) -> None:
     text = json_text(value, "context")
@@ -222,7 +216,6 @@ def test_json_text_says_the_value_again(value: Any) -> None:
     assert same_json(text, json.dumps(value))
 
 
-@unhurried
 @given(json_values)
 def test_json_text_is_compact(value: Any) -> None:
     """No white space but inside strings, and no escapes for what needs none."""
@@ -232,7 +225,6 @@ def test_json_text_is_compact(value: Any) -> None:
     ).replace("\x7f", "\x7f")
 
 
-@unhurried
 @given(not_json, st.integers(0, 3), st.booleans())
 def test_what_is_not_json_is_refused_at_any_depth(
     value: Any,
@@ -296,7 +288,6 @@ def test_a_memory_may_be_any_json_value_also_null() -> None:
     assert row_of(msgspec.structs.replace(MEMORY, memory=None), STAMP_NS)[1] == "null"
 
 
-@unhurried
 @given(json_values)
 def test_the_same_json_in_another_key_order_is_the_same(value: Any) -> None:
     assert same_json(json.dumps(value), json.dumps(turned_over(value), indent=1))
@@ -340,7 +331,6 @@ def test_other_values_are_not_the_same(one: str | None, other: str | None) -> No
     assert not same_json(other, one)
 
 
-@unhurried
 @given(json_values, json_values)
 def test_json_is_the_same_where_its_values_are(one: Any, other: Any) -> None:
     assert same_json(json.dumps(one), json.dumps(other)) is (typed(one) == typed(other))

@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from running import Daemon, free_place
 from support.patience import TEST_SECONDS
+from support.processes import use_fork_server
 from support.time_report import StartCounter, report_lines
 from support.tools import are_required, missing_in, summary_of
 
@@ -54,6 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 _started = StartCounter()
+use_fork_server()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,7 +7,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import IO
 
 from ggend_client import ask
 from support.patience import PATIENCE_SECONDS, wait_until
+from support.processes import Process, start_ggend
 
 __all__ = ["Daemon", "DidNotStart", "free_place"]
 
@@ -43,7 +43,7 @@ class Daemon:
         self.database = place / "tier2.db"
         self.log = place / "log"
         self._settings = {f"GGEND_{key.upper()}": str(value) for key, value in settings.items()}
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
 
     def start(self) -> Daemon:
         """Start it and wait until it says that it listens (sd_notify READY=1)."""
@@ -60,7 +60,7 @@ class Daemon:
                 "NOTIFY_SOCKET": os.fspath(address),
             }
             with self.log.open("ab") as log:
-                self.process = self.spawn([sys.executable, "-m", "ggend", "serve"], environ, log)
+                self.process = self.spawn(environ, log)
             deadline = time.monotonic() + self.patience_seconds
             told = b""
             while b"READY=1" not in told:
@@ -76,11 +76,9 @@ class Daemon:
                 deadline = time.monotonic() + self.patience_seconds
         return self
 
-    def spawn(
-        self, command: list[str], environ: dict[str, str], log: IO[bytes]
-    ) -> subprocess.Popen[bytes]:
+    def spawn(self, environ: dict[str, str], log: IO[bytes]) -> Process:
         """Start the process. A test that wants it in other conditions overrides this."""
-        return subprocess.Popen(command, env=environ, stderr=log)
+        return start_ggend("serve", environ=environ, stderr=log)
 
     def kill(self) -> None:
         """SIGKILL: nothing in the process gets a chance."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import threading
 import time
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from running import Daemon
+from support.processes import Process
 
 __all__ = ["INTERVAL_SECONDS", "Watched"]
 
@@ -26,16 +26,13 @@ class Watched(Daemon):
         super().__init__(place, **settings)
         self.told: list[tuple[float, str]] = []
 
-    def spawn(
-        self, command: list[str], environ: dict[str, str], log: IO[bytes]
-    ) -> subprocess.Popen[bytes]:
+    def spawn(self, environ: dict[str, str], log: IO[bytes]) -> Process:
         """Start it with a listener in between, which hands on what it hears."""
         address, onward = self.place / "manager", environ["NOTIFY_SOCKET"]
         address.unlink(missing_ok=True)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         listening.bind(os.fspath(address))
         process = super().spawn(
-            command,
             {
                 **environ,
                 "NOTIFY_SOCKET": os.fspath(address),
@@ -58,9 +55,7 @@ class Watched(Daemon):
         self._listener.join(INTERVAL_SECONDS)
         return status
 
-    def _listen(
-        self, listening: socket.socket, process: subprocess.Popen[bytes], onward: str
-    ) -> None:
+    def _listen(self, listening: socket.socket, process: Process, onward: str) -> None:
         with listening:
             listening.settimeout(0.05)  # expected to run out: then the process is looked at
             while process.poll() is None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +22,7 @@ from ggend.errors import DatabaseCorrupt, DatabaseUnusable
 from ggend.store import open_store
 from running import Daemon, DidNotStart, free_place
 from support.patience import PATIENCE_SECONDS
+from support.processes import run_ggend
 from wire import audit, line_of
 
 _PAGE = 4096
@@ -244,9 +243,7 @@ def test_damage_met_by_a_hook_ends_it_too(sound: Path, place: Path) -> None:
 
 def test_the_named_command_says_what_is_broken(sound: Path, place: Path) -> None:
     database = _damaged(sound, place, _page_of("producers"))
-    ran = subprocess.run(
-        [sys.executable, "-m", "ggend", "check", database], capture_output=True, text=True
-    )
+    ran = run_ggend("check", database)
     assert ran.returncode == os.EX_DATAERR
     assert "malformed" in ran.stdout
 

@@ -5,31 +5,22 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from running import Daemon
-from support.patience import PATIENCE_SECONDS
+from support.processes import run_ggend
 
 
 def ggend(daemon: Daemon, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run a command against this daemon."""
     environ = {
-        **os.environ,
         "GGEND_SOCKET": os.fspath(daemon.socket),
         "GGEND_DATABASE": os.fspath(daemon.database),
         "COLUMNS": "200",
     }
-    return subprocess.run(
-        [sys.executable, "-m", "ggend", *arguments],
-        env=environ,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-    )
+    return run_ggend(*arguments, environ=environ, stdin=stdin.encode())
 
 
 def test_emit_stores_one_event(daemon: Daemon) -> None:

@@ -20,6 +20,7 @@ from ggend.errors import UsageMistake
 from ggend_schema import limits
 from running import Daemon
 from support.patience import PATIENCE_SECONDS, wait_until
+from support.processes import run_ggend
 from version1 import make_version_1
 
 LOGS = Path(__file__).parents[3] / "shared" / "data" / "ggen-receipt-logs"
@@ -54,15 +55,9 @@ def run(
     daemon: Daemon, *arguments: str | Path, status: int = 0, stdin: bytes = b""
 ) -> tuple[list[dict[str, object]], str]:
     """Import; return the rows of the report, and what was said."""
-    ran = subprocess.run(
-        command(*arguments, "--format", "json"),
-        env=environ(daemon),
-        input=stdin,
-        capture_output=True,
-        timeout=PATIENCE_SECONDS,
-    )
-    assert ran.returncode == status, ran.stderr.decode()
-    return (json.loads(ran.stdout) if ran.stdout else []), ran.stderr.decode()
+    ran = run_ggend("import", *arguments, "--format", "json", environ=environ(daemon), stdin=stdin)
+    assert ran.returncode == status, ran.stderr
+    return (json.loads(ran.stdout) if ran.stdout else []), ran.stderr
 
 
 def kill_when(daemon: Daemon, sql: str, *arguments: str | Path) -> None:

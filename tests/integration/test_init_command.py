@@ -16,19 +16,13 @@ import pytest
 
 from running import Daemon
 from support.patience import PATIENCE_SECONDS
+from support.processes import run_ggend
 from version1 import make_version_1
 from wire import audit, line_of
 
 
 def ggend(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    environ = {key: value for key, value in os.environ.items() if key[:6] != "GGEND_"}
-    return subprocess.run(
-        [sys.executable, "-m", "ggend", *map(str, arguments)],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-    )
+    return run_ggend(*arguments)
 
 
 def test_init_makes_verifies_and_reports(tmp_path: Path) -> None:

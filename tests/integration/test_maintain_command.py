@@ -6,7 +6,6 @@ import json
 import os
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +14,8 @@ import pytest
 
 from ggend.hooks import SLICE_ROWS
 from running import Daemon, free_place
-from support.patience import PATIENCE_SECONDS, wait_until
+from support.patience import wait_until
+from support.processes import run_ggend
 
 #: Receipts that are sent: a whole slice is counted, and some are not.
 _RECEIPTS = SLICE_ROWS + 100
@@ -44,18 +44,10 @@ def _wait_until_counted(daemon: Daemon) -> None:
 
 def _ggend(daemon: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
     environ = {
-        **os.environ,
         "GGEND_DATABASE": os.fspath(daemon.database),
         "GGEND_SOCKET": os.fspath(daemon.socket),
     }
-    return subprocess.run(
-        [sys.executable, "-m", "ggend", *arguments],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
+    return run_ggend(*arguments, environ=environ)
 
 
 def _spoil(daemon: Daemon) -> None:

@@ -23,6 +23,7 @@ import pytest
 from ggend_schema.messages import Ack, Goodbye
 from running import Daemon
 from support.patience import PATIENCE_SECONDS, wait_until
+from support.processes import run_ggend
 from wire import Peer, audit, batch, line_of, new_producer, packed, unbalanced_accounts
 
 
@@ -37,17 +38,8 @@ def _environment(socket_path: Path, database: Path, **settings: str) -> dict[str
 
 def _serve(socket_path: Path, database: Path, **settings: str) -> tuple[int, str]:
     """Run a daemon that must not start; return its exit status and what it says."""
-    try:
-        finished = subprocess.run(
-            [sys.executable, "-m", "ggend", "serve"],
-            env=_environment(socket_path, database, **settings),
-            capture_output=True,
-            timeout=PATIENCE_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise AssertionError(f"it started: {error.stderr!r}") from None
-    return finished.returncode, " ".join(finished.stderr.decode().split())
+    finished = run_ggend("serve", environ=_environment(socket_path, database, **settings))
+    return finished.returncode, " ".join(finished.stderr.split())
 
 
 def _mode(path: Path) -> int:
@@ -555,13 +547,6 @@ def test_a_database_that_is_taken_away_ends_the_daemon(daemon: Daemon) -> None:
 @pytest.mark.parametrize("flag", ["--database", "--socket"])
 @pytest.mark.parametrize("value", ["/", "", "."])
 def test_a_path_without_a_name_is_a_bad_value(place: Path, flag: str, value: str) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "ggend", "serve", flag, value],
-        cwd=place,
-        env={**os.environ, "HOME": os.fspath(place)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-    )
+    ran = run_ggend("serve", flag, value, environ={"HOME": os.fspath(place)}, directory=place)
     assert ran.returncode == os.EX_CONFIG
     assert "Traceback" not in ran.stderr

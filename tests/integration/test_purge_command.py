@@ -19,6 +19,7 @@ from ggend_client import ask
 from ggend_client.errors import RequestRefused
 from running import Daemon
 from support.patience import PATIENCE_SECONDS
+from support.processes import run_ggend
 from version1 import make_version_1
 
 OLD = "2020-01-01 00:00:00"
@@ -62,17 +63,12 @@ def count(daemon: Daemon, table: str) -> object:
 
 
 def ggend(daemon: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ggend", *arguments],
-        env={
-            **os.environ,
+    return run_ggend(
+        *arguments,
+        environ={
             "GGEND_SOCKET": os.fspath(daemon.socket),
             "GGEND_DATABASE": os.fspath(daemon.database),
         },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
     )
 
 

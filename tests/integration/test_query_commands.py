@@ -7,8 +7,6 @@ import io
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,7 +17,7 @@ from typer.testing import CliRunner
 from ggend.cli.query import query
 from ggend.errors import UsageMistake
 from running import Daemon, free_place
-from support.patience import PATIENCE_SECONDS
+from support.processes import run_ggend
 from version1 import make_version_1
 
 COMMANDS = (
@@ -207,13 +205,9 @@ def test_text_that_is_not_utf8_is_shown_escaped(tmp_path: Path) -> None:
 
 
 def test_a_statement_without_an_end_is_ended(stored: Daemon) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "ggend", "query", "sql", ENDLESS, "--timeout", "0.5"],
-        env={**os.environ, "GGEND_DATABASE": os.fspath(stored.database)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
+    ran = run_ggend(
+        *("query", "sql", ENDLESS, "--timeout", "0.5"),
+        environ={"GGEND_DATABASE": os.fspath(stored.database)},
     )
     assert ran.returncode == os.EX_TEMPFAIL, ran.stderr
     assert "ended after 0.5 s" in ran.stderr

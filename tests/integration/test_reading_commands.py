@@ -8,8 +8,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from typer.testing import CliRunner, Result
 from ggend.cli import app
 from ggend.errors import GgendError
 from running import Daemon
+from support.processes import run_ggend
 from version1 import TABLES, make_version_1
 
 
@@ -75,15 +74,11 @@ def test_the_commands_read_beside_a_running_daemon(daemon: Daemon) -> None:
         b'{"type":"stage_completed","execution_id":"later","stage":"emit","status":"passed",'
         b'"duration_ms":3}\n'
     )
-    environ = {**os.environ, "GGEND_DATABASE": os.fspath(daemon.database)}
 
-    def run(*arguments: str) -> bytes:
-        return subprocess.run(
-            [sys.executable, "-m", "ggend", *arguments],
-            env=environ,
-            stdout=subprocess.PIPE,
-            check=True,
-        ).stdout
+    def run(*arguments: str) -> str:
+        ran = run_ggend(*arguments, environ={"GGEND_DATABASE": os.fspath(daemon.database)})
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
 
     stats = json.loads(run("stats", "--format", "json"))
     assert stats["parked"] == stats["accounts"]["parked"] == 1

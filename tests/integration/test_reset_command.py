@@ -21,23 +21,16 @@ from ggend.errors import DatabaseUnusable
 from ggend_client import Client
 from ggend_schema import Audit
 from running import Daemon
-from support.patience import PATIENCE_SECONDS
+from support.processes import run_ggend
 from version1 import make_version_1
 
 AUDIT = "INSERT INTO audit_log (timestamp, agent_id, operation, status) VALUES ('', 'a', 'o', ?)"
 
 
 def ggend(
-    place: Path, *arguments: str, stdin: int = subprocess.DEVNULL
+    place: Path, *arguments: str, stdin: bytes | int = b""
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ggend", *arguments],
-        cwd=place,
-        stdin=stdin,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-    )
+    return run_ggend(*arguments, directory=place, stdin=stdin)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from running import Daemon, free_place
 from support.patience import wait_until
+from support.processes import run_ggend
 from version1 import make_version_1
 
 RECEIPT = (
@@ -29,13 +29,7 @@ def _objectives(place: Path, warning: object) -> Path:
 
 
 def _ggend(*arguments: str, **environ: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ggend", *arguments],
-        env={**os.environ, **{key: str(value) for key, value in environ.items()}},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_ggend(*arguments, environ={key: str(value) for key, value in environ.items()})
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from running import Daemon
-from support.patience import PATIENCE_SECONDS
+from support.processes import run_ggend
 
 AUDIT = ("audit", "agent_id=me", "operation=x", "status=completed")
 LINE = '{"type":"audit","agent_id":"me","operation":"%d","status":"completed"}\n'
@@ -21,18 +20,14 @@ def ggend(
     place: Path, *arguments: str, stdin: str = "", **environ: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command as a user whose daemon and spool are at this place."""
-    return subprocess.run(
-        [sys.executable, "-m", "ggend", *arguments],
-        env={
-            **os.environ,
+    return run_ggend(
+        *arguments,
+        environ={
             "GGEND_SOCKET": os.fspath(place / "g.sock"),
             "GGEND_SPOOL_DIR": os.fspath(place / "spool"),
             **environ,
         },
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
+        stdin=stdin.encode(),
     )
 
 

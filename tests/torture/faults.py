@@ -24,6 +24,7 @@ from typing import IO
 from msgspec import Struct
 
 from running import Daemon, free_place
+from support.processes import SERVE
 from torture.aftermath import contents, copy_database, unsound
 from torture.course import Course
 from torture.interception import Answer, Interception
@@ -126,10 +127,8 @@ class _Intercepted(Daemon):
         super().__init__(place, checkpoint_events=_CHECKPOINT_EVENTS)
         self._interception = interception
 
-    def spawn(
-        self, command: list[str], environ: dict[str, str], log: IO[bytes]
-    ) -> subprocess.Popen[bytes]:
-        return self._interception.run(command, env=environ, stderr=log)
+    def spawn(self, environ: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+        return self._interception.run(SERVE, env=environ, stderr=log)
 
 
 class FaultBench:

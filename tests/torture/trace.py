@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from running import Daemon
 from support.patience import PATIENCE_SECONDS
+from support.processes import SERVE
 
 __all__ = ["Call", "TracedDaemon", "read_calls", "why_not_traced"]
 
@@ -77,12 +78,11 @@ class TracedDaemon(Daemon):
         super().__init__(place, **settings)
         self.traces: list[Path] = []
 
-    def spawn(
-        self, command: list[str], environ: dict[str, str], log: IO[bytes]
-    ) -> subprocess.Popen[bytes]:
+    def spawn(self, environ: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
         """Start it under strace."""
         self.traces.append(self.place / f"trace{len(self.traces)}")
-        return super().spawn([*_strace(self.traces[-1], _CALLS), *command], environ, log)
+        command = [*_strace(self.traces[-1], _CALLS), *SERVE]
+        return subprocess.Popen(command, env=environ, stderr=log)
 
     def wait_for_trace(self) -> Path:
         """Wait until the trace of the life that has ended is complete, and return it."""

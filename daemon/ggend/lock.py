@@ -17,7 +17,8 @@ from ggend.errors import AlreadyRunning, DatabaseUnusable, SocketUnusable
 
 __all__ = ["hold_lock", "lock_path"]
 
-#: Seconds to keep trying. Readers hold a shared lock for an instant to see whether it is free.
+#: Seconds to keep trying while only readers are in the way: they hold a shared lock for an
+#: instant, to see whether it is free. A daemon's lock is not waited for.
 _PATIENCE_SECONDS = 0.5
 
 
@@ -59,7 +60,7 @@ def _acquire(descriptor: int, path: Path, what: str) -> None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() < deadline:
+            if _is_shared(descriptor) and time.monotonic() < deadline:
                 time.sleep(0.02)
                 continue
             pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
@@ -69,3 +70,13 @@ def _acquire(descriptor: int, path: Path, what: str) -> None:
             ) from None
         else:
             return
+
+
+def _is_shared(descriptor: int) -> bool:
+    """Whether those who hold the lock are readers. It is not held afterwards."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return True

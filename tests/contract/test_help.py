@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -19,7 +20,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import pytest
 from typer.main import get_command
@@ -27,6 +28,7 @@ from typer.main import get_command
 from ggend.cli import app
 from running import Daemon, free_place
 from support.patience import PATIENCE_SECONDS, wait_until
+from support.processes import Process, start_ggend
 from version1 import make_version_1
 
 #: Lines of the log that are imported: enough for receipts and audit entries.
@@ -34,6 +36,9 @@ _LOG_LINES = 3
 
 #: What runs until it is told to stop, and then says that all is well.
 _ENDLESS = re.compile(r"ggend serve\b|--follow\b")
+
+#: What a shell does with an example, beside taking it apart.
+_SHELL = re.compile(r"[|&;<>$`*?~]|^\S+=")
 
 _EXAMPLE = re.compile(r"([A-Z_]+=\S+ )*ggend ")
 
@@ -94,14 +99,7 @@ def filled() -> Iterator[Daemon]:
 def test_an_example_works(number: int, example: str, filled: Daemon, place: Path) -> None:
     _put_files(place, filled, number)
     with (place / ".output").open("w+b") as output:
-        process = subprocess.Popen(
-            ["bash", "-euo", "pipefail", "-c", example],
-            cwd=place,
-            env=_environ(filled, place),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
+        process = _start(example, _environ(filled, place), place, output)
         try:
             if _ENDLESS.search(example):
                 _wait_until_it_can_be_stopped(process)
@@ -114,6 +112,28 @@ def test_an_example_works(number: int, example: str, filled: Daemon, place: Path
         said = output.read().decode(errors="replace")
     assert status == 0, said
     assert "Traceback" not in said, said
+
+
+def _start(example: str, environ: dict[str, str], place: Path, output: IO[bytes]) -> Process:
+    """Start an example as it would be typed; without a shell where it is one plain command."""
+    words = shlex.split(example)
+    if words[0] == "ggend" and not _SHELL.search(example):
+        return start_ggend(
+            *words[1:],
+            environ=environ,
+            directory=place,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    return subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", example],
+        cwd=place,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+    )
 
 
 def _put_files(place: Path, daemon: Daemon, number: int) -> None:
@@ -155,7 +175,7 @@ def _environ(daemon: Daemon, home: Path) -> dict[str, str]:
     }
 
 
-def _wait_until_it_can_be_stopped(process: subprocess.Popen[bytes]) -> None:
+def _wait_until_it_can_be_stopped(process: Process) -> None:
     """Wait until SIGTERM no longer just kills it: it is caught, or held back to be looked at."""
 
     def can_be_stopped() -> bool:

@@ -112,13 +112,11 @@ class ForkServer:
         self,
         arguments: Sequence[str],
         environ: Mapping[str, str],
+        streams: Sequence[int],
         *,
         directory: Path | None = None,
-        stdin: int,
-        stdout: int,
-        stderr: int,
     ) -> ForkedProcess:
-        """Start `ggend` with these arguments and descriptors."""
+        """Start `ggend` with these arguments, and descriptors for its three standard streams."""
         if self._socket is None:
             self._socket = self._begin()
         reading, writing = os.pipe()
@@ -130,9 +128,7 @@ class ForkServer:
             directory=os.fsencode(directory or Path.cwd()),
             umask=umask,
         )
-        socket.send_fds(
-            self._socket, [msgspec.msgpack.encode(request)], [stdin, stdout, stderr, writing]
-        )
+        socket.send_fds(self._socket, [msgspec.msgpack.encode(request)], [*streams, writing])
         os.close(writing)
         return ForkedProcess(reading)
 

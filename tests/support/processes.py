@@ -68,18 +68,13 @@ def start_ggend(
             stdout=stdout,
             stderr=stderr,
         )
-    streams = [
-        number if given is None else given if isinstance(given, int) else given.fileno()
-        for number, given in enumerate((stdin, stdout, stderr))
-    ]
-    return _server.start(
-        arguments,
-        environ,
-        directory=directory,
-        stdin=streams[0],
-        stdout=streams[1],
-        stderr=streams[2],
-    )
+    with Path(os.devnull).open("r+b", buffering=0) as nothing:
+        streams = [
+            number if given is None else nothing if given == subprocess.DEVNULL else given
+            for number, given in enumerate((stdin, stdout, stderr))
+        ]
+        descriptors = [one if isinstance(one, int) else one.fileno() for one in streams]
+        return _server.start(arguments, environ, descriptors, directory=directory)
 
 
 def run_ggend(

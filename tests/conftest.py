@@ -18,8 +18,8 @@ from support.tools import are_required, missing_in, summary_of
 
 # A deadline for one example would make a slow machine a failing test; pytest-timeout bounds a test.
 # `check` is what every run does, `long` what `./dev torture properties` does.
-settings.register_profile("check", deadline=None, max_examples=100)
-settings.register_profile("long", deadline=None, max_examples=2_000)
+settings.register_profile("check", deadline=None, max_examples=50)
+settings.register_profile("long", deadline=None, max_examples=1_000)
 settings.load_profile("check")
 
 

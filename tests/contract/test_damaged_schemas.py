@@ -21,6 +21,8 @@ from ggend.database.findings import Verdict
 from ggend.database.readonly import open_readonly
 from ggend.database.verify import verify
 
+pytestmark = pytest.mark.slow
+
 _SCHEMA = (Path(__file__).parents[2] / "schema" / "schema.sql").read_text(encoding="utf-8")
 
 

@@ -14,6 +14,8 @@ from running import Daemon
 from support.patience import PATIENCE_SECONDS
 from support.tools import need
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

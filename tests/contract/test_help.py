@@ -95,6 +95,7 @@ def filled() -> Iterator[Daemon]:
         yield daemon
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "example"), list(enumerate(_ALL)), ids=_ALL)
 def test_an_example_works(number: int, example: str, filled: Daemon, place: Path) -> None:
     _put_files(place, filled, number)

@@ -14,6 +14,8 @@ import pytest
 
 from support.patience import PATIENCE_SECONDS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 #: What a wheel is built from.

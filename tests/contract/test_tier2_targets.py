@@ -16,6 +16,8 @@ from contract.tier2.suite import VERSIONS, differences, version_of
 from support.patience import PATIENCE_SECONDS
 from version1 import make_version_1
 
+pytestmark = pytest.mark.slow
+
 _SUITE = Path(__file__).parent / "tier2"
 _ROOT = Path(__file__).parents[2]
 

@@ -27,6 +27,7 @@ from ggend_client import Audit, Client
 from ggend_client.replay import ReplayReport, replay
 from ggend_client.spool_directory import list_spools
 from running import Daemon
+from support.examples import share_of_examples
 from support.patience import PATIENCE_SECONDS, wait_until
 from wire import unbalanced_accounts
 
@@ -198,8 +199,9 @@ def test_a_stopped_daemon_holds_nobody_up_and_gets_everything_later(place: Path)
         assert operations(daemon) == ["before", *names(5000)]
 
 
+@pytest.mark.scaled
 def test_a_program_that_is_killed_leaves_what_it_had_spooled(place: Path) -> None:
-    """Twenty times, at any moment, with a daemon that is away."""
+    """Ten times, at any moment, with a daemon that is away."""
     program = """
         for n in range(100_000):
             client.emit(audit(f"{os.getpid()}-{n}"))
@@ -210,7 +212,7 @@ def test_a_program_that_is_killed_leaves_what_it_had_spooled(place: Path) -> Non
         """
     rng = random.Random(7)
     promised: dict[str, int] = {}
-    for _ in range(20):
+    for _ in range(share_of_examples(0.2)):
         process = start(place, program)
         assert process.stdout is not None
         process.stdout.readline()

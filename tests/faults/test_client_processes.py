@@ -20,6 +20,7 @@ import pytest
 from ggend_client import Client
 from ggend_client.replay import replay
 from running import Daemon
+from support.examples import share_of_examples
 from support.patience import PATIENCE_SECONDS
 
 #: From Python 3.12 on, forking a process that has threads is warned of; here it is the point.
@@ -82,16 +83,18 @@ def once(*names: object) -> Counter[str]:
     return Counter(str(name) for name in names)
 
 
-def test_a_hundred_programs_that_emit_once_and_end_are_all_heard(daemon: Daemon) -> None:
+@pytest.mark.scaled
+def test_many_programs_that_emit_once_and_end_are_all_heard(daemon: Daemon) -> None:
+    programs = share_of_examples(0.8)
     endings = ("pass", "sys.exit(0)", "raise SystemExit", "threading.Thread(target=int).start()")
 
     def program(number: int) -> None:
         run(daemon.place, f"client.emit(audit({number}))\n{endings[number % len(endings)]}")
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(program, range(100)))
+        list(pool.map(program, range(programs)))
     deliver(daemon)
-    assert operations(daemon) == once(*range(100))
+    assert operations(daemon) == once(*range(programs))
 
 
 def test_a_program_that_fails_has_said_what_it_said(daemon: Daemon) -> None:

@@ -16,10 +16,8 @@ from pathlib import Path
 import pytest
 
 from ggend.database.migrations import schema_version
+from support.examples import share_of_examples
 from version1 import TABLES, make_version_1
-
-#: Kills in one run of the test.
-_KILLS = 20
 
 #: Says when it begins, so that no kill is wasted on the start of the interpreter, and how often it
 #: was told a step.
@@ -71,6 +69,7 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.scaled
 def test_killed_at_random_moments_it_is_the_old_database_or_the_new_one(
     old: Path, tmp_path: Path
 ) -> None:
@@ -84,7 +83,7 @@ def test_killed_at_random_moments_it_is_the_old_database_or_the_new_one(
         steps = int(whole.communicate()[0])
     seconds = time.monotonic() - begin
     versions: list[int] = []
-    for number in range(_KILLS):
+    for number in range(share_of_examples(0.2)):
         if not versions or versions[-1] != 0:
             for file in tmp_path.iterdir():
                 file.unlink()

@@ -1,5 +1,6 @@
-"""Examples: how many a property test tries, as the profile of the run says.
+"""Examples: how many a test tries of something that can be tried without end.
 
+Property tests, and those marked `scaled`, take the number from the profile of the run:
 `./dev check` tries few, `./dev torture properties` twenty times as many.
 """
 

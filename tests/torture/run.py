@@ -283,7 +283,7 @@ def model(
 def properties(
     *, seed: Annotated[int, typer.Option(help="Which examples are tried follows from it.")] = 1
 ) -> None:
-    """Run the property tests with twenty times the examples of `./dev check`.
+    """Run the property tests, and those of many kills, with twenty times the examples.
 
     Exit status: that of pytest.
     """
@@ -291,7 +291,7 @@ def properties(
     long = ("--hypothesis-profile=long", f"--hypothesis-seed={seed}")
     environ = {**os.environ, "GGEND_TEST_PATIENCE": os.environ.get("GGEND_TEST_PATIENCE", "20")}
     ran = subprocess.run(
-        [sys.executable, *pytest, *long, "-m", "hypothesis", "tests/unit"], env=environ
+        [sys.executable, *pytest, *long, "-m", "hypothesis or scaled", "tests"], env=environ
     )
     raise typer.Exit(ran.returncode)
 

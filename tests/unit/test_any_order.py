@@ -57,6 +57,8 @@ from model import Sent, comparable, memory_key, model, tables
 from running import free_place
 from support.examples import share_of_examples
 
+pytestmark = pytest.mark.slow
+
 #: Producer 0 sends plain lines without numbers.
 PRODUCERS = 4
 
@@ -321,7 +323,7 @@ def _fail(_connection: sqlite3.Connection, _books: Books) -> None:
 FAILING = Call(_fail, lambda _c, _r: None, lambda _c, _e: None)
 
 
-@settings(max_examples=share_of_examples(0.3), suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=share_of_examples(0.6), suppress_health_check=[HealthCheck.too_slow])
 @given(histories(), st.lists(st.integers(0, 2**32), min_size=2, max_size=2, unique=True))
 def test_any_order_gives_the_same_tables(history: list[Sent], orders: list[int]) -> None:
     expected = {table: comparable(rows) for table, rows in model(history).items()}

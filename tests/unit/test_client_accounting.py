@@ -9,14 +9,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ggend_client import Audit, Client, Event, Statistics, lifetimes
 from ggend_schema.limits import EVENT_BYTES
 from moody import MoodyDaemon
 from running import free_place
-from support.examples import share_of_examples
 from support.patience import PATIENCE_SECONDS
 
 
@@ -103,7 +102,6 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=share_of_examples(0.5))
 @given(
     steps=st.lists(STEPS, max_size=15),
     max_events=st.sampled_from([5, 65_536]),

@@ -24,6 +24,8 @@ from running import Daemon
 from support.patience import PATIENCE_SECONDS
 from wire import STAMP_NS, Peer, audit, batch, new_producer, packed, receipt, stage
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from support.patience import PATIENCE_SECONDS
 
+pytestmark = pytest.mark.slow
+
 RUN = "from ggend.__main__ import main; main()"
 
 

@@ -11,6 +11,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from ggend import accounts
 from torture.machine import StoreMachine, profile
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_store_is_as_the_model_says_after_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables, accounts, parked and rejected events; the same examples every time."""

@@ -66,7 +66,7 @@ def _exact(
     return found
 
 
-@settings(max_examples=share_of_examples(0.3))
+@settings(max_examples=share_of_examples(0.6))
 @given(rows, st.integers(0, 60), st.integers(1, 9), st.booleans())
 def test_they_are_within_the_promised_share(
     found: list[tuple[object, ...]], counted: int, changed: int, by_day: bool

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ggend.accounts import Accounts, Sender
@@ -27,7 +27,6 @@ from ggend.intake import Call
 from ggend.purge import _STEPS, Position, purge_slice
 from ggend.reading.purgeable import purgeable
 from ggend.store import open_store
-from support.examples import share_of_examples
 
 CUTOFF = "2026-01-01 00:00:00"
 
@@ -269,7 +268,6 @@ def purged_counts(connection: sqlite3.Connection) -> dict[str, int]:
     )
 
 
-@settings(max_examples=share_of_examples(0.5))
 @given(
     tables=DATABASES,
     slices=st.lists(st.tuples(st.integers(1, 9), st.sampled_from("ccccrb")), max_size=60),

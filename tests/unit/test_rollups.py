@@ -190,7 +190,7 @@ class _Rows(RuleBasedStateMachine):
 
 
 TestRows = _Rows.TestCase
-TestRows.settings = settings(max_examples=share_of_examples(0.4), stateful_step_count=30)
+TestRows.settings = settings(max_examples=share_of_examples(0.8), stateful_step_count=30)
 
 
 @pytest.fixture

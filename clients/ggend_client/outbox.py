@@ -23,6 +23,7 @@ from typing import TypeAlias
 import msgspec
 
 from ggend_schema import EVENT_TYPES, Event, limits
+from ggend_schema.portable import portable_event
 
 __all__ = ["PAIR_BYTES_MAX", "FlushMark", "Item", "Outbox", "pair_of"]
 
@@ -115,7 +116,10 @@ class Outbox:
         try:
             pair = _encode((time_ns(), event))
         except Exception:  # a field is the caller's object: encoding it can raise anything
-            return False
+            try:
+                pair = pair_of(event)
+            except Exception:
+                return False
         size = len(pair)
         if (
             size > PAIR_BYTES_MAX
@@ -203,10 +207,16 @@ class Outbox:
 
 
 def pair_of(event: Event) -> bytes:
-    """Encode a pair. Raises TypeError for what is no event, and what encoding raises."""
+    """Encode a pair. Raises TypeError for what is no event, and what encoding raises.
+
+    Texts that are not Unicode and integers of more than 64 bits are made `portable` first.
+    """
     if type(event) not in _EVENT_CLASSES:
         raise TypeError(f"{type(event).__name__} is not an event")
-    return _encode((time_ns(), event))
+    try:
+        return _encode((time_ns(), event))
+    except (UnicodeEncodeError, OverflowError):
+        return _encode((time_ns(), portable_event(event)))
 
 
 def _reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 
 from ggend_client.wording import error_text
 from ggend_schema.limits import NAME_CHARS
+from ggend_schema.portable import INTEGER_MAX, INTEGER_MIN, portable_text
 
 __all__ = ["plain", "text_of"]
 
@@ -24,9 +25,6 @@ VALUES = 150
 
 #: Characters in one text: with its key at most 700, of six bytes each where JSON escapes them.
 CHARS = 500
-
-#: The integers that msgpack has.
-_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 
 
 def plain(value: object) -> object:
@@ -40,7 +38,7 @@ def text_of(value: object, most: int) -> str:
         text = repr(value) if isinstance(value, (bytes, bytearray)) else str(value)
     except Exception as error:  # it is the host's object that says what it is
         text = f"<{type(value).__name__}: {error_text(error)}>"
-    return text[:most].encode("utf-8", "backslashreplace").decode()[:most]
+    return portable_text(text[:most])[:most]
 
 
 class _Plainer:
@@ -59,7 +57,7 @@ class _Plainer:
                 return value
             if isinstance(value, int):
                 number = int.__add__(value, 0)
-                return number if _INT_MIN <= number <= _INT_MAX else text_of(number, CHARS)
+                return number if INTEGER_MIN <= number <= INTEGER_MAX else text_of(number, CHARS)
             if isinstance(value, float):
                 real = float.__add__(value, 0.0)
                 return real if math.isfinite(real) else text_of(real, CHARS)

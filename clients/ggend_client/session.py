@@ -28,6 +28,7 @@ from ggend_schema.codec import decode_daemon_message, encode_frame
 from ggend_schema.codes import GoodbyeCode
 from ggend_schema.errors import MessageMalformed
 from ggend_schema.framing import FrameSplitter
+from ggend_schema.portable import portable_text
 
 __all__ = ["FRAME_BYTES", "FRAME_EVENTS", "Chunk", "Session"]
 
@@ -103,7 +104,7 @@ class Session:
             raise ValueError(f"a producer id has {limits.PRODUCER_BYTES} bytes")
         self.producer = producer
         self.permanent = permanent
-        self._client_name = client_name[: limits.NAME_CHARS]
+        self._client_name = portable_text(client_name)[: limits.NAME_CHARS]
         self._base = base
         self._sent: deque[Chunk] = deque()
         self._unsent: deque[Chunk] = deque()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ggend_schema.limits import ERROR_CHARS
+from ggend_schema.portable import portable_text
 
 __all__ = ["error_text", "fitting"]
 
@@ -23,4 +24,4 @@ def fitting(text: str) -> str:
     Half of a surrogate pair, as file names that are not UTF-8 have them, is spelled out: no
     event can carry it as it is.
     """
-    return text[:ERROR_CHARS].encode("utf-8", "backslashreplace").decode()[:ERROR_CHARS]
+    return portable_text(text[:ERROR_CHARS])[:ERROR_CHARS]

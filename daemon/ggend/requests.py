@@ -23,6 +23,7 @@ from ggend.purge import SLICE_ROWS, Position, purge_slice
 from ggend.requeue import REQUEUED_IDS, purge_rejected, requeue
 from ggend_schema.errors import SchemaError
 from ggend_schema.limits import FRAME_BYTES
+from ggend_schema.portable import portable, portable_line
 
 if TYPE_CHECKING:
     from ggend.connection import Services
@@ -120,11 +121,19 @@ def _memory(connection: sqlite3.Connection, agent_id: str) -> dict[str, object] 
     if found is None:
         return None
     history = found.pop("collision_history")
-    return {
-        "memory": msgspec.json.decode(str(found.pop("memory_json"))),
-        "collision_history": None if history is None else msgspec.json.decode(str(history)),
-        **found,
-    }
+    memory: dict[str, object] = portable(
+        {
+            "memory": _json(found.pop("memory_json")),
+            "collision_history": None if history is None else _json(history),
+            **found,
+        }
+    )
+    return memory
+
+
+def _json(text: object) -> object:
+    """Decode what an earlier version or another program may have written."""
+    return msgspec.json.decode(portable_line(str(text).encode(errors="surrogateescape")))
 
 
 def _purge(arguments: Mapping[str, Any]) -> Stored:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -30,6 +30,7 @@ from ggend_schema.messages import (
 # `Sequence` of collections.abc is for annotations; the wire's own is a constrained int.
 from ggend_schema.messages import Sequence as SequenceNumber
 from ggend_schema.msgpack_spans import array_spans, map_spans
+from ggend_schema.portable import portable_event, portable_line, portable_packed
 
 __all__ = [
     "NumberedLine",
@@ -46,6 +47,8 @@ __all__ = [
     "encode_frame",
     "salvage_batch",
 ]
+
+_T = TypeVar("_T")
 
 #: Everything that decoding untrusted bytes raises (the last three are not msgspec's).
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
@@ -116,9 +119,12 @@ def _line_numbers() -> msgspec.json.Decoder[NumberedLine]:
 def encode_event(event: Event) -> bytes:
     """Encode one event as it stands in a Batch.
 
-    Raises TypeError, ValueError or OverflowError for a JSON field that msgpack cannot carry.
+    What msgpack cannot carry is made `portable`. Raises TypeError for what is no JSON value.
     """
-    return _encoder.encode(event)
+    try:
+        return _encoder.encode(event)
+    except (UnicodeEncodeError, OverflowError):
+        return _encoder.encode(portable_event(event))
 
 
 def encode_event_line(event: Event) -> bytes:
@@ -209,8 +215,11 @@ def decode_event(encoded: bytes | memoryview) -> Event:
     """Decode one event of a Batch. Raises InvalidEvent."""
     _check_size(encoded)
     try:
-        return _events().decode(encoded)
-    except DECODE_ERRORS as error:
+        try:
+            return _events().decode(encoded)
+        except UnicodeDecodeError:
+            return _events().decode(portable_packed(memoryview(encoded)))
+    except (*DECODE_ERRORS, MessageMalformed) as error:
         raise _invalid(error) from error
 
 
@@ -218,7 +227,7 @@ def decode_line(line: bytes) -> Event:
     """Decode one NDJSON line. Raises InvalidEvent."""
     _check_size(line)
     try:
-        return _lines().decode(line)
+        return _decode_portable(_lines(), line)
     except DECODE_ERRORS as error:
         raise _invalid(error) from error
 
@@ -243,7 +252,7 @@ def decode_line_number(line: bytes) -> tuple[bytes | None, int | None, bool]:
     Raises InvalidEvent. One without the other is refused: it would look exactly-once and not be it.
     """
     try:
-        numbered = _line_numbers().decode(line)
+        numbered = _decode_portable(_line_numbers(), line)
     except DECODE_ERRORS as error:
         raise _invalid(error) from error
     if isinstance(numbered.producer, str) and isinstance(numbered.sequence, int):
@@ -257,6 +266,19 @@ def decode_line_number(line: bytes) -> tuple[bytes | None, int | None, bool]:
     if numbered.producer is msgspec.UNSET and numbered.sequence is msgspec.UNSET:
         return None, None, False
     raise InvalidEvent(EventCode.INVALID, "`producer` and `sequence` go together or not at all")
+
+
+def _decode_portable(decoder: msgspec.json.Decoder[_T], line: bytes) -> _T:
+    """Decode a line, also one with texts that are not UTF-8 or not Unicode."""
+    try:
+        return decoder.decode(line)
+    except msgspec.ValidationError:
+        raise
+    except DECODE_ERRORS:
+        mended = portable_line(line)
+        if mended == line:
+            raise
+        return decoder.decode(mended)
 
 
 def _check_size(encoded: Sequence[int]) -> None:

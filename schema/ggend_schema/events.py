@@ -66,6 +66,12 @@ Stage: TypeAlias = Literal[
     "μ₃_emit",
     "μ₄_canonicalize",
     "μ₅_receipt",
+    # The micro sign U+00B5, which keyboards give, for the Greek letter U+03BC.
+    "µ₁_normalize",
+    "µ₂_extract",
+    "µ₃_emit",
+    "µ₄_canonicalize",
+    "µ₅_receipt",
     "normalize",
     "extract",
     "emit",
@@ -77,7 +83,7 @@ Stage: TypeAlias = Literal[
 STAGES: dict[str, str] = {
     spelling: stored
     for stored in ("μ₁_normalize", "μ₂_extract", "μ₃_emit", "μ₄_canonicalize", "μ₅_receipt")
-    for spelling in (stored, stored.partition("_")[2])
+    for spelling in (stored, stored.replace("μ", "µ"), stored.partition("_")[2])
 }
 
 

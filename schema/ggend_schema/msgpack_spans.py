@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ggend_schema.errors import MessageMalformed
 
-__all__ = ["array_spans", "map_spans", "skip"]
+__all__ = ["SKIPPED_VALUES", "array_spans", "head", "map_spans", "skip"]
 
 #: Formats with a fixed size, header byte included.
 _FIXED = {
@@ -32,7 +32,7 @@ _CONTAINERS = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 SKIPPED_VALUES = 250_000
 
 
-def _head(buffer: memoryview, offset: int) -> tuple[int, int]:
+def head(buffer: memoryview, offset: int) -> tuple[int, int]:
     """Return the end of the value's own bytes and how many values follow inside it."""
     byte = buffer[offset]
     if byte <= 0x7F or byte >= 0xE0:
@@ -70,7 +70,7 @@ def skip(buffer: memoryview, offset: int) -> int:
             raise MessageMalformed(f"more than {SKIPPED_VALUES} values, some nested too deep")
         if offset >= len(buffer):
             raise MessageMalformed(f"the message ends inside a value, at offset {offset}")
-        offset, inside = _head(buffer, offset)
+        offset, inside = head(buffer, offset)
         open_values += inside - 1
     if offset > len(buffer):
         raise MessageMalformed("the message ends inside a value")
@@ -80,7 +80,7 @@ def skip(buffer: memoryview, offset: int) -> int:
 def _spans(buffer: memoryview, *, first: int, last: int, wide: tuple[int, int]) -> list[memoryview]:
     if not buffer or not (first <= buffer[0] <= last or buffer[0] in wide):
         raise MessageMalformed("expected a msgpack map with an array in `events`")
-    offset, count = _head(buffer, 0)
+    offset, count = head(buffer, 0)
     if count > SKIPPED_VALUES:
         raise MessageMalformed(f"more than {SKIPPED_VALUES} values")
     spans: list[memoryview] = []

@@ -27,6 +27,7 @@ from ggend_schema.events import (
     SessionStarted,
     StageCompleted,
 )
+from ggend_schema.portable import INTEGER_MAX, INTEGER_MIN, portable
 from ggend_schema.timestamps import format_ms, format_sql, parse_us
 
 __all__ = ["Row", "json_text", "row_of", "same_json"]
@@ -43,13 +44,18 @@ def json_text(value: Any, field: str) -> str:
     """Return a JSON field as compact text.
 
     Raises InvalidEvent for what is no JSON value (bytes, non-finite floats, other keys than
-    strings) and over the limits of nesting and size.
+    strings) and over the limits of nesting and size. An integer of more than 64 bits, which only
+    JSON has, becomes text (`portable`).
     """
-    # Nearly every JSON field is one flat object; two set operations settle it.
-    if type(value) is not dict or not (
-        _FLAT_VALUES.issuperset(map(type, value.values())) and _KEYS.issuperset(map(type, value))
-    ):
-        _check_json(value, field)
+    # Nearly every JSON field is one flat object; a few set operations settle it.
+    if type(value) is dict and _KEYS.issuperset(map(type, value)):
+        kinds = set(map(type, value.values()))
+        is_flat = kinds <= _FLAT_VALUES
+        has_long = is_flat and int in kinds and any(map(_is_long, value.values()))
+    else:
+        is_flat = has_long = False
+    if has_long or (not is_flat and _check_json(value, field)):
+        value = portable(value)
     text = _encode(value)
     if len(text) > limits.JSON_BYTES:
         raise InvalidEvent(
@@ -59,7 +65,13 @@ def json_text(value: Any, field: str) -> str:
     return text.decode()
 
 
-def _check_json(value: Any, field: str) -> None:
+def _is_long(value: Any) -> bool:
+    return type(value) is int and not INTEGER_MIN <= value <= INTEGER_MAX
+
+
+def _check_json(value: Any, field: str) -> bool:
+    """Raise InvalidEvent for what is no JSON value; return whether an integer is too long."""
+    has_long = False
     level = [value]
     depth = 0
     while level:
@@ -86,11 +98,14 @@ def _check_json(value: Any, field: str) -> None:
                     raise InvalidEvent(
                         EventCode.INVALID, f"`$.{field}` has a number that is not finite"
                     )
+            elif kind is int:
+                has_long = has_long or _is_long(part)
             elif kind not in _FLAT_VALUES:
                 raise InvalidEvent(
                     EventCode.INVALID, f"`$.{field}` has a {kind.__name__}, which is not JSON"
                 )
         level = inside
+    return has_long
 
 
 def same_json(one: str | None, other: str | None) -> bool:
@@ -134,7 +149,8 @@ def _moment(timestamp: str | None, stamp_ns: int) -> str:
 def _start(timestamp: str | None, stamp_ns: int, duration_ms: int) -> str:
     """An explicit timestamp is the start; a stamp was taken at the end."""
     if timestamp is None:
-        return format_ms(stamp_ns // 1_000_000 - duration_ms)
+        # A clock that was not set yet says that it ended soon after 1970.
+        return format_ms(max(0, stamp_ns // 1_000_000 - duration_ms))
     return format_ms(parse_us(timestamp) // 1000)
 
 

@@ -45,9 +45,8 @@ def test_text_for_a_json_field_stays_text() -> None:
         ([*AUDIT, "loose"], "'loose' is neither"),
         ([*AUDIT, "=x"], "'=x' is neither"),
         ([*AUDIT, "context:=1e999"], "`context`"),
-        ([*AUDIT, "context:=" + "9" * 30], ""),
     ],
-    ids=range(13),
+    ids=range(12),
 )
 def test_what_is_wrong_is_named(assignments: list[str], named: str) -> None:
     with pytest.raises(BadEvent) as caught:
@@ -67,5 +66,5 @@ def test_a_line_is_checked_as_the_daemon_checks_it() -> None:
     assert check_line(line) == Audit(agent_id="a", operation="o", status="failed")
     with pytest.raises(InvalidEvent, match="control character"):
         check_line(line.replace(b'"a"', b'"a\\u0007"'))
-    with pytest.raises(InvalidEvent, match="out of range"):
-        check_line(line.replace(b'"new_field":1', b'"context":' + b"9" * 25))
+    long = check_line(line.replace(b'"new_field":1', b'"context":' + b"9" * 25))
+    assert long == Audit(agent_id="a", operation="o", status="failed", context="9" * 25)

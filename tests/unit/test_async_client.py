@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -225,3 +227,22 @@ def test_the_package_brings_asyncio_only_with_the_async_client() -> None:
         "    assert 'NoSuchName' in str(error)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_memory_that_other_programs_wrote_can_be_loaded(daemon: Daemon) -> None:
+    """An earlier version stored integers of any length, and any program any bytes."""
+    with closing(sqlite3.connect(daemon.database)) as connection, connection:
+        connection.execute(
+            "INSERT INTO agent_memory (agent_id, memory_json) VALUES ('old', CAST(? AS TEXT))",
+            (b'{"seed":%d,"path":"caf\xe9"}' % 2**64,),
+        )
+    with Client(daemon.socket, service="caf\udce9", spool_dir="") as client:
+        assert client.load_memory("old", timeout=PATIENCE_SECONDS) == {
+            "seed": str(2**64),
+            "path": r"caf\xe9",
+        }
+        assert client.save_memory(agent_id="new", value={"seed": 2**64, "path": "caf\udce9"})
+        assert client.load_memory("new", timeout=PATIENCE_SECONDS) == {
+            "seed": str(2**64),
+            "path": r"caf\xe9",
+        }

@@ -107,7 +107,7 @@ class Merge:
         self._here = Counterparts(own, self._scratch)
         self._columns = columns_of(other)
         self._rejected = 0
-        # What is not UTF-8 becomes surrogates, which no event may hold: it is never sent.
+        # What is not UTF-8 becomes surrogates, which are spelled out in what is sent (`portable`).
         other.text_factory = own.text_factory = _text
 
     def run(self) -> list[Tally]:

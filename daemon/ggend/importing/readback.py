@@ -1,7 +1,7 @@
 """Readback: a stored row as the event that would write it, and as what that event would store.
 
 The reverse of `rows`, for rows that other programs may have written: whatever no event may hold
-(control characters in names, texts that are no JSON, no UTF-8 or no time) raises InvalidEvent.
+(control characters in names, texts that are no JSON or no time) raises InvalidEvent.
 Never opens a database.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ggend_schema.codec import DECODE_ERRORS, encode_event
+from ggend_schema.codec import DECODE_ERRORS, decode_event, encode_event
 from ggend_schema.codes import EventCode
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.events import (
@@ -25,6 +25,7 @@ from ggend_schema.events import (
     SessionStarted,
     StageCompleted,
 )
+from ggend_schema.portable import portable_line
 from ggend_schema.rows import Row, row_of
 
 __all__ = ["COLUMNS", "fingerprint", "raw_fingerprint", "read_back"]
@@ -127,13 +128,10 @@ def read_back(kind: type[Event], stored: Row) -> tuple[Event, Row]:
         raise InvalidEvent(EventCode.INVALID, "there is no time")
     try:
         event = msgspec.convert(values, kind)
-        row = row_of(event, 0)
-        encode_event(event)  # JSON has integers that no message can carry
-    except UnicodeEncodeError:
-        raise InvalidEvent(EventCode.NOT_UTF8, "a text is not UTF-8") from None
-    except (msgspec.ValidationError, OverflowError) as error:
+    except msgspec.ValidationError as error:
         raise InvalidEvent(EventCode.INVALID, str(error)) from None
-    return event, row
+    event = decode_event(encode_event(event))  # as it will arrive
+    return event, row_of(event, 0)
 
 
 def fingerprint(kind: type[Event], row: Row) -> str:
@@ -158,8 +156,6 @@ def _json(column: str, text: object) -> Any:
     if not isinstance(text, str):
         raise InvalidEvent(EventCode.INVALID, f"`{column}` is not a text")
     try:
-        return msgspec.json.decode(text)
-    except UnicodeEncodeError:
-        raise InvalidEvent(EventCode.NOT_UTF8, f"`{column}` is not UTF-8") from None
+        return msgspec.json.decode(portable_line(text.encode(errors="surrogateescape")))
     except DECODE_ERRORS as error:
         raise InvalidEvent(EventCode.INVALID, f"`{column}` is not JSON: {error}") from None

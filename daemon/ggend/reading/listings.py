@@ -92,9 +92,11 @@ def _parameters(listing: Listing, filters: Filters) -> dict[str, object]:
         choices = listing.choices.get(name)
         if choices is not None:
             if value not in choices:
+                # Names with the micro sign are accepted, and need not be offered.
+                offered = ", ".join(choice for choice in choices if "\u00b5" not in choice)
                 raise UsageMistake(
                     f"{value!r} is not a {name} of {listing.table}",
-                    hint=f"--{name} takes {', '.join(choices)}",
+                    hint=f"--{name} takes {offered}",
                 )
             value = choices[value]
         parameters[name] = value

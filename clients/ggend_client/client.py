@@ -302,6 +302,9 @@ class Client(Emitter):
         try:
             if self._thread is not None:
                 return
+            if lifetimes.has_ended():
+                self._end_at_once()
+                return
             if not self._ends:
                 self._ends = True
                 lifetimes.at_end(self._at_end)
@@ -323,6 +326,13 @@ class Client(Emitter):
         elif not self._is_settled():
             self._worker.run()
         lifetimes.forget_end(self._at_end)
+
+    def _end_at_once(self) -> None:
+        """Deliver here and now, or spool, what is emitted when exit handlers have run."""
+        deadline = time.monotonic() + self._exit_timeout
+        self._outbox.close()
+        self._worker.stop(deadline)
+        self._worker.run()
 
     def _at_end(self) -> None:
         self.close(self._exit_timeout)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 from ggend_client.binding import Bind, Binding
 from ggend_client.runs import ExecutionRun, SessionRun, StageRun
@@ -49,6 +49,13 @@ class Emitter(TypedEvents):
         """`variables` are what a subprocess needs beside the binding to find the same daemon."""
         super().__init__(binding)
         self._variables = dict(variables or {})
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: a copy would number its events as this one does."""
+        raise TypeError(
+            f"a {type(self).__name__} belongs to its process and cannot be copied or pickled: "
+            "make one where it is needed"
+        )
 
     @never_raising(_unbound)
     def bind(

@@ -3,6 +3,9 @@
 A forked child has a copy of each client and none of the threads, and its locks as they happened
 to be. The hook that runs there takes no lock: each client closes what it inherited and begins
 anew. Children of `multiprocessing` end without running atexit, but run finalizers.
+
+What is called at the end is registered with atexit once, when this module is imported: so it comes
+after the handlers of a program that imported it first, and what these emit is still delivered.
 """
 
 from __future__ import annotations
@@ -10,11 +13,12 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["at_end", "forget_end", "watch", "watched"]
+__all__ = ["at_end", "forget_end", "has_ended", "watch", "watched"]
 
 #: Below 0: after the finalizers of the host program that say when they want to run.
 _FINALIZER_PRIORITY = -100
@@ -41,8 +45,8 @@ def watched() -> list[Forked]:
 
 
 def at_end(callback: Callable[[], object]) -> None:
-    """Call this when the process ends in order."""
-    atexit.register(callback)
+    """Call this when the process ends in order, unless it `has_ended`."""
+    _callbacks[callback] = None
     # Looked up, not imported: a program that has not loaded it is no child of it.
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
@@ -53,10 +57,33 @@ def at_end(callback: Callable[[], object]) -> None:
 
 def forget_end(callback: Callable[[], object]) -> None:
     """Take back `at_end`."""
-    atexit.unregister(callback)
+    _callbacks.pop(callback, None)
+
+
+def has_ended() -> bool:
+    """Whether the end was here already, so that nothing would call what is given to `at_end`."""
+    return _is_over
+
+
+def _end() -> None:
+    global _is_over
+    while _callbacks:
+        callback, _ = _callbacks.popitem()
+        callback()
+    _is_over = True
+
+
+#: What is called at the end, the last one first.
+_callbacks: dict[Callable[[], object], None] = {}
+
+#: Whether atexit calls nothing any more: this module can be imported by an exit handler.
+_is_over = not threading.main_thread().is_alive()
+
+atexit.register(_end)
 
 
 def _in_child() -> None:
+    _callbacks.clear()
     for client in watched():
         client.begin_anew()
 

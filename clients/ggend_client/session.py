@@ -75,6 +75,7 @@ class Session:
         "_lost",
         "_rejected_sequences",
         "_sent",
+        "_singly_to",
         "_splitter",
         "_unsent",
         "acked_sequence",
@@ -112,6 +113,8 @@ class Session:
         self._daemon_sequence = 0
         self._framed_sequence = base
         self._rejected_sequences: set[int] = set()
+        #: Numbers up to this one are sent one by one: a frame that held them could not be read.
+        self._singly_to = 0
         self._lost = Numbers()
         #: The highest number given so far.
         self.last_sequence = base
@@ -223,7 +226,10 @@ class Session:
         """Return the next Batch frame to send, or None: all is sent, or no Welcome came yet."""
         if self.welcome is None:
             return None
-        most_events = max(1, min(FRAME_EVENTS, self.welcome.limits.batch_events))
+        singly = bool(self._unsent) and self._unsent[0].first_sequence <= self._singly_to
+        if singly and self.in_flight:
+            return None
+        most_events = 1 if singly else max(1, min(FRAME_EVENTS, self.welcome.limits.batch_events))
         most_bytes = min(self.welcome.limits.frame_bytes, limits.FRAME_BYTES) - ENVELOPE_BYTES
         chunk = self._cut(most_events, min(FRAME_BYTES, most_bytes), most_bytes)
         first_sequence = chunk.first_sequence if chunk else self.pushed_sequence + 1
@@ -270,6 +276,8 @@ class Session:
     def _apply(self, message: messages.DaemonMessage) -> None:
         if isinstance(message, messages.Goodbye):
             self.goodbye = message
+            if message.code == GoodbyeCode.PROTOCOL and self._sent:
+                self._cut_down()
             return
         if isinstance(message, messages.Welcome):
             self._apply_welcome(message)
@@ -367,6 +375,19 @@ class Session:
         self.in_flight += len(chunk.pairs)
         self.in_flight_bytes += chunk.size
         return chunk
+
+    def _cut_down(self) -> None:
+        """Find the event that the daemon cannot read, since it will not read it next time either.
+
+        What was in flight is sent again one by one; what stands alone when this happens is lost.
+        """
+        if self.in_flight > 1:
+            self._singly_to = self._sent[-1].last_sequence
+            return
+        chunk = self._sent.popleft()
+        self.in_flight = self.in_flight_bytes = 0
+        self._release(chunk, 1, chunk.size)
+        self._lost.add(chunk.first_sequence, chunk.first_sequence)
 
     def _lose_over(self, limit_bytes: int) -> None:
         while self._unsent and len(self._unsent[0].pairs[0]) > limit_bytes:

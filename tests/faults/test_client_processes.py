@@ -476,3 +476,40 @@ def test_the_host_programs_random_numbers_are_its_own(place: Path) -> None:
     busy = run(place, draws.format("client.emit(audit('x'))\nclient.close()"))
     assert busy == quiet
     assert Client().stats().offered == 0
+
+
+@pytest.mark.parametrize("present", [True, False], ids=["beside a daemon", "without one"])
+@pytest.mark.parametrize("order", ["handler last", "handler first", "all in a handler"])
+def test_a_first_emit_in_an_exit_handler_is_not_lost(
+    place: Path, order: str, present: bool
+) -> None:
+    """Whether the handler was registered before the client's own, after it, or makes the client."""
+    emit = "print(client.emit(audit('last words')))"
+    programs = {
+        "handler last": f"{_HEAD}\nimport atexit\natexit.register(lambda: {emit})",
+        "handler first": f"import atexit\natexit.register(lambda: {emit})\n{_HEAD}",
+        "all in a handler": "import atexit, threading\n"
+        f"atexit.register(lambda: exec({_HEAD + emit!r}, {{}}))",
+    }
+    daemon = Daemon(place)
+    if present:
+        daemon.start()
+    ran = subprocess.run(
+        [sys.executable, "-c", programs[order]],
+        env={
+            **os.environ,
+            "GGEND_SOCKET": os.fspath(place / "g.sock"),
+            "GGEND_SPOOL_DIR": os.fspath(place / "spool"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert (ran.stdout, ran.stderr) == ("True\n", "")
+    if not present:
+        daemon.start()
+    try:
+        deliver(daemon)
+        assert operations(daemon) == once("last words")
+    finally:
+        daemon.stop()

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,4 +168,32 @@ def test_a_second_signal_ends_a_drain_that_takes_long(place: Path) -> None:
             daemon.process.send_signal(signal.SIGTERM)
             assert daemon.process.wait(PATIENCE_SECONDS) == 0
         assert daemon.query("SELECT operation FROM audit_log") == [("acked",)]
+        assert unbalanced_accounts(daemon) == []
+
+
+def test_an_event_that_no_daemon_can_read_is_lost_alone(place: Path) -> None:
+    """The frame that holds it is refused as a whole; it is cut down until the event is found."""
+    deep: object = None
+    for _ in range(970):
+        deep = [deep]
+    poison = {"wide": [0] * 260_000, "deep": deep}
+    with Daemon(place) as daemon, Client(daemon.socket, spool_dir="") as client:
+
+        def emit_all() -> None:
+            for number in range(120):
+                context = poison if number == 20 else None
+                client.emit(
+                    Audit(agent_id="a", operation=str(number), status="completed", context=context)
+                )
+
+        # On a thread of its own the interpreter's limit is not half used up.
+        thread = threading.Thread(target=emit_all)
+        thread.start()
+        thread.join(PATIENCE_SECONDS)
+        assert client.flush(PATIENCE_SECONDS)
+        stats = client.stats()
+        assert (stats.acked, stats.dropped.lost, stats.queued) == (119, 1, 0)
+        assert "nested too deep" in str(stats.last_error)
+        found = daemon.query("SELECT operation FROM audit_log ORDER BY id")
+        assert found == [(str(number),) for number in range(120) if number != 20]
         assert unbalanced_accounts(daemon) == []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
+import pickle
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import pytest
 from ggend_client import Client, DaemonAbsent
 from ggend_client.async_client import AsyncClient
 from ggend_client.binding import Binding
+from ggend_client.log_handler import AuditHandler
 from ggend_client.memory import AgentUnnamed
 from running import Daemon, free_place
 from support.patience import PATIENCE_SECONDS, TEST_SECONDS
@@ -246,3 +249,17 @@ def test_a_memory_that_other_programs_wrote_can_be_loaded(daemon: Daemon) -> Non
             "seed": str(2**64),
             "path": r"caf\xe9",
         }
+
+
+@pytest.mark.parametrize("copy_of", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_client_is_not_copied_but_its_statistics_are(
+    tmp_path: Path, copy_of: Callable[[object], object]
+) -> None:
+    client = Client(tmp_path / "none.sock", spool_dir="")
+    for each in (client, AsyncClient(tmp_path / "none.sock", spool_dir="")):
+        with pytest.raises(TypeError, match="belongs to its process and cannot be copied"):
+            copy_of(each)
+    with pytest.raises(TypeError, match="a Client belongs to its process"):
+        pickle.dumps(AuditHandler(client))
+    assert copy.deepcopy(client.stats()) == client.stats()
+    assert pickle.loads(pickle.dumps(client.stats())) == client.stats()  # noqa: S301

@@ -125,7 +125,8 @@ def _report(client: Client) -> None:
         )
     if stats.spooled:
         complain(
-            f"{stats.spooled} of {stats.offered} events wait on disk: {stats.last_error}",
+            f"{stats.spooled} of {stats.offered} events wait on disk: "
+            f"{stats.last_error or 'the daemon has not answered yet'}",
             hint="the next client, or `ggend spool replay`, sends them",
         )
     if stats.queued or stats.dropped.total:

@@ -35,7 +35,9 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
     events: int = 0
     #: Events that are still there.
     left: int = 0
-    #: Why, for people.
+    #: What was not sent because it is meant for another socket.
+    elsewhere: tuple[SpoolSummary, ...] = ()
+    #: Why events are left, for people.
     error: str | None = None
 
 
@@ -55,6 +57,7 @@ def replay(
     spools = events = left = 0
     error: str | None = None
     destination = destination_of(places()[0])
+    elsewhere: list[SpoolSummary] = []
     try:
         found = list_spools(directory)
     except OSError as problem:
@@ -63,7 +66,8 @@ def replay(
         if not _is_left_behind(directory, summary):
             continue
         if not whomever and summary.destination not in {"", destination}:
-            continue  # for another daemon: a test's, another host directory's
+            elsewhere.append(summary)  # a test's daemon, another host directory's
+            continue
         try:
             settled, remaining, reason = _deliver(directory, summary.producer, places, deadline)
         except (OSError, SpoolUnusable) as problem:
@@ -73,7 +77,9 @@ def replay(
         left += remaining
         spools += settled > 0 and not remaining
         error = reason if remaining else error
-    return ReplayReport(spools=spools, events=events, left=left, error=error)
+    return ReplayReport(
+        spools=spools, events=events, left=left, elsewhere=tuple(elsewhere), error=error
+    )
 
 
 def _is_left_behind(directory: Path, summary: SpoolSummary) -> bool:

@@ -22,8 +22,10 @@ import msgspec
 
 from ggend_client import segment
 from ggend_client.errors import SpoolUnusable
+from ggend_schema.places import default_sockets
 
 __all__ = [
+    "DEFAULT",
     "SpoolSummary",
     "Survey",
     "destination_of",
@@ -36,6 +38,9 @@ __all__ = [
     "survey",
     "used_bytes",
 ]
+
+#: What a lock says of events for the daemon that a client finds by itself.
+DEFAULT = "default"
 
 #: Bytes of a path, at most.
 PATH_BYTES = 4096
@@ -56,7 +61,7 @@ class SpoolSummary(msgspec.Struct, frozen=True, kw_only=True):
     age_seconds: float
     #: Whether the process that wrote it still runs.
     is_held: bool
-    #: The socket of the daemon that it is meant for; empty: not known.
+    #: The socket of the daemon that it is meant for, or DEFAULT; empty: not known.
     destination: str
 
 
@@ -84,7 +89,13 @@ def segment_path(directory: Path, producer: bytes, first_sequence: int) -> Path:
 
 
 def destination_of(socket: Path) -> str:
-    """Return how a lock names the socket that its events are meant for: its absolute path."""
+    """Return how a lock names where its events are meant for.
+
+    That is `default` for the sockets of the user's and the host's daemon, which not every program
+    of a user calls by the same path, and else the absolute path.
+    """
+    if socket in default_sockets(os.environ):
+        return DEFAULT
     try:
         return os.fspath(socket.absolute())
     except OSError:  # the current directory is gone
@@ -232,9 +243,11 @@ def _destination(path: Path) -> str:
         return ""
     try:
         with path.open("rb") as lock:
-            return os.fsdecode(lock.read(PATH_BYTES))
+            named = os.fsdecode(lock.read(PATH_BYTES))
     except OSError:
         return ""
+    # An earlier version named the path of each daemon.
+    return destination_of(Path(named)) if named.startswith("/") else named
 
 
 def _is_held(path: Path) -> bool:

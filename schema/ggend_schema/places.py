@@ -14,6 +14,7 @@ __all__ = [
     "SYSTEM_DATABASE",
     "SYSTEM_SOCKET",
     "client_sockets",
+    "default_sockets",
     "spool_directory",
     "user_config",
     "user_database",
@@ -51,11 +52,20 @@ def spool_directory(environ: Mapping[str, str]) -> Path:
 
 
 def client_sockets(environ: Mapping[str, str]) -> list[Path]:
-    """Where a client looks, in order: `GGEND_SOCKET` alone, else the user's, then the system's."""
+    """Where a client looks, in order: `GGEND_SOCKET` alone, else the `default_sockets`."""
     chosen = environ.get("GGEND_SOCKET")
-    if chosen:
-        return [Path(chosen)]
-    return [user_socket(environ), SYSTEM_SOCKET]
+    return [Path(chosen)] if chosen else default_sockets(environ)
+
+
+def default_sockets(environ: Mapping[str, str]) -> list[Path]:
+    """Where the user's daemon can be, however it was started, and then the system's.
+
+    Under cron, su and sudo there is no XDG_RUNTIME_DIR: the daemon of a login session is found all
+    the same, and so is one that cron started.
+    """
+    runtime = environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    beside_the_database = user_database(environ).with_name("ggend.sock")
+    return [Path(runtime) / "ggend" / "ggend.sock", beside_the_database, SYSTEM_SOCKET]
 
 
 def _home(environ: Mapping[str, str], variable: str, default: str) -> Path:

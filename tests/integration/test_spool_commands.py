@@ -137,7 +137,14 @@ def test_replay_without_a_daemon_leaves_everything_where_it_is(place: Path) -> N
 def test_replay_to_another_daemon_must_be_asked_for(place: Path) -> None:
     ggend(place, "emit", *AUDIT, GGEND_SOCKET="/nowhere/g.sock")
     with Daemon(place) as daemon:
-        assert ggend(place, "spool", "replay").stdout.startswith("0 events")
+        ran = ggend(place, "spool", "replay")
+        assert ran.returncode == os.EX_UNAVAILABLE
+        assert ran.stdout.startswith("0 events")
+        assert "1 events wait for another socket: /nowhere/g.sock" in ran.stderr
+        assert "--socket" in ran.stderr
+        ran = ggend(place, "spool", "list")
+        assert ran.returncode == os.EX_UNAVAILABLE
+        assert "1 events wait for another socket: /nowhere/g.sock" in ran.stderr
         assert operations(daemon) == []
         assert ggend(place, "spool", "replay", "--whomever").stdout.startswith("1 events")
         assert operations(daemon) == ["x"]
@@ -147,3 +154,34 @@ def test_without_a_spool_the_commands_say_that_there_is_none(place: Path) -> Non
     ran = ggend(place, "spool", "list", GGEND_SPOOL_DIR="")
     assert ran.returncode == os.EX_USAGE
     assert "GGEND_SPOOL_DIR is empty" in ran.stderr
+
+
+def test_programs_that_find_the_user_s_daemon_by_other_paths_share_its_spool(place: Path) -> None:
+    """Cron has no XDG_RUNTIME_DIR; what it left is for the daemon of the login session."""
+    home = {"HOME": os.fspath(place), "GGEND_SOCKET": "", "GGEND_SPOOL_DIR": ""}
+    spool = {"GGEND_SPOOL_DIR": os.fspath(place / "spool")}
+    runtime = {"XDG_RUNTIME_DIR": os.fspath(place / "run")}
+    cron = ggend(place, "emit", *AUDIT, **{**home, **spool, "XDG_RUNTIME_DIR": ""})
+    assert "1 of 1 events wait on disk" in cron.stderr
+    (place / "run" / "ggend").mkdir(parents=True)
+    with Daemon(place) as daemon:
+        (place / "run" / "ggend" / "ggend.sock").symlink_to(daemon.socket)
+        listed = ggend(place, "spool", "list", "-f", "json", **{**home, **spool, **runtime})
+        assert [one["meant_for"] for one in json.loads(listed.stdout)] == ["default"]
+        assert listed.returncode == os.EX_UNAVAILABLE
+        ran = ggend(place, "spool", "replay", **{**home, **spool, **runtime})
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert operations(daemon) == ["x"]
+    ran = ggend(place, "spool", "list", **{**home, **spool})
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_a_spool_of_an_earlier_version_is_for_the_user_s_daemon_too(place: Path) -> None:
+    """It named the path."""
+    runtime = {"XDG_RUNTIME_DIR": os.fspath(place / "run"), "GGEND_SOCKET": ""}
+    ggend(place, "emit", *AUDIT, **runtime)
+    [lock] = (place / "spool").glob("*.lock")
+    assert lock.read_text() == "default"
+    lock.write_text(os.fspath(place / "run" / "ggend" / "ggend.sock"))
+    (listed,) = json.loads(ggend(place, "spool", "list", "-f", "json", **runtime).stdout)
+    assert listed["meant_for"] == "default"

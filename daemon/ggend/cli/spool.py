@@ -6,6 +6,7 @@ It touches the spool of the user who calls it, and no other.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ from ggend.reading.queries import Result
 from ggend_client.errors import SpoolUnusable
 from ggend_client.options import Options
 from ggend_client.replay import replay
-from ggend_client.spool_directory import SpoolSummary, list_spools, survey
+from ggend_client.spool_directory import SpoolSummary, destination_of, list_spools, survey
 from ggend_schema.places import client_sockets
 
 __all__ = ["spool"]
@@ -42,6 +43,10 @@ def list_spool(*, directory: DirectoryOption = None, form: FormatOption = Format
     A producer that is alive delivers its events itself. What the others left is delivered by the
     next client of the same user, or by `ggend spool replay`. Files that were set aside, because
     they are damaged or older than 30 days, are never sent; look at them, and remove them.
+    `meant_for` is the socket of the daemon that gets the events: `default` stands for the user's
+    and the host's.
+
+    Exit status: 0 nothing waits, 69 something does.
 
     Examples:
 
@@ -51,12 +56,20 @@ def list_spool(*, directory: DirectoryOption = None, form: FormatOption = Format
     place = _place(directory)
     is_for_programs = form in (Format.JSON, Format.NDJSON)
     try:
-        rows = [_row(one, is_for_programs=is_for_programs) for one in list_spools(place)]
+        found = list_spools(place)
+        rows = [_row(one, is_for_programs=is_for_programs) for one in found]
     except OSError as error:
         raise DaemonUnreachable(
             f"{place}: {error.strerror or error}", hint=SpoolUnusable.hint
         ) from error
     show(Result(columns=list(_COLUMNS), rows=rows), form=form, fit=True)
+    here = destination_of(client_sockets(os.environ)[0])
+    waiting = [one for one in found if not one.is_held and one.segments]
+    _refuse_to_forget([one for one in waiting if one.destination not in {"", here}])
+    if waiting:
+        raise DaemonUnreachable(
+            f"{sum(map(_events_of, waiting)):,} events wait", hint="`ggend spool replay` sends them"
+        )
 
 
 @spool.command("replay")
@@ -95,6 +108,18 @@ def replay_spool(
         raise DaemonUnreachable(
             f"{report.left:,} events are left: {report.error}", hint="run it again"
         )
+    _refuse_to_forget(report.elsewhere)
+
+
+def _refuse_to_forget(elsewhere: Sequence[SpoolSummary]) -> None:
+    """Raise DaemonUnreachable for events that wait for another socket."""
+    events = sum(map(_events_of, elsewhere))
+    if events:
+        sockets = ", ".join(sorted({one.destination for one in elsewhere}))
+        raise DaemonUnreachable(
+            f"{events:,} events wait for another socket: {sockets}",
+            hint="`ggend spool replay --socket PATH` sends them there, --whomever sends them here",
+        )
 
 
 def _place(directory: Path | None) -> Path:
@@ -105,7 +130,7 @@ def _place(directory: Path | None) -> Path:
 
 
 def _row(one: SpoolSummary, *, is_for_programs: bool) -> tuple[object, ...]:
-    events = sum(_events(path, one.producer) for path in one.segments)
+    events = _events_of(one)
     age = round(one.age_seconds)
     return (
         one.producer.hex(),
@@ -116,6 +141,10 @@ def _row(one: SpoolSummary, *, is_for_programs: bool) -> tuple[object, ...]:
         len(one.set_aside),
         one.destination or None,
     )
+
+
+def _events_of(one: SpoolSummary) -> int:
+    return sum(_events(path, one.producer) for path in one.segments)
 
 
 def _events(path: Path, producer: bytes) -> int:

@@ -35,6 +35,8 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
     events: int = 0
     #: Events that are still there.
     left: int = 0
+    #: Events that were set aside, because they are over thirty days old by every clock.
+    expired: int = 0
     #: What was not sent because it is meant for another socket.
     elsewhere: tuple[SpoolSummary, ...] = ()
     #: Why events are left, for people.
@@ -54,7 +56,7 @@ def replay(
     for, or else (`whomever`) may be. Never raises: what went wrong is in the report.
     """
     deadline = time.monotonic() + timeout
-    spools = events = left = 0
+    spools = events = left = expired = 0
     error: str | None = None
     destination = destination_of(places()[0])
     elsewhere: list[SpoolSummary] = []
@@ -69,7 +71,9 @@ def replay(
             elsewhere.append(summary)  # a test's daemon, another host directory's
             continue
         try:
-            settled, remaining, reason = _deliver(directory, summary.producer, places, deadline)
+            spool = Spool(directory, summary.producer)
+            settled, remaining, reason = _deliver(spool, summary.producer, places, deadline)
+            expired += spool.expired
         except (OSError, SpoolUnusable) as problem:
             error = str(problem)  # the next one may be all right
             continue
@@ -78,7 +82,12 @@ def replay(
         spools += settled > 0 and not remaining
         error = reason if remaining else error
     return ReplayReport(
-        spools=spools, events=events, left=left, elsewhere=tuple(elsewhere), error=error
+        spools=spools,
+        events=events,
+        left=left,
+        expired=expired,
+        elsewhere=tuple(elsewhere),
+        error=error,
     )
 
 
@@ -89,10 +98,9 @@ def _is_left_behind(directory: Path, summary: SpoolSummary) -> bool:
 
 
 def _deliver(
-    directory: Path, producer: bytes, places: Callable[[], Sequence[Path]], deadline: float
+    spool: Spool, producer: bytes, places: Callable[[], Sequence[Path]], deadline: float
 ) -> tuple[int, int, str | None]:
     """Return how many events were settled, how many were not, and what went wrong last."""
-    spool = Spool(directory, producer)
     if not spool.adopt() or spool.first_sequence is None:
         spool.close()
         return 0, 0, None

@@ -42,6 +42,9 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 #: after 60 days, and would then take its events for new ones.
 EXPIRY_NS = 30 * 24 * 3600 * 1_000_000_000
 
+#: Nanoseconds since 1970 below which a clock was never set: 2025, before there were spools.
+CLOCK_SET_NS = 1_735_689_600 * 1_000_000_000
+
 
 #: Pauses between attempts to lock: who lists the spools holds each lock for a moment.
 _LOOK_SECONDS = (0.001, 0.005, 0.02, 0)
@@ -66,6 +69,7 @@ class Spool:
         most_bytes: int = SPOOL_BYTES,
         directory_bytes: int = DIRECTORY_BYTES,
         now_ns: Callable[[], int] = time.time_ns,
+        boot_id: Callable[[], str] = spool_directory.boot_id,
     ) -> None:
         """`destination` is the socket of the daemon that the events are meant for."""
         self.directory = directory
@@ -74,12 +78,15 @@ class Spool:
         self._most_bytes = most_bytes
         self._directory_bytes = directory_bytes
         self._now_ns = now_ns
+        self._boot_id = boot_id
         self._lock = threading.Lock()
         self._held: int | None = None
         self._segments: deque[SegmentFile] = deque()
         self._numbers = Numbers()
         #: Read, and not loaded yet.
         self._ahead: segment.Record | None = None
+        #: Events that `adopt` set aside because they are too old.
+        self.expired = 0
         #: Highest number here.
         self.last_sequence = 0
         #: Every number here up to this one was loaded, or never will be.
@@ -203,10 +210,9 @@ class Spool:
         """Lock what is about to be begun, and say whom it is for. Raises OSError, SpoolUnusable."""
         if not self._take_lock() or self._held is None:
             raise SpoolUnusable(f"{self.directory}: the lock of a new producer is held")
+        written = spool_directory.pack_lock(self._destination, self._boot_id())
         os.ftruncate(self._held, 0)
-        if self._destination is not None:
-            named = spool_directory.destination_of(self._destination)
-            os.pwrite(self._held, os.fsencode(named), 0)
+        os.pwrite(self._held, written, 0)
 
     def _take_lock(self) -> bool:
         path = spool_directory.lock_path(self.directory, self._producer)
@@ -218,6 +224,21 @@ class Spool:
             time.sleep(pause)
         return False
 
+    def _is_too_old(self, path: Path, made_at: int) -> bool:
+        """Whether its header and its file agree that it is, and its clock can be believed.
+
+        A board without a battery begins in 1970, or where it was switched off, and is set right
+        later: what was written since this boot, or by a clock that was never set, is not old.
+        """
+        written_at = path.stat().st_mtime_ns
+        if min(made_at, written_at) < CLOCK_SET_NS:
+            return False
+        lock = spool_directory.lock_path(self.directory, self._producer)
+        return (
+            self._now_ns() - max(made_at, written_at) > EXPIRY_NS
+            and spool_directory.read_lock(lock).boot_id != self._boot_id()
+        )
+
     def _take_up(self, path: Path) -> None:
         """Take up a segment, or set it aside, or remove one in which nothing was written whole."""
         found = SegmentFile(path)
@@ -225,8 +246,9 @@ class Spool:
         found.end, found.is_flawed = content.end, content.is_flawed
         if not content.records:
             found.remove()
-        elif self._now_ns() - content.made_at > EXPIRY_NS:
+        elif self._is_too_old(path, content.made_at):
             found.set_aside("expired")
+            self.expired += sum(last - first + 1 for first, last in content.records)
         else:
             for first, last in content.records:
                 self._numbers.add(first, last)

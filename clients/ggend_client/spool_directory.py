@@ -1,7 +1,8 @@
 """Spool directory: where spools lie, whose they are, and who holds them.
 
-Per producer there is a lock, `<id>.lock`, on which its process holds flock(2) while it lives and
-which says for which socket its events are meant, and segments, `<id>-<first sequence>.segment`.
+Per producer there is a lock, `<id>.lock`, on which its process holds flock(2) while it lives, and
+segments, `<id>-<first sequence>.segment`. A lock says for which socket the events are meant and,
+behind a NUL, in which boot of the machine its process began (Linux's boot_id).
 What is set aside is renamed: `….corrupt`, `….expired`.
 A directory that others could write to, or that is another user's, is refused: what lies there
 would be sent under this user's name.
@@ -26,13 +27,17 @@ from ggend_schema.places import default_sockets
 
 __all__ = [
     "DEFAULT",
+    "Lock",
     "SpoolSummary",
     "Survey",
+    "boot_id",
     "destination_of",
     "hold",
     "list_spools",
     "lock_path",
+    "pack_lock",
     "prepare",
+    "read_lock",
     "segment_path",
     "segments",
     "survey",
@@ -44,6 +49,8 @@ DEFAULT = "default"
 
 #: Bytes of a path, at most.
 PATH_BYTES = 4096
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _NAME = re.compile(r"([0-9a-f]{32})(\.lock|-(\d{20})\.segment(\.corrupt|\.expired)?)")
 
@@ -63,6 +70,13 @@ class SpoolSummary(msgspec.Struct, frozen=True, kw_only=True):
     is_held: bool
     #: The socket of the daemon that it is meant for, or DEFAULT; empty: not known.
     destination: str
+
+
+class Lock(msgspec.Struct, frozen=True, kw_only=True):
+    """What a lock says of its producer."""
+
+    destination: str = ""
+    boot_id: str = ""
 
 
 class Survey(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,7 +235,7 @@ def _summary(directory: Path, producer: bytes, paths: Iterable[Path]) -> SpoolSu
         bytes=sum(sizes),
         age_seconds=max(0.0, time.time() - min(times)),
         is_held=_is_held(lock_path(directory, producer)),
-        destination=_destination(lock_path(directory, producer)),
+        destination=read_lock(lock_path(directory, producer)).destination,
     )
 
 
@@ -238,16 +252,32 @@ def _is_own_file(path: Path) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
 
 
-def _destination(path: Path) -> str:
+def pack_lock(socket: Path | None, boot: str) -> bytes:
+    """Return what a lock says: for which socket its events are meant, and in which boot."""
+    named = "" if socket is None else destination_of(socket)
+    return os.fsencode(named) + b"\0" + boot.encode()
+
+
+def read_lock(path: Path) -> Lock:
+    """Return what a lock says; of one that is not there, or not ours, nothing."""
     if not _is_own_file(path):
-        return ""
+        return Lock()
     try:
         with path.open("rb") as lock:
-            named = os.fsdecode(lock.read(PATH_BYTES))
+            named, _, boot = os.fsdecode(lock.read(PATH_BYTES)).partition("\0")
     except OSError:
-        return ""
+        return Lock()
     # An earlier version named the path of each daemon.
-    return destination_of(Path(named)) if named.startswith("/") else named
+    destination = destination_of(Path(named)) if named.startswith("/") else named
+    return Lock(destination=destination, boot_id=boot)
+
+
+def boot_id() -> str:
+    """Return the random id of this boot of the machine, or what no lock says."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return "unknown"
 
 
 def _is_held(path: Path) -> bool:

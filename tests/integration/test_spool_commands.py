@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from ggend_client import Audit
+from ggend_client.outbox import pair_of
+from ggend_client.spool import EXPIRY_NS, Spool
 from running import Daemon
 from support.processes import run_ggend
 
@@ -181,7 +186,22 @@ def test_a_spool_of_an_earlier_version_is_for_the_user_s_daemon_too(place: Path)
     runtime = {"XDG_RUNTIME_DIR": os.fspath(place / "run"), "GGEND_SOCKET": ""}
     ggend(place, "emit", *AUDIT, **runtime)
     [lock] = (place / "spool").glob("*.lock")
-    assert lock.read_text() == "default"
+    assert lock.read_text().startswith("default\0")
     lock.write_text(os.fspath(place / "run" / "ggend" / "ggend.sock"))
     (listed,) = json.loads(ggend(place, "spool", "list", "-f", "json", **runtime).stdout)
     assert listed["meant_for"] == "default"
+
+
+def test_replay_says_what_is_too_old_to_be_sent(place: Path) -> None:
+    old = time.time_ns() - EXPIRY_NS - 10**9
+    event = Audit(agent_id="a", operation="old", status="completed")
+    spool = Spool(place / "spool", b"p" * 16, now_ns=lambda: old, boot_id=lambda: "before")
+    with closing(spool):
+        spool.append(1, [pair_of(event)])
+    [path] = (place / "spool").glob("*.segment")
+    os.utime(path, ns=(old, old))
+    with Daemon(place) as daemon:
+        ran = ggend(place, "spool", "replay")
+        assert "1 events are over 30 days old and were set aside" in ran.stderr
+        assert path.with_name(f"{path.name}.expired").exists()
+        assert operations(daemon) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ggend_client.errors import SpoolFull, SpoolUnusable
 from ggend_client.segment import HEADER_BYTES, Header, pack_header, pack_record
 from ggend_client.spool import EXPIRY_NS, Loaded, Spool
-from ggend_client.spool_directory import hold, list_spools, lock_path, segment_path
+from ggend_client.spool_directory import boot_id, hold, list_spools, lock_path, segment_path
 from running import free_place
 
 PRODUCER = bytes(range(16))
@@ -49,6 +49,11 @@ def numbers(found: list[Loaded]) -> list[int]:
         for offset, pair in enumerate(loaded.items):
             assert msgspec.msgpack.decode(pair)[0] == loaded.first_sequence + offset
     return [one.first_sequence + offset for one in found for offset in range(len(one.items))]
+
+
+def next_boot() -> str:
+    """Another boot of the machine than the one in which a spool was written."""
+    return "another"
 
 
 def left_by_the_dead(directory: Path, *counts: int) -> Path:
@@ -225,9 +230,39 @@ def test_numbers_that_fall_end_a_segment(directory: Path) -> None:
 def test_a_segment_of_over_thirty_days_is_set_aside_and_not_sent(directory: Path) -> None:
     left_by_the_dead(directory, 2)
     later = time.time_ns() + EXPIRY_NS + 10**9
-    with closing(Spool(directory, PRODUCER, now_ns=lambda: later)) as spool:
+    with closing(Spool(directory, PRODUCER, now_ns=lambda: later, boot_id=next_boot)) as spool:
         assert not spool.adopt()
+        assert spool.expired == 2
     assert names(directory) == [f"-{1:020}.segment.expired"]
+
+
+@pytest.mark.parametrize(
+    ("made_at", "written_at", "boot"),
+    [
+        (12 * 10**9, 12 * 10**9, next_boot),  # a board without a battery begins in 1970
+        (12 * 10**9, None, next_boot),
+        (None, 12 * 10**9, next_boot),
+        (-EXPIRY_NS, None, next_boot),  # only the header says that it is old
+        (None, -EXPIRY_NS, next_boot),  # only the file says so
+        (-EXPIRY_NS, -EXPIRY_NS, boot_id),  # the clock was set right since it was written
+    ],
+)
+def test_nothing_expires_on_the_word_of_one_clock(
+    directory: Path, made_at: int | None, written_at: int | None, boot: Callable[[], str]
+) -> None:
+    now = time.time_ns()
+
+    def moment(given: int | None) -> int:
+        return now if given is None else given if given > 0 else now + given - 10**9
+
+    with closing(Spool(directory, PRODUCER, now_ns=lambda: moment(made_at))) as spool:
+        spool.append(1, pairs(1, 2))
+    [path] = directory.glob("*.segment")
+    os.utime(path, ns=(moment(written_at), moment(written_at)))
+    with closing(Spool(directory, PRODUCER, boot_id=boot)) as spool:
+        assert spool.adopt()
+        assert numbers(load_all(spool)) == [1, 2]
+        assert spool.expired == 0
 
 
 def test_a_clock_that_was_stepped_back_expires_nothing(directory: Path) -> None:

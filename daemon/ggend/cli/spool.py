@@ -15,7 +15,7 @@ import typer
 from ggend.cli.ages import age_text
 from ggend.cli.delivery import require_daemon
 from ggend.cli.options import FormatOption, SocketOption, chosen_socket
-from ggend.cli.output import Format, show, show_line
+from ggend.cli.output import Format, complain, show, show_line
 from ggend.errors import DaemonUnreachable, UsageMistake
 from ggend.reading.queries import Result
 from ggend_client.errors import SpoolUnusable
@@ -104,6 +104,11 @@ def replay_spool(
         whomever=whomever,
     )
     show_line(f"{report.events:,} events of {report.spools:,} producers delivered from {place}")
+    if report.expired:
+        complain(
+            f"{report.expired:,} events are over 30 days old and were set aside, not sent",
+            hint=f"their files in {place} end in .expired",
+        )
     if report.left or report.error:
         raise DaemonUnreachable(
             f"{report.left:,} events are left: {report.error}", hint="run it again"

@@ -119,9 +119,9 @@ class Client(Emitter):
             max_events=self._max_events, max_bytes=self._max_bytes, is_enabled=options.is_enabled
         )
         self._session = Session(producer, permanent=self._permanent, client_name=options.service)
-        self._spool = None
-        if options.spool_directory is not None:
-            self._spool = Spool(options.spool_directory, producer, destination=self.sockets()[0])
+        self._spool = self._spool_of(producer)
+        #: Events in spools of ids that this process may not use any more.
+        self._left_behind = 0
         self._supply = Supply(self._outbox, self._session, self._spool, time.monotonic)
         self._worker = Worker(
             self._outbox,
@@ -131,6 +131,7 @@ class Client(Emitter):
             linger_seconds=self._linger_seconds,
             backoff=Backoff(),
             on_welcome=self._start_replay,
+            on_not_yours=self._take_new_id,
         )
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -190,7 +191,9 @@ class Client(Emitter):
         # counted twice while the worker goes on.
         rejected, lost, acked_sequence = session.rejected, session.lost, session.acked_sequence
         settled = session.settled_to(acked_sequence)
-        spooled = 0 if self._spool is None else self._spool.unsettled(acked_sequence)
+        spooled = self._left_behind
+        if self._spool is not None:
+            spooled += self._spool.unsettled(acked_sequence)
         accepted = self._accepted
         dropped = Dropped(
             full=outbox.dropped_full,
@@ -336,6 +339,21 @@ class Client(Emitter):
 
     def _at_end(self) -> None:
         self.close(self._exit_timeout)
+
+    def _spool_of(self, producer: bytes) -> Spool | None:
+        directory = self._options.spool_directory
+        if directory is None:
+            return None
+        return Spool(directory, producer, destination=self.sockets()[0])
+
+    def _take_new_id(self) -> None:
+        """On the worker's thread: the id belongs to the user that this process was before."""
+        if self._permanent:
+            return
+        producer = os.urandom(PRODUCER_BYTES)
+        spool = self._spool_of(producer)
+        self._left_behind += self._supply.take_new_id(producer, spool)
+        self._spool = spool
 
     def _start_replay(self) -> None:
         """Deliver what others left, beside this client's own events."""

@@ -48,17 +48,24 @@ def pause(seconds: float, wake: socket.socket) -> None:
 class Connection:
     """A stream to the first of some sockets that accepts."""
 
-    __slots__ = ("_broken", "_outbound", "_poll", "_socket", "_wake")
+    __slots__ = ("_broken", "_is_begun", "_outbound", "_poll", "_socket", "_wake")
 
     def __init__(self, paths: Iterable[Path], wake: socket.socket) -> None:
         """Raise DaemonAbsent if none accepts at once."""
         self._wake = wake
         self._socket = connect(paths)
         self._outbound: deque[memoryview] = deque()
+        #: Whether some bytes of the first of them were written.
+        self._is_begun = False
         self._broken: OSError | None = None
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         self._poll.register(wake, select.POLLIN)
+
+    @property
+    def unwritten_frames(self) -> int:
+        """The last frames of which the daemon cannot have seen a byte."""
+        return len(self._outbound) - self._is_begun
 
     def send(self, frame: bytes) -> None:
         """Put a frame behind what is to be written."""
@@ -105,7 +112,8 @@ class Connection:
                 # The daemon may have said why before it closed: read first, then give up.
                 self._broken = error
                 return
-            if written == len(frame):
+            self._is_begun = written < len(frame)
+            if not self._is_begun:
                 self._outbound.popleft()
             else:
                 self._outbound[0] = frame[written:]

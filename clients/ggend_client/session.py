@@ -42,6 +42,9 @@ FRAME_BYTES = 256 * 1024
 #: Bytes of a Batch beside its events and stamps: the map's keys and three integers are under 90.
 ENVELOPE_BYTES = 128
 
+#: Frames remembered that may not have been written: more than fly at once.
+KEPT_FRAMES = 10_000
+
 #: Rejects kept for people to look at.
 KEPT_REJECTS = 100
 
@@ -71,6 +74,7 @@ class Session:
         "_base",
         "_client_name",
         "_daemon_sequence",
+        "_framed_before",
         "_framed_sequence",
         "_lost",
         "_rejected_sequences",
@@ -112,6 +116,8 @@ class Session:
         self._splitter = FrameSplitter()
         self._daemon_sequence = 0
         self._framed_sequence = base
+        #: What it was before each of the last frames of this connection.
+        self._framed_before: deque[int] = deque(maxlen=KEPT_FRAMES)
         self._rejected_sequences: set[int] = set()
         #: Numbers up to this one are sent one by one: a frame that held them could not be read.
         self._singly_to = 0
@@ -177,6 +183,7 @@ class Session:
         self._unsent.extendleft(reversed(self._sent))
         self._sent.clear()
         self.in_flight = self.in_flight_bytes = 0
+        self._framed_before.clear()
         return encode_frame(
             messages.Hello(
                 protocol=messages.PROTOCOL,
@@ -191,6 +198,35 @@ class Session:
         first_sequence = self.last_sequence + 1
         self.last_sequence += events
         return first_sequence
+
+    def take_new_id(self, producer: bytes) -> None:
+        """Go on under another id, after the daemon refused this one.
+
+        Live events that were in no frame yet get new numbers. One that was may be stored under
+        the old id, and would be doubled: it is lost, and counted. What came from the spool, or
+        went there, stays there under the old id.
+        """
+        settled = self.settled
+        fresh: list[bytes] = []
+        doubtful = self._lost.count(self.acked_sequence)
+        for chunk in self.unsettled():
+            if chunk.is_live:
+                framed = max(0, self._framed_sequence + 1 - chunk.first_sequence)
+                doubtful += len(chunk.pairs[:framed])
+                self.release_pairs(chunk.pairs[:framed])
+                fresh += chunk.pairs[framed:]
+        self.producer = producer
+        self._sent.clear()
+        self._unsent.clear()
+        self._lost = Numbers()
+        self._rejected_sequences.clear()
+        self.lost += doubtful
+        self._base = -(settled + doubtful)
+        self.last_sequence = self.pushed_sequence = self.acked_sequence = 0
+        self._daemon_sequence = self._framed_sequence = self._singly_to = 0
+        self.in_flight = self.in_flight_bytes = 0
+        if fresh:
+            self.push(self.number(len(fresh)), fresh, is_live=True)
 
     def push(self, first_sequence: int, pairs: list[bytes], *, is_live: bool) -> None:
         """Remember events that have these numbers, to be sent after those pushed before.
@@ -240,6 +276,7 @@ class Session:
         self._daemon_sequence = first_sequence + len(pairs) - 1
         if first_sequence <= self._framed_sequence:
             self.resent += min(self._framed_sequence, self._daemon_sequence) - first_sequence + 1
+        self._framed_before.append(self._framed_sequence)
         self._framed_sequence = max(self._framed_sequence, self._daemon_sequence)
         decoded = [_pairs.decode(pair) for pair in pairs]
         return encode_frame(
@@ -265,6 +302,11 @@ class Session:
         if self._splitter.error is not None:
             raise self._splitter.error
         return received
+
+    def take_back(self, frames: int) -> None:
+        """Note that the daemon saw nothing of the last frames of this connection."""
+        if 0 < frames <= len(self._framed_before):
+            self._framed_sequence = self._framed_before[-frames]
 
     def farewell(self, code: str = GoodbyeCode.DONE, message: str = "") -> bytes:
         """Return the Goodbye frame that ends a connection.

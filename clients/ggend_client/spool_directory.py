@@ -275,7 +275,7 @@ def read_lock(path: Path) -> Lock:
 def boot_id() -> str:
     """Return the random id of this boot of the machine, or what no lock says."""
     try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
+        return _BOOT_ID.read_bytes().decode().strip()
     except OSError:
         return "unknown"
 

@@ -162,6 +162,25 @@ class Supply:
         while self._flushes and self._flushes[0][0] <= session.acked_sequence:
             self._flushes.popleft()[1].durable.set()
 
+    def take_new_id(self, producer: bytes, spool: Spool | None) -> int:
+        """Go on under another id with a spool of its own; return how many events stay in the old.
+
+        They wait there for the user who may send them.
+        """
+        session, old = self._session, self._spool
+        left = 0
+        if old is not None:
+            left = old.unsettled(session.acked_sequence)
+            old.close()
+        self._spool = spool
+        session.take_new_id(producer)
+        if self._pending is not None:
+            _, pairs = self._pending
+            self._pending = session.number(len(pairs)), pairs
+        # Who waits for something waits for all that is left to be settled.
+        self._flushes = deque((session.last_sequence, mark) for _, mark in self._flushes)
+        return left
+
     def close(self) -> None:
         """Bring what is left to the spool, whatever it said before, and close it."""
         self._retry_at = 0

@@ -28,6 +28,7 @@ from ggend_client.errors import ConnectionLost
 from ggend_client.outbox import Outbox
 from ggend_client.session import FRAME_EVENTS, Session
 from ggend_client.supply import RETRY_SECONDS, Supply
+from ggend_schema.codes import GoodbyeCode
 from ggend_schema.errors import ProtocolError
 
 __all__ = ["Worker"]
@@ -71,6 +72,7 @@ class Worker:
         "_is_away",
         "_linger",
         "_nudged",
+        "_on_not_yours",
         "_on_welcome",
         "_outbox",
         "_places",
@@ -96,8 +98,12 @@ class Worker:
         backoff: Backoff,
         clock: Callable[[], float] = time.monotonic,
         on_welcome: Callable[[], None] = lambda: None,
+        on_not_yours: Callable[[], None] = lambda: None,
     ) -> None:
-        """`places` is asked for the sockets to try, in order, before every attempt."""
+        """`places` is asked for the sockets to try, in order, before every attempt.
+
+        `on_not_yours` may take a new id, after the daemon refused this one.
+        """
         self._outbox = outbox
         self._session = session
         self._supply = supply
@@ -106,6 +112,7 @@ class Worker:
         self._backoff = backoff
         self._clock = clock
         self._on_welcome = on_welcome
+        self._on_not_yours = on_not_yours
         self._connection: Connection | None = None
         self._connects_at = 0.0
         self._wakes: socket.socket | None = None
@@ -288,6 +295,8 @@ class Worker:
         if session.welcome is not None and welcome is None:
             self._on_welcome()
         if session.goodbye is not None:
+            if session.goodbye.code == GoodbyeCode.NOT_YOURS:
+                self._on_not_yours()
             raise ConnectionLost(
                 f"the daemon said goodbye: {session.goodbye.code}: {session.goodbye.message}"
             )
@@ -309,6 +318,7 @@ class Worker:
         self._retry_at = self._clock() + self._backoff.next_delay()
         connection, self._connection = self._connection, None
         if connection is not None:
+            self._session.take_back(connection.unwritten_frames)
             last_frame = b""
             if isinstance(error, ProtocolError):
                 last_frame = self._session.farewell(error.code, error.message)

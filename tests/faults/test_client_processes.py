@@ -22,6 +22,7 @@ from ggend_client.replay import replay
 from running import Daemon
 from support.examples import share_of_examples
 from support.patience import PATIENCE_SECONDS
+from wire import unbalanced_accounts
 
 #: From Python 3.12 on, forking a process that has threads is warned of; here it is the point.
 _QUIET = ("-W", "ignore:This process:DeprecationWarning")
@@ -49,6 +50,7 @@ def start(place: Path, program: str, **environ: str) -> subprocess.Popen[str]:
             "GGEND_SPOOL_DIR": os.fspath(place / "spool"),
             **environ,
         },
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -512,4 +514,46 @@ def test_a_first_emit_in_an_exit_handler_is_not_lost(
         deliver(daemon)
         assert operations(daemon) == once("last words")
     finally:
+        daemon.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_program_that_becomes_another_user_goes_on_under_an_id_of_its_own(place: Path) -> None:
+    """What it connects with after setuid() may not use the id that it began with as root."""
+    place.chmod(0o711)
+    program = """
+        import sys
+        client.emit(audit("as root"))
+        assert client.flush(PATIENCE_SECONDS)
+        os.setgroups([])
+        os.setgid(12345)
+        os.setuid(12345)
+        client.emit(audit("as another, connected as root"))
+        assert client.flush(PATIENCE_SECONDS)
+        print("restart", flush=True)
+        sys.stdin.readline()
+        for n in range(3):
+            assert client.emit(audit(f"as another {n}"))
+        assert client.flush(PATIENCE_SECONDS), client.stats()
+        s = client.stats()
+        assert (s.offered, s.acked, s.queued, s.spooled, s.dropped.total) == (5, 5, 0, 0, 0), s
+        client.close(PATIENCE_SECONDS)
+        """
+    daemon = Daemon(place, socket_mode="0666")
+    daemon.start()
+    process = start(place, program)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "restart\n"
+        daemon.stop()
+        daemon.start()
+        _, complaints = process.communicate("\n", timeout=PATIENCE_SECONDS)
+        assert (process.returncode, complaints) == (0, "")
+        assert operations(daemon) == once(
+            "as root", "as another, connected as root", *(f"as another {n}" for n in range(3))
+        )
+        assert unbalanced_accounts(daemon) == []
+    finally:
+        process.kill()
+        process.wait()
         daemon.stop()

@@ -453,3 +453,30 @@ def test_whatever_breaks_the_daemon_ends_with_every_event_once_in_order(
     assert stored == list(range(1, emitted + 1))
     assert session.is_settled
     assert session.settled == emitted
+
+
+def test_another_id_takes_along_what_no_daemon_can_have_seen() -> None:
+    """What was in a frame of the old id may be stored: sent again, it would be doubled."""
+    session = welcomed()
+    enqueue(session, 3)
+    assert numbers(frames_of(session)) == [1, 2, 3]
+    session.receive(ack(1))
+    enqueue(session, 2)
+    session.take_new_id(b"2" * 16)
+    assert (session.settled, session.lost, session.last_sequence) == (3, 2, 2)
+    session.hello()
+    session.receive(welcome())
+    assert numbers(frames_of(session)) == [1, 2]
+    session.receive(ack(2))
+    assert (session.settled, session.lost, session.is_settled) == (5, 2, True)
+
+
+def test_a_frame_that_was_not_written_was_not_seen() -> None:
+    session = welcomed()
+    enqueue(session, 1)
+    frames_of(session)
+    enqueue(session, 2)
+    assert len(frames_of(session)) == 1
+    session.take_back(1)
+    session.take_new_id(b"2" * 16)
+    assert (session.lost, session.last_sequence) == (1, 2)

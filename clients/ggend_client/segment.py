@@ -9,13 +9,15 @@ A file is a header and records, all integers big-endian, appended and never chan
     payload  a msgpack array of pairs [stamp in ns as uint64, event], as the outbox holds them
 
 The events of a record are numbered from its first sequence on; records rise. A record that ends
-beyond the end of the file, or whose header is damaged, ends the file: a torn tail. One of which
-only the payload is damaged is skipped, and its numbers are known to be lost.
+beyond the end of the file, and has no whole one behind it, ends the file: a torn tail. One that
+is damaged is skipped, and its numbers are known to be lost by those of the next; where the damage
+is in its head, the next is found by its own head (`find_record`).
 """
 
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Sequence
 from struct import Struct
@@ -28,6 +30,7 @@ __all__ = [
     "HEADER_BYTES",
     "Header",
     "Record",
+    "find_record",
     "is_torn",
     "pack_header",
     "pack_record",
@@ -48,6 +51,10 @@ RECORD_BYTES = _RECORD.size + _CRC.size
 
 #: Bytes of a payload at most: a full frame, or one event of the largest size.
 PAYLOAD_BYTES = 2 * limits.FRAME_BYTES
+
+#: What a head of a record can begin with: a length of at most 16 MiB, less than 65,536 events and
+#: at least one, and a sequence below 2^56. It rules out most bytes before a checksum is made.
+_MAYBE_HEAD = re.compile(rb"(?=\x00[\s\S]{3}\x00\x00(?!\x00\x00)[\s\S]{2}\x00)")
 
 _pairs = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
@@ -115,6 +122,15 @@ def read_record(descriptor: int, offset: int, end: int) -> Record | None:
     if zlib.crc32(payload) == checksum:
         items = _items(payload, events)
     return Record(first_sequence, events, items, begin + length)
+
+
+def find_record(descriptor: int, offset: int, end: int) -> int | None:
+    """Return where the next head of a record is, at `offset` or behind it. Raises OSError."""
+    rest = os.pread(descriptor, max(0, end - offset), offset)
+    for found in _MAYBE_HEAD.finditer(rest):
+        if _is_sealed(rest[found.start() : found.start() + RECORD_BYTES], _RECORD.size):
+            return offset + found.start()
+    return None
 
 
 def is_torn(descriptor: int, offset: int, end: int) -> bool:

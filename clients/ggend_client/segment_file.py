@@ -99,6 +99,11 @@ class SegmentFile:
             if self._reading is None:
                 self._reading = os.open(self.path, os.O_RDONLY | _OPEN)
             record = segment.read_record(self._reading, self._offset, self.end)
+            if record is None:
+                self.is_flawed = True
+                intact = segment.find_record(self._reading, self._offset + 1, self.end)
+                if intact is not None:
+                    record = segment.read_record(self._reading, intact, self.end)
         except OSError as error:
             if error.errno in _PASSING:
                 raise unusable(self.path, error) from error

@@ -246,6 +246,8 @@ class Session:
         if sequence > self.pushed_sequence:
             self._lost.add(self.pushed_sequence + 1, sequence)
             self.pushed_sequence = sequence
+            # Lost numbers are settled by the daemon like any others.
+            self.last_sequence = max(self.last_sequence, sequence)
 
     def release(self, chunk: Chunk) -> None:
         """Note that these events are in the spool, and no longer count as live."""

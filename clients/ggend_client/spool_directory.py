@@ -182,13 +182,23 @@ def survey(path: Path, producer: bytes, *, above: int = 0) -> Survey:
             torn = size < segment.HEADER_BYTES
             return Survey(records=[], end=0, made_at=time.time_ns(), is_flawed=not torn)
         found: list[tuple[int, int]] = []
-        end = segment.HEADER_BYTES
-        while record := segment.read_record(descriptor, end, size):
-            if record.first_sequence <= above:
-                break  # not written by us
-            above, end = record.last_sequence, record.end
-            found.append((record.first_sequence, above))
-        flawed = end < size and not segment.is_torn(descriptor, end, size)
+        end = at = segment.HEADER_BYTES
+        flawed = False
+        while at < size:
+            record = segment.read_record(descriptor, at, size)
+            if record is None:
+                intact = segment.find_record(descriptor, at + 1, size)
+                if intact is None:
+                    flawed = flawed or not segment.is_torn(descriptor, at, size)
+                    break
+                at, flawed = intact, True
+            elif record.first_sequence <= above:
+                flawed = True  # not written by us
+                break
+            else:
+                above, end = record.last_sequence, record.end
+                at = end
+                found.append((record.first_sequence, above))
     finally:
         os.close(descriptor)
     return Survey(records=found, end=end, made_at=header.made_at, is_flawed=flawed)

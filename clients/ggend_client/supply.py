@@ -105,10 +105,10 @@ class Supply:
         session, spool = self._session, self._spool
         if spool is not None and spool.has_unread:
             loaded = spool.load(FRAME_EVENTS, FRAME_BYTES)
-            if loaded is None:
-                session.skip_to(spool.last_sequence)
-            else:
+            if loaded is not None:
                 session.push(loaded.first_sequence, loaded.items, is_live=False)
+            if not spool.has_unread:
+                session.skip_to(spool.last_sequence)  # its last records were damaged
         elif self._pending is not None:
             pending, self._pending = self._pending, None
             session.push(*pending, is_live=True)

@@ -22,6 +22,7 @@ from ggend_client.binding import Binding
 from ggend_client.drops import Drops
 from ggend_client.emitter import Emitter
 from ggend_client.errors import ClientError
+from ggend_client.lifetimes import fork_page, notice_fork
 from ggend_client.memory import load_memory
 from ggend_client.options import Options
 from ggend_client.outbox import PAIR_BYTES_MAX, Outbox, pair_of
@@ -144,6 +145,8 @@ class Client(Emitter):
 
         With `durable=True` it does wait for the disk, and must not be called by a signal handler.
         """
+        if not fork_page[0]:
+            notice_fork()
         if self._durable:
             return self._emit_durably(event)
         if not self._outbox.offer(event):
@@ -154,11 +157,13 @@ class Client(Emitter):
 
     def refuse(self, reason: str) -> bool:
         """Count an event that could not be made, with the reason; return False."""
+        self._notice_fork()
         self._outbox.refuse_for(reason)
         return self._drop("invalid", None)
 
     def flush(self, timeout: float = 2.0) -> bool:
         """Wait until everything emitted before this call is settled, durably; False: not yet."""
+        self._notice_fork()
         if self._is_settled():
             return True
         if self._thread is None:
@@ -174,6 +179,7 @@ class Client(Emitter):
 
         What is not acked by then goes to the spool. True: nothing is left in memory alone.
         """
+        self._notice_fork()
         deadline = time.monotonic() + timeout
         self._outbox.close()
         self._worker.stop(deadline)
@@ -186,6 +192,7 @@ class Client(Emitter):
 
     def stats(self) -> Statistics:
         """Return what became of the events so far."""
+        self._notice_fork()
         session, outbox, worker = self._session, self._outbox, self._worker
         # In this order, and with one number between what is settled and what is not, nothing is
         # counted twice while the worker goes on.
@@ -221,6 +228,7 @@ class Client(Emitter):
 
     def recent_rejects(self) -> list[Reject]:
         """Return the last events that the daemon put in quarantine, with its reasons."""
+        self._notice_fork()
         return list(self._session.rejects)
 
     def load_memory(self, agent_id: str | None = None, timeout: float = 2.0) -> Any:
@@ -266,6 +274,11 @@ class Client(Emitter):
         """Return the sockets that are tried, in order."""
         socket = self._options.socket
         return client_sockets(os.environ) if socket is None else [socket]
+
+    def _notice_fork(self) -> None:
+        """Begin anew in a child of a fork that Python did not see (see `lifetimes`)."""
+        if not fork_page[0]:
+            notice_fork()
 
     def _is_settled(self) -> bool:
         return self._accepted <= self._session.settled

@@ -557,3 +557,80 @@ def test_a_program_that_becomes_another_user_goes_on_under_an_id_of_its_own(plac
         process.kill()
         process.wait()
         daemon.stop()
+
+
+#: Forks as C does: none of Python's hooks runs. If another thread waits for the interpreter's lock
+#: at that moment, CPython itself can hang in the child, which has no such thread: here none waits.
+_UNSEEN = """
+import ctypes
+sys.setswitchinterval(1000)
+fork = ctypes.PyDLL(None).fork
+
+def both(what):
+    pid = fork()
+    who = "child" if pid == 0 else "parent"
+    try:
+        what(who)
+    except BaseException as error:
+        print(who, repr(error), file=sys.stderr, flush=True)
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+"""
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["plain", "durable"])
+def test_a_fork_that_python_does_not_see_makes_two_producers(daemon: Daemon, durable: bool) -> None:
+    """What was emitted before the fork is the parent's, and stored once."""
+    run(
+        daemon.place,
+        _UNSEEN
+        + textwrap.dedent(
+            f"""
+            client = Client(durable={durable})
+            for n in range(20):
+                client.emit(audit(f"before {{n}}"))
+            assert client.flush(PATIENCE_SECONDS)
+            time.sleep(0.2)  # its thread waits for events now, and not for the lock
+
+            def say(who):
+                for n in range(50):
+                    assert client.emit(audit(f"{{who}} {{n}}"))
+                assert client.close(PATIENCE_SECONDS)
+                s = client.stats()
+                assert s.offered == s.acked == (50 if who == "child" else 70), s
+
+            both(say)
+            """
+        ),
+    )
+    assert operations(daemon) == once(
+        *(f"before {n}" for n in range(20)),
+        *(f"{who} {n}" for who in ("parent", "child") for n in range(50)),
+    )
+    # agent_id is the process that emitted: nobody else said it.
+    assert daemon.query("SELECT count(DISTINCT agent_id) FROM audit_log") == [(2,)]
+    assert unbalanced_accounts(daemon) == []
+
+
+def test_a_child_that_python_did_not_see_ends_without_a_word(daemon: Daemon) -> None:
+    """Its exit handlers run, and the connection and the events are its parent's."""
+    run(
+        daemon.place,
+        _UNSEEN
+        + textwrap.dedent(
+            """
+            client.emit(audit("first"))
+            client.flush(PATIENCE_SECONDS)
+            client.emit(audit("queued"))
+            pid = fork()
+            if pid == 0:
+                sys.exit()
+            os.waitpid(pid, 0)
+            client.emit(audit("after"))
+            assert client.flush(PATIENCE_SECONDS), client.stats()
+            assert client.stats().resent == 0, client.stats()
+            """
+        ),
+    )
+    assert operations(daemon) == once("first", "queued", "after")

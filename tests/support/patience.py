@@ -15,8 +15,7 @@ __all__ = ["LOOK_SECONDS", "PATIENCE_SECONDS", "TEST_SECONDS", "wait_until"]
 #: What every limit is multiplied by.
 _FACTOR = float(os.environ.get("GGEND_TEST_PATIENCE", "1"))
 
-#: Seconds that a test waits for one event. The slowest event that tests wait for, the start of a
-#: daemon, took 7 s beside four busy loops on two cores.
+#: Seconds that a test waits for one event: enough beside four busy loops on two cores.
 PATIENCE_SECONDS = 60.0 * _FACTOR
 
 #: Seconds that one test may take, by pytest-timeout.

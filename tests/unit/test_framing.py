@@ -14,7 +14,6 @@ from ggend_schema.codes import GoodbyeCode
 from ggend_schema.errors import FrameTooLarge
 from ggend_schema.framing import FrameSplitter, LineSplitter, OverlongLine, frame, is_ndjson
 
-#: This machine may be busy; how long one example takes says nothing.
 FRAME_LIMIT = 40
 
 #: Above the bytes that are kept of an over-long line, so that these are the same at any cut.

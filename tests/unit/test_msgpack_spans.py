@@ -17,7 +17,6 @@ from ggend_schema.errors import MessageMalformed
 from ggend_schema.messages import Batch
 from ggend_schema.msgpack_spans import array_spans, map_spans, skip
 
-#: This machine may be busy; how long one example takes says nothing.
 DEPTH = 100_000
 
 #: -1 is msgpack's own timestamp, which is here as a datetime.

@@ -32,7 +32,6 @@ from ggend_schema.events import Stage
 from ggend_schema.portable import portable
 from ggend_schema.rows import json_text, row_of, same_json
 
-#: This machine may be busy; how long one example takes says nothing.
 #: 2026-01-29T12:34:56.789Z and a bit, as a stamp.
 STAMP_NS = 1_769_690_096_789_999_999
 STAMPED = "2026-01-29T12:34:56.789Z"

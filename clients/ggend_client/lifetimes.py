@@ -2,9 +2,9 @@
 
 A forked child has a copy of each client and none of the threads, and its locks as they happened
 to be. The hook that runs there takes no lock: each client closes what it inherited and begins
-anew. A fork that Python does not see, by a server that embeds it or
-a C extension, runs no hook: its child finds `fork_page` empty at the next use of a client, and
-does the same then. Children of `multiprocessing` end without running atexit, but run finalizers.
+anew. A fork that Python does not see, by a server that embeds it or a C extension, runs no hook:
+its child finds `fork_page` empty at the next use of a client, and does the same then. Children of
+`multiprocessing` end without running atexit, but run finalizers.
 
 What is called at the end is registered with atexit once, when this module is imported: so it comes
 after the handlers of a program that imported it first, and what these emit is still delivered.
@@ -130,8 +130,11 @@ def _end() -> None:
 #: What is called at the end, the last one first.
 _callbacks: dict[Callable[[], object], None] = {}
 
-#: Whether atexit calls nothing any more: this module can be imported by an exit handler.
-_is_over = not threading.main_thread().is_alive()
+#: Whether atexit calls nothing any more. An exit handler that imports this module registers too
+#: late; it runs on the main thread, which has ended by then (other threads may go on before that).
+_is_over = (
+    threading.current_thread() is threading.main_thread() and not threading.main_thread().is_alive()
+)
 
 atexit.register(_end)
 

@@ -634,3 +634,40 @@ def test_a_child_that_python_did_not_see_ends_without_a_word(daemon: Daemon) -> 
         ),
     )
     assert operations(daemon) == once("first", "queued", "after")
+
+
+def test_a_thread_that_outlives_the_main_one_may_be_the_first_to_import_the_client(
+    place: Path,
+) -> None:
+    """It may emit as often as it likes: exit handlers run after it."""
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(
+                """
+                import threading
+                def late():
+                    threading.main_thread().join()
+                    from ggend_client import Audit, Client
+                    client = Client()
+                    for n in range(5):
+                        e = Audit(agent_id="a", operation=str(n), status="completed")
+                        assert client.emit(e)
+                threading.Thread(target=late).start()
+                """
+            ),
+        ],
+        env={
+            **os.environ,
+            "GGEND_SOCKET": os.fspath(place / "g.sock"),
+            "GGEND_SPOOL_DIR": os.fspath(place / "spool"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    with Daemon(place) as daemon:
+        deliver(daemon)
+        assert operations(daemon) == once(*range(5))

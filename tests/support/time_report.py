@@ -1,7 +1,8 @@
-"""Time report: which test files take the time of a run, and how many processes they start.
+"""Time report: which test files take the time of a run, and how many programs they start.
 
-A process costs more than most tests: an interpreter with the daemon's modules takes as long as a
-hundred pure ones. `./dev check --durations` prints the report.
+A program costs more than most tests: an interpreter with the daemon's modules takes as long as a
+hundred pure ones. What the fork server forks costs little, and is not counted. `./dev check
+--durations` prints the report.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ __all__ = ["StartCounter", "report_lines"]
 #: What CPython's audit hooks call the start of a process.
 _STARTS = frozenset({"subprocess.Popen", "os.fork", "os.posix_spawn"})
 
-#: The property of a test's report that says how many processes it started.
-_PROPERTY = "processes started"
+#: The property of a test's report that says how many programs it started.
+_PROPERTY = "programs started"
 
 #: Files that the report names.
 _FILES = 25
@@ -42,7 +43,7 @@ class StartCounter:
 
 
 def report_lines(reports: Iterable[pytest.TestReport]) -> list[str]:
-    """Return a line for each of the slowest files, and one for all: seconds, tests, processes."""
+    """Return a line for each of the slowest files, and one for all: seconds, tests, programs."""
     seconds: defaultdict[str, float] = defaultdict(float)
     tests: defaultdict[str, int] = defaultdict(int)
     starts: defaultdict[str, int] = defaultdict(int)
@@ -63,7 +64,7 @@ def report_lines(reports: Iterable[pytest.TestReport]) -> list[str]:
         sum(starts.values()),
     )
     return [
-        f"{'seconds':>9} {'tests':>6} {'processes':>9}  file",
+        f"{'seconds':>9} {'tests':>6} {'programs':>9}  file",
         *(
             f"{taken:9.1f} {ran:6} {started:9}  {os.path.relpath(file)}"
             for file, taken, ran, started in rows

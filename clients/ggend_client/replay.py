@@ -19,7 +19,8 @@ from ggend_client.errors import SpoolUnusable
 from ggend_client.outbox import Outbox
 from ggend_client.session import Session
 from ggend_client.spool import Spool
-from ggend_client.spool_directory import SpoolSummary, destination_of, list_spools, lock_path
+from ggend_client.spool_directory import SpoolSummary, list_spools, lock_path
+from ggend_client.spool_lock import destination_of
 from ggend_client.supply import Supply
 from ggend_client.worker import Worker
 

@@ -25,6 +25,7 @@ from ggend_client import segment, spool_directory
 from ggend_client.errors import SpoolFull, SpoolUnusable
 from ggend_client.numbers import Numbers
 from ggend_client.segment_file import SegmentFile, unusable
+from ggend_client.spool_lock import SpoolLock, boot_id, destination_of
 
 __all__ = ["DIRECTORY_BYTES", "SPOOL_BYTES", "Loaded", "Spool"]
 
@@ -69,7 +70,7 @@ class Spool:
         most_bytes: int = SPOOL_BYTES,
         directory_bytes: int = DIRECTORY_BYTES,
         now_ns: Callable[[], int] = time.time_ns,
-        boot_id: Callable[[], str] = spool_directory.boot_id,
+        boot_id: Callable[[], str] = boot_id,
     ) -> None:
         """`destination` is the socket of the daemon that the events are meant for."""
         self.directory = directory
@@ -80,7 +81,7 @@ class Spool:
         self._now_ns = now_ns
         self._boot_id = boot_id
         self._lock = threading.Lock()
-        self._held: int | None = None
+        self._held: SpoolLock | None = None
         self._segments: deque[SegmentFile] = deque()
         self._numbers = Numbers()
         #: Read, and not loaded yet.
@@ -187,12 +188,8 @@ class Spool:
                 one.stop_reading()
                 one.stop_writing()
             if self._held is not None:
-                if not self._segments:
-                    lock = spool_directory.lock_path(self.directory, self._producer)
-                    with suppress(OSError):
-                        lock.unlink()
                 held, self._held = self._held, None
-                os.close(held)
+                held.release(remove=not self._segments)
 
     def abandon(self) -> None:
         """In a forked child: close the parent's descriptors, touch nothing else, take no lock."""
@@ -201,8 +198,7 @@ class Spool:
             one.stop_writing()
         if self._held is not None:
             held, self._held = self._held, None
-            with suppress(OSError):
-                os.close(held)
+            held.release()
 
     # Everything below is called with the lock held.
 
@@ -210,15 +206,14 @@ class Spool:
         """Lock what is about to be begun, and say whom it is for. Raises OSError, SpoolUnusable."""
         if not self._take_lock() or self._held is None:
             raise SpoolUnusable(f"{self.directory}: the lock of a new producer is held")
-        written = spool_directory.pack_lock(self._destination, self._boot_id())
-        os.ftruncate(self._held, 0)
-        os.pwrite(self._held, written, 0)
+        destination = "" if self._destination is None else destination_of(self._destination)
+        self._held.write(destination, self._boot_id())
 
     def _take_lock(self) -> bool:
         path = spool_directory.lock_path(self.directory, self._producer)
         for pause in _LOOK_SECONDS:
             if self._held is None:
-                self._held = spool_directory.hold(path)
+                self._held = SpoolLock.take(path)
             if self._held is not None:
                 return True
             time.sleep(pause)
@@ -233,11 +228,8 @@ class Spool:
         written_at = path.stat().st_mtime_ns
         if min(made_at, written_at) < CLOCK_SET_NS:
             return False
-        lock = spool_directory.lock_path(self.directory, self._producer)
-        return (
-            self._now_ns() - max(made_at, written_at) > EXPIRY_NS
-            and spool_directory.read_lock(lock).boot_id != self._boot_id()
-        )
+        is_of_this_boot = self._held is not None and self._held.boot_id == self._boot_id()
+        return not is_of_this_boot and self._now_ns() - max(made_at, written_at) > EXPIRY_NS
 
     def _take_up(self, path: Path) -> None:
         """Take up a segment, or set it aside, or remove one in which nothing was written whole."""

@@ -1,16 +1,13 @@
 """Spool directory: where spools lie, whose they are, and who holds them.
 
-Per producer there is a lock, `<id>.lock`, on which its process holds flock(2) while it lives, and
-segments, `<id>-<first sequence>.segment`. A lock says for which socket the events are meant and,
-behind a NUL, in which boot of the machine its process began (Linux's boot_id).
-What is set aside is renamed: `….corrupt`, `….expired`.
+Per producer there is a lock, `<id>.lock` (see `spool_lock`), and segments,
+`<id>-<first sequence>.segment`. What is set aside is renamed: `….corrupt`, `….expired`.
 A directory that others could write to, or that is another user's, is refused: what lies there
 would be sent under this user's name.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import stat
@@ -23,34 +20,19 @@ import msgspec
 
 from ggend_client import segment
 from ggend_client.errors import SpoolUnusable
-from ggend_schema.places import default_sockets
+from ggend_client.spool_lock import SpoolLock
 
 __all__ = [
-    "DEFAULT",
-    "Lock",
     "SpoolSummary",
     "Survey",
-    "boot_id",
-    "destination_of",
-    "hold",
     "list_spools",
     "lock_path",
-    "pack_lock",
     "prepare",
-    "read_lock",
     "segment_path",
     "segments",
     "survey",
     "used_bytes",
 ]
-
-#: What a lock says of events for the daemon that a client finds by itself.
-DEFAULT = "default"
-
-#: Bytes of a path, at most.
-PATH_BYTES = 4096
-
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _NAME = re.compile(r"([0-9a-f]{32})(\.lock|-(\d{20})\.segment(\.corrupt|\.expired)?)")
 
@@ -68,15 +50,8 @@ class SpoolSummary(msgspec.Struct, frozen=True, kw_only=True):
     age_seconds: float
     #: Whether the process that wrote it still runs.
     is_held: bool
-    #: The socket of the daemon that it is meant for, or DEFAULT; empty: not known.
+    #: The socket of the daemon that it is meant for, or `default`; empty: not known.
     destination: str
-
-
-class Lock(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lock says of its producer."""
-
-    destination: str = ""
-    boot_id: str = ""
 
 
 class Survey(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,20 +75,6 @@ def lock_path(directory: Path, producer: bytes) -> Path:
 def segment_path(directory: Path, producer: bytes, first_sequence: int) -> Path:
     """Return the path of the segment that begins with this number."""
     return directory / f"{producer.hex()}-{first_sequence:020}.segment"
-
-
-def destination_of(socket: Path) -> str:
-    """Return how a lock names where its events are meant for.
-
-    That is `default` for the sockets of the user's and the host's daemon, which not every program
-    of a user calls by the same path, and else the absolute path.
-    """
-    if socket in default_sockets(os.environ):
-        return DEFAULT
-    try:
-        return os.fspath(socket.absolute())
-    except OSError:  # the current directory is gone
-        return os.fspath(socket)
 
 
 def prepare(directory: Path) -> None:
@@ -142,28 +103,6 @@ def _check_home(directory: Path) -> None:
         above = next(parent for parent in directory.absolute().parents if parent.exists())
         if (owner := above.stat().st_uid) != 0:
             raise SpoolUnusable(f"{above}: belongs to uid {owner}, and this is root")
-
-
-def hold(path: Path, *, create: bool = True) -> int | None:
-    """Lock a producer's file and return its descriptor; None: another process holds it.
-
-    The lock ends with the descriptor, so with the process. Raises OSError.
-    """
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
-    while True:
-        descriptor = os.open(path, flags, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(descriptor, path):
-                return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        # The one who held it removed it meanwhile: that lock is worth nothing.
-        os.close(descriptor)
 
 
 def segments(directory: Path, producer: bytes) -> list[Path]:
@@ -238,14 +177,15 @@ def _summary(directory: Path, producer: bytes, paths: Iterable[Path]) -> SpoolSu
             continue
         sizes.append(found.st_size)
         times.append(found.st_mtime)
+    lock = SpoolLock.look(lock_path(directory, producer))
     return SpoolSummary(
         producer=producer,
         segments=segments,
         set_aside=set_aside,
         bytes=sum(sizes),
         age_seconds=max(0.0, time.time() - min(times)),
-        is_held=_is_held(lock_path(directory, producer)),
-        destination=read_lock(lock_path(directory, producer)).destination,
+        is_held=lock.is_held,
+        destination=lock.destination,
     )
 
 
@@ -260,54 +200,3 @@ def _is_own_file(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
-
-
-def pack_lock(socket: Path | None, boot: str) -> bytes:
-    """Return what a lock says: for which socket its events are meant, and in which boot."""
-    named = "" if socket is None else destination_of(socket)
-    return os.fsencode(named) + b"\0" + boot.encode()
-
-
-def read_lock(path: Path) -> Lock:
-    """Return what a lock says; of one that is not there, or not ours, nothing."""
-    if not _is_own_file(path):
-        return Lock()
-    try:
-        with path.open("rb") as lock:
-            named, _, boot = os.fsdecode(lock.read(PATH_BYTES)).partition("\0")
-    except OSError:
-        return Lock()
-    # An earlier version named the path of each daemon.
-    destination = destination_of(Path(named)) if named.startswith("/") else named
-    return Lock(destination=destination, boot_id=boot)
-
-
-def boot_id() -> str:
-    """Return the random id of this boot of the machine, or what no lock says."""
-    try:
-        return _BOOT_ID.read_bytes().decode().strip()
-    except OSError:
-        return "unknown"
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        there = path.lstat()
-    except FileNotFoundError:
-        return False
-    here = os.fstat(descriptor)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)

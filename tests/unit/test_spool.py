@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from ggend_client.errors import SpoolFull, SpoolUnusable
 from ggend_client.segment import HEADER_BYTES, Header, pack_header, pack_record
 from ggend_client.spool import EXPIRY_NS, Loaded, Spool
-from ggend_client.spool_directory import boot_id, hold, list_spools, lock_path, segment_path
+from ggend_client.spool_directory import list_spools, segment_path
+from ggend_client.spool_lock import boot_id
 from running import free_place
 
 PRODUCER = bytes(range(16))
@@ -123,19 +124,6 @@ def test_what_a_living_process_holds_is_left_alone(directory: Path) -> None:
         owner.append(1, pairs(1, 1))
         assert not next_.adopt()
         assert [one.is_held for one in list_spools(directory)] == [True]
-
-
-def test_a_lock_that_was_removed_meanwhile_is_worth_nothing(directory: Path) -> None:
-    directory.mkdir(mode=0o700)
-    path = lock_path(directory, PRODUCER)
-    first = hold(path)
-    assert first is not None
-    path.unlink()
-    second = hold(path)
-    assert second is not None
-    os.close(first)
-    assert hold(path) is None
-    os.close(second)
 
 
 @pytest.mark.parametrize("cut", [1, 20, 30, 40])

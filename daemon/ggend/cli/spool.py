@@ -21,7 +21,8 @@ from ggend.reading.queries import Result
 from ggend_client.errors import SpoolUnusable
 from ggend_client.options import Options
 from ggend_client.replay import replay
-from ggend_client.spool_directory import SpoolSummary, destination_of, list_spools, survey
+from ggend_client.spool_directory import SpoolSummary, list_spools, survey
+from ggend_client.spool_lock import destination_of
 from ggend_schema.places import client_sockets
 
 __all__ = ["spool"]

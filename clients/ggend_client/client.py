@@ -25,7 +25,7 @@ from ggend_client.errors import ClientError
 from ggend_client.lifetimes import fork_page, notice_fork
 from ggend_client.memory import load_memory
 from ggend_client.options import Options
-from ggend_client.outbox import PAIR_BYTES_MAX, Outbox, pair_of
+from ggend_client.outbox import PAIR_BYTES_MAX, make_outbox, pair_of
 from ggend_client.replay import replay
 from ggend_client.session import Session
 from ggend_client.spool import Spool
@@ -39,10 +39,10 @@ from ggend_schema.places import client_sockets
 
 __all__ = ["Client"]
 
-#: Events held in memory at most: half a second of what the daemon can take.
+#: Events in the queue at most: half a second of what the daemon can take.
 MAX_EVENTS = 65_536
 
-#: Bytes held in memory at most.
+#: Bytes in the queue at most.
 MAX_BYTES = 32 * 1024 * 1024
 
 #: How long the worker lets events gather into one frame. It halves the CPU per event.
@@ -116,11 +116,15 @@ class Client(Emitter):
     def _make(self) -> None:
         options = self._options
         producer = self._producer or os.urandom(PRODUCER_BYTES)
-        self._outbox = Outbox(
-            max_events=self._max_events, max_bytes=self._max_bytes, is_enabled=options.is_enabled
-        )
         self._session = Session(producer, permanent=self._permanent, client_name=options.service)
         self._spool = self._spool_of(producer)
+        self._outbox = make_outbox(
+            max_events=self._max_events,
+            max_bytes=self._max_bytes,
+            is_enabled=options.is_enabled,
+            # The numbers of an id that was given may not begin with 1.
+            shelf=None if self._producer else self._spool,
+        )
         #: Events in spools of ids that this process may not use any more.
         self._left_behind = 0
         self._supply = Supply(self._outbox, self._session, self._spool, time.monotonic)
@@ -149,8 +153,11 @@ class Client(Emitter):
             notice_fork()
         if self._durable:
             return self._emit_durably(event)
-        if not self._outbox.offer(event):
-            return self._drop(self._outbox.refuse(event), event)
+        outbox = self._outbox
+        if not outbox.offer(event):
+            if outbox is not self._outbox:  # a signal handler has forked, and this is the child
+                return self.emit(event)
+            return self._drop(outbox.refuse(event), event)
         if self._thread is None:
             self._start()
         return True
@@ -177,7 +184,7 @@ class Client(Emitter):
     def close(self, timeout: float = 1.0) -> bool:
         """Refuse new events, wait for the acks of the old ones, and end the thread.
 
-        What is not acked by then goes to the spool. True: nothing is left in memory alone.
+        What is not acked by then goes to the spool. True: nothing is left in the queue.
         """
         self._notice_fork()
         deadline = time.monotonic() + timeout
@@ -222,7 +229,10 @@ class Client(Emitter):
             replayed=session.replayed + self._replayed,
             resent=session.resent,
             connected=worker.is_connected,
-            last_error=worker.last_error or self._supply.last_error or self._drops.last_error,
+            last_error=worker.last_error
+            or self._supply.last_error
+            or self._drops.last_error
+            or outbox.last_error,
             last_drop=outbox.last_drop,
         )
 

@@ -1,67 +1,113 @@
 """Outbox: the bounded queue between the threads that emit and the worker.
 
-`offer` runs on any thread, and inside signal handlers: it takes no lock, does not wait and does
-not raise. A `queue.SimpleQueue` is the one queue of the standard library that a signal handler
-cannot deadlock.
+`offer` runs on any thread, and inside signal handlers and finalizers: it takes no lock, does not
+wait and does not raise. It encodes the event, whose fields may change afterwards, into one bytes
+object, the msgpack pair [stamp, event], and stores that in a part of the queue (`queue_part`),
+which is shared with a file where there is a shelf for it: what was taken outlives the process.
 
-What is in the queue is one bytes object an event, the msgpack pair [stamp, event]: encoded by the
-caller, whose objects may change afterwards, and without anything that the garbage collector would
-have to visit.
+Between reading the place where the next record goes and moving it there is no call, so CPython
+switches no thread there, nor runs a handler; the counters rest on the same. (A build without the
+global interpreter lock takes a lock.) Events have the order of their places. The worker never
+passes a place that is reserved and not filled yet, so whoever finds the file of a dead process
+counts the events as the worker did.
 
-The bound counts what is in the queue and what the worker holds in memory. Threads that offer at
-the same moment can pass it by one event each. The counters need no lock because between reading
-and writing one there is no call, so CPython switches no thread there.
+The queue is a chain of parts: when one is full, the next is begun, by who needs it. What is
+settled, or in the spool, is let go by the part; one is kept to be used again.
 """
 
 from __future__ import annotations
 
+import mmap
 import queue
+import sys
 import threading
-from time import time_ns
-from typing import TypeAlias
+from collections import deque
+from collections.abc import Callable, Iterator
+from time import monotonic, time_ns
+from typing import Protocol, TypeAlias
 
 import msgspec
 
+from ggend_client.errors import ClientError
+from ggend_client.queue_part import HEADER_BYTES, RECORDS, QueuePart
 from ggend_schema import EVENT_TYPES, Event, limits
 from ggend_schema.portable import portable_event
 
-__all__ = ["PAIR_BYTES_MAX", "FlushMark", "Item", "Outbox", "pair_of"]
+__all__ = ["PAIR_BYTES_MAX", "FlushMark", "Outbox", "Shelf", "make_outbox", "pair_of"]
 
 #: Bytes of a pair beside its event: the array's head and the stamp.
 PAIR_BYTES = 10
+
+#: Bytes of the first part of a queue: most programs say little.
+FIRST_PART_BYTES = 64 * 1024
+
+#: Bytes of the others, unless an event needs more.
+PART_BYTES = 1024 * 1024
+
+#: Seconds after which a queue that had to be in memory tries again to be in a file.
+RETRY_SECONDS = 5.0
 
 _EVENT_CLASSES = frozenset(EVENT_TYPES.values())
 #: Bytes of a pair at most.
 PAIR_BYTES_MAX = limits.EVENT_BYTES + PAIR_BYTES
 _encode = msgspec.msgpack.Encoder().encode
 
+#: What the ends of a chain hold.
+_NO_CONTENT = mmap.mmap(-1, HEADER_BYTES)
+
+
+class Shelf(Protocol):
+    """Where the files of a queue lie: the spool of its producer."""
+
+    @property
+    def producer(self) -> bytes:
+        """The id under which the events are sent."""
+
+    def make_part(self, size: int) -> QueuePart:
+        """Make a part that is shared with a file. Raises ClientErrors."""
+
+    def remove_part(self, part: QueuePart) -> None:
+        """Remove it, and its file."""
+
 
 class FlushMark:
     """Stands in the queue behind the events that a flush() waits for."""
 
-    __slots__ = ("durable",)
+    __slots__ = ("accepted", "durable")
 
-    def __init__(self) -> None:
+    def __init__(self, accepted: int) -> None:
+        #: Events that were taken before.
+        self.accepted = accepted
         self.durable = threading.Event()
 
 
-#: None only makes the worker look up.
-Item: TypeAlias = bytes | FlushMark | None
+#: What the bell rings for; None only makes the worker look up.
+_Ring: TypeAlias = FlushMark | None
 
 
 class Outbox:
     """Takes events or refuses them, and counts both."""
 
     __slots__ = (
+        "_base",
+        "_bell",
+        "_chain_bytes",
+        "_events_read",
+        "_first",
+        "_is_awaited",
         "_is_enabled",
         "_max_bytes",
         "_max_events",
-        "_put",
-        "_queue",
-        "_released_bytes",
-        "_released_events",
-        "_taken_bytes",
-        "accepted",
+        "_part",
+        "_read",
+        "_reading",
+        "_ready",
+        "_released",
+        "_reserved",
+        "_retry_at",
+        "_shelf",
+        "_spare",
+        "_voids",
         "dropped_closed",
         "dropped_disabled",
         "dropped_full",
@@ -70,20 +116,47 @@ class Outbox:
         "dropped_too_large",
         "is_closed",
         "last_drop",
+        "last_error",
+        "taken",
     )
 
-    def __init__(self, *, max_events: int, max_bytes: int, is_enabled: bool = True) -> None:
-        self._queue: queue.SimpleQueue[Item] = queue.SimpleQueue()
-        self._put = self._queue.put
+    def __init__(
+        self,
+        *,
+        max_events: int,
+        max_bytes: int,
+        is_enabled: bool = True,
+        shelf: Shelf | None = None,
+    ) -> None:
+        """Without a `shelf`, or where it makes no file, the queue is in memory alone."""
         self._max_events = max_events
         self._max_bytes = max_bytes
-        self._taken_bytes = 0
-        self._released_events = 0
-        self._released_bytes = 0
         self._is_enabled = is_enabled
+        self._shelf = shelf
         self.is_closed = not is_enabled
-        #: Events taken, by the queue or around it.
-        self.accepted = 0
+        #: Parts: where events are stored, where the worker reads, the oldest that is kept, and
+        #: one to be used again. The chain begins with an end, which takes nothing.
+        self._part = self._reading = self._first = _end_of_chain()
+        self._spare: QueuePart | None = None
+        #: Bytes of the chain.
+        self._chain_bytes = 0
+        #: Records stored, or about to be, and those of them that hold no event.
+        self._reserved = self._voids = 0
+        #: Records read, how many of them hold an event, those that nobody took yet, and how many
+        #: were taken.
+        self._read = self._events_read = 0
+        self._ready: deque[bytes] = deque()
+        self.taken = 0
+        #: The number of an event is this and how many were read before it.
+        self._base = 1
+        #: Events that do not count against the bound any more.
+        self._released = 0
+        self._bell: queue.SimpleQueue[_Ring] = queue.SimpleQueue()
+        #: Whether the worker waits for the bell.
+        self._is_awaited = False
+        self._retry_at = 0.0
+        #: Why the queue is in memory alone.
+        self.last_error: str | None = None
         self.dropped_full = 0
         self.dropped_closed = 0
         self.dropped_disabled = 0
@@ -92,6 +165,11 @@ class Outbox:
         self.dropped_too_large = 0
         #: Why the last event was dropped, for people.
         self.last_drop: str | None = None
+
+    @property
+    def accepted(self) -> int:
+        """Events taken by `offer`."""
+        return self._reserved - self._voids
 
     @property
     def dropped(self) -> int:
@@ -106,9 +184,9 @@ class Outbox:
         )
 
     def offer(self, event: Event) -> bool:
-        """Encode the event and put it in the queue; False: it is not taken (see `refusal`)."""
+        """Encode the event and put it in the queue; False: it is not taken (see `refuse`)."""
         if (
-            self.accepted - self._released_events >= self._max_events
+            self._reserved - self._released >= self._max_events
             or self.is_closed
             or type(event) not in _EVENT_CLASSES
         ):
@@ -120,15 +198,30 @@ class Outbox:
                 pair = pair_of(event)
             except Exception:
                 return False
-        size = len(pair)
-        if (
-            size > PAIR_BYTES_MAX
-            or self._taken_bytes - self._released_bytes + size > self._max_bytes
-        ):
+        size = len(pair) + 1
+        # From here to the move of `tail` there must be no call (see above).
+        part = self._part
+        at = part.tail
+        end = at + size
+        if end > part.end:
+            # Once a part. It is encoded again: nothing must come between here and the next lines.
+            fits = size <= PAIR_BYTES_MAX + 1 and self._begin_next(part, size)
+            return fits and self.offer(event)
+        part.tail = end
+        self._reserved += 1
+        try:
+            part.content[at + 1 : end] = pair
+            part.content[at] = part.lap
+        except ValueError:  # unmapped: this is a forked child
+            self._voids += 1
             return False
-        self.accepted += 1
-        self._taken_bytes += size
-        self._put(pair)
+        except BaseException:  # a debugger's, or no memory: the worker must not wait for it
+            self._voids += 1
+            part.void(at, end)
+            raise
+        if self._is_awaited:
+            self._is_awaited = False
+            self._bell.put(None)
         return True
 
     def refuse(self, event: Event) -> str:
@@ -169,41 +262,316 @@ class Outbox:
 
     def mark(self) -> FlushMark:
         """Put a mark behind everything accepted so far."""
-        mark = FlushMark()
-        self._put(mark)
+        mark = FlushMark(self.accepted)
+        self._bell.put(mark)
         return mark
 
     def close(self) -> None:
         """Refuse everything from now on, and make the worker look up."""
         self.is_closed = True
-        self._put(None)
+        self._append(_end_of_chain())
+        self._bell.put(None)
 
     def nudge(self) -> None:
         """Make the worker look up."""
-        self._put(None)
+        self._bell.put(None)
+
+    def abandon(self) -> None:
+        """In a forked child: unmap what is the parent's, and take nothing more."""
+        self.is_closed = True
+        self._append(_end_of_chain())
+        for part in (*_chain(self._first), self._spare):
+            if part is not None and part.end:
+                part.close()
+
+    # What follows belongs to the worker.
 
     def waiting(self) -> int:
-        """Items that `take` would return at once."""
-        return self._queue.qsize()
+        """Events that were accepted and not taken."""
+        return self.accepted - self.taken
 
     @property
     def is_half_full(self) -> bool:
-        """Whether more is held in memory than half of what may be."""
-        return (
-            2 * (self.accepted - self._released_events) > self._max_events
-            or 2 * (self._taken_bytes - self._released_bytes) > self._max_bytes
+        """Whether the queue holds more than half of what it may."""
+        held = self.accepted - self._released
+        return 2 * held > self._max_events or (held > 0 and 2 * self._chain_bytes > self._max_bytes)
+
+    def wait(self, seconds: float) -> list[FlushMark]:
+        """Wait until there is an event, a mark or a nudge; return the marks."""
+        self._is_awaited = True
+        try:
+            return self.marks(0 if self._ready or self._refill() else seconds)
+        finally:
+            self._is_awaited = False
+
+    def marks(self, seconds: float = 0) -> list[FlushMark]:
+        """Return the marks that were put, after waiting for the first ring."""
+        found: list[FlushMark] = []
+        try:
+            ring = self._bell.get(timeout=seconds) if seconds > 0 else self._bell.get_nowait()
+            while True:
+                if ring is not None:
+                    found.append(ring)
+                ring = self._bell.get_nowait()
+        except queue.Empty:
+            return found
+
+    def take(self, most_events: int, most_bytes: int) -> list[bytes]:
+        """Take the next events: at most so many, and no more once they have so many bytes."""
+        ready = self._ready
+        pairs: list[bytes] = []
+        size = 0
+        while len(pairs) < most_events and size < most_bytes and (ready or self._refill()):
+            pair = ready.popleft()
+            pairs.append(pair)
+            size += len(pair)
+        self.taken += len(pairs)
+        return pairs
+
+    def release(self, events: int) -> None:
+        """Note how many events do not count against the bound any more (a running total)."""
+        self._released = events
+
+    def let_go(self, sequence: int) -> None:
+        """Let go of what has a number up to this one: it is settled, or elsewhere on the disk."""
+        while (
+            self._first is not self._reading
+            and self._first.last_sequence <= sequence
+            and (following := self._first.next) is not None
+        ):
+            part, self._first = self._first, following
+            self._dispose(part)
+        if self._first.path is not None:
+            self._first.settle(sequence)
+
+    def return_to_file(self) -> None:
+        """Where the queue had to be in memory, and is empty: go on in a file, if there can be one.
+
+        Not before it is empty: whoever finds the file must know the number of its first event.
+        """
+        part = self._part
+        if part.path is not None or not part.end or monotonic() < self._retry_at:
+            return
+        if self._reserved != self._read or self._ready or self.is_closed:
+            return
+        fresh = self._in_file(FIRST_PART_BYTES, part.index + 1, self._base + self._events_read)
+        if fresh is None:
+            return
+        if self._append(fresh, behind=part, only_if_read=True):
+            self.last_error = None
+        else:
+            self._remove(fresh)
+
+    def move(self, shelf: Shelf | None, sequence: int) -> None:
+        """Go on for another shelf, in memory at first, and remove the files from this one.
+
+        `sequence` is the last number that was given to an event that was taken.
+        """
+        fresh = _in_memory(FIRST_PART_BYTES)
+        fresh.begin(b"", index=0, first_sequence=0)
+        self._append(fresh)
+        while self._reading is not fresh and self._refill():
+            pass
+        for part in _chain(self._first):
+            if part is not self._reading:
+                self._chain_bytes -= part.end
+                self._remove(part)
+            else:
+                break
+        self._first = self._reading
+        self._remove_spare()
+        self._shelf = shelf
+        self._base = sequence + 1 - self.taken
+
+    def end(self, sequence: int) -> None:
+        """After `close`: remove the files if everything up to this number was all, else leave them.
+
+        The worker is called no more after that.
+        """
+        self.let_go(sequence)
+        self._remove_spare()
+        is_all = self._base + self.accepted - 1 <= sequence
+        for part in _chain(self._first):
+            if is_all:
+                self._remove(part)
+            elif part.end:
+                part.close()
+        self._first = self._reading = self._part
+
+    def _refill(self) -> bool:
+        """Read what was published; whether there are events ready to be taken."""
+        while True:
+            part = self._reading
+            following = part.next
+            # No call in between: the place and the count belong together.
+            tail = part.tail
+            reserved = self._reserved if following is None else part.sealed
+            if self._read < reserved:
+                pairs, records = part.read(tail, reserved - self._read)
+                self._read += records
+                self._events_read += len(pairs)
+                self._ready.extend(pairs)
+                if pairs:
+                    return True
+                if not records:
+                    return False  # who reserved the place is about to fill it, and will ring
+            elif following is None:
+                return False
+            else:
+                sequence = self._base + self._events_read
+                part.last_sequence = sequence - 1
+                if following.path is not None:
+                    following.number(sequence)
+                self._reading = following
+
+    def _begin_next(self, part: QueuePart, size: int) -> bool:
+        """On a thread that emits: put a part behind this one; False: there is no room.
+
+        True also if somebody else did that meanwhile.
+        """
+        if self.is_closed:
+            return False
+        room = self._max_bytes
+        if self.accepted > self._released:
+            room -= self._chain_bytes
+        if size > room:
+            return False
+        usual = PART_BYTES if self._chain_bytes else FIRST_PART_BYTES
+        try:
+            fresh = self._next_part(part, max(HEADER_BYTES + size, min(usual, room)))
+        except (OSError, MemoryError):
+            return False
+        if not self._append(fresh, behind=part):
+            self._remove(fresh)
+        return True
+
+    def _next_part(self, part: QueuePart, size: int) -> QueuePart:
+        """Begin a part that can stand behind this one. Raises OSError, MemoryError."""
+        index = part.index + 1
+        # The number of its first event is known at the beginning; later the worker says it.
+        first_sequence = 0 if part.end else self._base
+        # Behind one in memory alone nobody would know the number of a first event.
+        if self._shelf is not None and (part.path is not None or not part.end):
+            spare, self._spare = self._spare, None
+            if spare is not None and spare.end >= size:
+                spare.begin(self._shelf.producer, index=index, first_sequence=first_sequence)
+                return spare
+            fresh = self._in_file(size, index, first_sequence)
+            if fresh is not None:
+                return fresh
+        fresh = _in_memory(size)
+        fresh.begin(b"", index=index, first_sequence=first_sequence)
+        return fresh
+
+    def _in_file(self, size: int, index: int, first_sequence: int) -> QueuePart | None:
+        if self._shelf is None:
+            return None
+        try:
+            fresh = self._shelf.make_part(_rounded(size))
+        except ClientError as error:
+            self.last_error = f"the queue is in memory alone: {error.message}"
+            self._retry_at = monotonic() + RETRY_SECONDS
+            return None
+        fresh.begin(self._shelf.producer, index=index, first_sequence=first_sequence)
+        return fresh
+
+    def _append(
+        self, fresh: QueuePart, *, behind: QueuePart | None = None, only_if_read: bool = False
+    ) -> bool:
+        """Put a part at the end of the chain: if `behind` is there, and if all was read."""
+        # No call until `_part` is another: nothing is stored meanwhile.
+        part = self._part
+        if behind is not None and part is not behind:
+            return False
+        if only_if_read and self._reserved != self._read:
+            return False
+        fresh.before = part.sealed = self._reserved
+        part.words[RECORDS] = part.sealed - part.before
+        part.next = fresh
+        self._part = fresh
+        self._chain_bytes += fresh.end
+        return True
+
+    def _dispose(self, part: QueuePart) -> None:
+        """Let go of a part of the chain, or keep it to be used again."""
+        self._chain_bytes -= part.end
+        if part.path is None or part.end != PART_BYTES or self._spare is not None:
+            self._remove(part)
+        else:
+            part.end_lap()
+            self._spare = part
+
+    def _remove(self, part: QueuePart) -> None:
+        if part.path is not None and self._shelf is not None:
+            self._shelf.remove_part(part)
+        elif part.end:
+            part.close()
+
+    def _remove_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            self._remove(spare)
+
+
+class LockedOutbox(Outbox):
+    """The same for an interpreter that runs threads at once: there, `offer` takes a lock."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(
+        self,
+        *,
+        max_events: int,
+        max_bytes: int,
+        is_enabled: bool = True,
+        shelf: Shelf | None = None,
+    ) -> None:
+        super().__init__(
+            max_events=max_events, max_bytes=max_bytes, is_enabled=is_enabled, shelf=shelf
         )
+        self._lock = threading.RLock()
 
-    def take(self, timeout_seconds: float) -> Item:
-        """Return the next item, after at most this long. Raises queue.Empty."""
-        if timeout_seconds > 0:
-            return self._queue.get(timeout=timeout_seconds)
-        return self._queue.get_nowait()
+    def offer(self, event: Event) -> bool:
+        """See `Outbox.offer`."""
+        with self._lock:
+            return super().offer(event)
 
-    def release(self, events: int, bytes_: int) -> None:
-        """Note how many accepted events, and bytes, need no memory any more (running totals)."""
-        self._released_events = events
-        self._released_bytes = bytes_
+    def _append(
+        self, fresh: QueuePart, *, behind: QueuePart | None = None, only_if_read: bool = False
+    ) -> bool:
+        with self._lock:
+            return super()._append(fresh, behind=behind, only_if_read=only_if_read)
+
+
+def make_outbox(
+    *, max_events: int, max_bytes: int, is_enabled: bool = True, shelf: Shelf | None = None
+) -> Outbox:
+    """Return the outbox that is right for this interpreter."""
+    has_lock: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
+    make = Outbox if has_lock() and sys.implementation.name == "cpython" else LockedOutbox
+    return make(max_events=max_events, max_bytes=max_bytes, is_enabled=is_enabled, shelf=shelf)
+
+
+def _end_of_chain() -> QueuePart:
+    """Return a part that takes nothing."""
+    end = QueuePart(_NO_CONTENT)
+    end.end = 0
+    return end
+
+
+def _in_memory(size: int) -> QueuePart:
+    return QueuePart(mmap.mmap(-1, _rounded(size)))
+
+
+def _rounded(size: int) -> int:
+    return size + 7 & -8
+
+
+def _chain(part: QueuePart | None) -> Iterator[QueuePart]:
+    while part is not None:
+        following = part.next
+        yield part
+        part = following
 
 
 def pair_of(event: Event) -> bytes:

@@ -95,7 +95,9 @@ def replay(
 def _is_left_behind(directory: Path, summary: SpoolSummary) -> bool:
     if summary.is_held:
         return False
-    return bool(summary.segments) or lock_path(directory, summary.producer).exists()
+    return (
+        bool(summary.segments or summary.parts) or lock_path(directory, summary.producer).exists()
+    )
 
 
 def _deliver(

@@ -94,7 +94,6 @@ class Session:
         "rejected",
         "rejects",
         "released",
-        "released_bytes",
         "replayed",
         "resent",
         "shed",
@@ -137,9 +136,8 @@ class Session:
         #: Of the settled, those that were never stored: they cannot be read any more, or the
         #: daemon's limits do not let them through.
         self.lost = 0
-        #: Live events, and their bytes, that need no memory any more.
+        #: Live events that need no memory any more.
         self.released = 0
-        self.released_bytes = 0
         #: Events, and their bytes, sent on this connection and not settled.
         self.in_flight = 0
         self.in_flight_bytes = 0
@@ -213,7 +211,7 @@ class Session:
             if chunk.is_live:
                 framed = max(0, self._framed_sequence + 1 - chunk.first_sequence)
                 doubtful += len(chunk.pairs[:framed])
-                self.release_pairs(chunk.pairs[:framed])
+                self.released += len(chunk.pairs[:framed])
                 fresh += chunk.pairs[framed:]
         self.producer = producer
         self._sent.clear()
@@ -252,13 +250,8 @@ class Session:
     def release(self, chunk: Chunk) -> None:
         """Note that these events are in the spool, and no longer count as live."""
         if chunk.is_live:
-            self.release_pairs(chunk.pairs)
+            self.released += len(chunk.pairs)
             chunk.is_live = False
-
-    def release_pairs(self, pairs: list[bytes]) -> None:
-        """Note that live events need no memory any more."""
-        self.released += len(pairs)
-        self.released_bytes += sum(map(len, pairs))
 
     def next_frame(self) -> bytes | None:
         """Return the next Batch frame to send, or None: all is sent, or no Welcome came yet."""
@@ -388,14 +381,13 @@ class Session:
         if are_sent:
             self.in_flight -= events
             self.in_flight_bytes -= size
-        self._release(chunk, events, size)
+        self._release(chunk, events)
         if not chunk.is_live:
             self.replayed += events
 
-    def _release(self, chunk: Chunk, events: int, size: int) -> None:
+    def _release(self, chunk: Chunk, events: int) -> None:
         if chunk.is_live:
             self.released += events
-            self.released_bytes += size
 
     def _cut(self, most_events: int, most_bytes: int, limit_bytes: int) -> Chunk | None:
         """Take the next chunk to send, cut to the size of a frame; note it as sent.
@@ -430,7 +422,7 @@ class Session:
             return
         chunk = self._sent.popleft()
         self.in_flight = self.in_flight_bytes = 0
-        self._release(chunk, 1, chunk.size)
+        self._release(chunk, 1)
         self._lost.add(chunk.first_sequence, chunk.first_sequence)
 
     def _lose_over(self, limit_bytes: int) -> None:
@@ -439,7 +431,7 @@ class Session:
             size = len(chunk.pairs[0])
             if len(chunk.pairs) > 1:
                 self._unsent.appendleft(_split(chunk, 1, size))
-            self._release(chunk, 1, size)
+            self._release(chunk, 1)
             self._lost.add(chunk.first_sequence, chunk.first_sequence)
 
 

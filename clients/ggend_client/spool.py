@@ -11,6 +11,8 @@ settled, and a segment is removed only after that.
 
 from __future__ import annotations
 
+import itertools
+import mmap
 import os
 import threading
 import time
@@ -24,6 +26,7 @@ import msgspec
 from ggend_client import segment, spool_directory
 from ggend_client.errors import SpoolFull, SpoolUnusable
 from ggend_client.numbers import Numbers
+from ggend_client.queue_part import LeftPart, QueuePart, read_part
 from ggend_client.segment_file import SegmentFile, unusable
 from ggend_client.spool_lock import SpoolLock, boot_id, destination_of
 
@@ -38,6 +41,10 @@ DIRECTORY_BYTES = 1024 * 1024 * 1024
 #: A segment that has reached this size is followed by a new one: what is settled is removed in
 #: pieces of it.
 SEGMENT_BYTES = 4 * 1024 * 1024
+
+#: Events, and bytes, of a record that is made of what a dead process had in its queue.
+RECORD_EVENTS = 512
+RECORD_BYTES = 256 * 1024
 
 #: Nanoseconds after which a segment is not sent any more: the daemon forgets a silent producer
 #: after 60 days, and would then take its events for new ones.
@@ -75,15 +82,21 @@ class Spool:
         """`destination` is the socket of the daemon that the events are meant for."""
         self.directory = directory
         self._destination = destination
-        self._producer = producer
+        self.producer = producer
         self._most_bytes = most_bytes
         self._directory_bytes = directory_bytes
         self._now_ns = now_ns
         self._boot_id = boot_id
         self._lock = threading.Lock()
+        # A finalizer or a signal handler that emits may come to it again, see `make_part`.
+        self._claiming = threading.RLock()
         self._held: SpoolLock | None = None
         self._segments: deque[SegmentFile] = deque()
         self._numbers = Numbers()
+        #: Files of the queue, by their numbers, and whether there can be any.
+        self._parts: dict[Path, QueuePart] = {}
+        self._part_numbers = itertools.count(1)
+        self._keeps_stores: bool | None = None
         #: Read, and not loaded yet.
         self._ahead: segment.Record | None = None
         #: Events that `adopt` set aside because they are too old.
@@ -121,8 +134,9 @@ class Spool:
             try:
                 if not self._take_lock():
                     return False
-                for path in spool_directory.segments(self.directory, self._producer):
+                for path in spool_directory.segments(self.directory, self.producer):
                     self._take_up(path)
+                self._take_up_queue()
             except OSError as error:
                 raise unusable(self.directory, error) from error
             return bool(self._segments)
@@ -140,6 +154,37 @@ class Spool:
             self.last_sequence = last
             if loaded:
                 self.loaded_sequence = last
+
+    def make_part(self, size: int) -> QueuePart:
+        """Make a file of the queue, mapped, for emit(). Raises SpoolFull, SpoolUnusable.
+
+        A signal handler may come here while the same thread is here already: whatever it finds
+        half done, it makes a file of its own.
+        """
+        path = spool_directory.part_path(self.directory, self.producer, next(self._part_numbers))
+        try:
+            spool_directory.prepare(self.directory)
+            if self._keeps_stores is None:
+                self._keeps_stores = spool_directory.keeps_stores(self.directory)
+            if not self._keeps_stores:
+                raise SpoolUnusable(f"{self.directory}: not on ext4, xfs or tmpfs")
+            used = spool_directory.used_bytes(self.directory)
+            if used + size > self._directory_bytes:
+                raise SpoolFull(f"{self.directory}: {used} bytes are there already")
+            self._claim()
+            part = QueuePart(_map_new(path, size), path)
+        except OSError as error:
+            raise unusable(path, error) from error
+        self._parts[path] = part
+        return part
+
+    def remove_part(self, part: QueuePart) -> None:
+        """Unmap a file of the queue, and remove it."""
+        part.close()
+        if part.path is not None:
+            with suppress(OSError):
+                part.path.unlink()
+            self._parts.pop(part.path, None)
 
     def sync(self) -> None:
         """Wait until what was appended would survive a power cut. Raises SpoolUnusable."""
@@ -189,7 +234,7 @@ class Spool:
                 one.stop_writing()
             if self._held is not None:
                 held, self._held = self._held, None
-                held.release(remove=not self._segments)
+                held.release(remove=not self._segments and not self._parts)
 
     def abandon(self) -> None:
         """In a forked child: close the parent's descriptors, touch nothing else, take no lock."""
@@ -200,17 +245,20 @@ class Spool:
             held, self._held = self._held, None
             held.release()
 
-    # Everything below is called with the lock held.
+    # Everything below is called with the lock held, but for `_claim`, which has one of its own.
 
     def _claim(self) -> None:
         """Lock what is about to be begun, and say whom it is for. Raises OSError, SpoolUnusable."""
-        if not self._take_lock() or self._held is None:
-            raise SpoolUnusable(f"{self.directory}: the lock of a new producer is held")
-        destination = "" if self._destination is None else destination_of(self._destination)
-        self._held.write(destination, self._boot_id())
+        with self._claiming:
+            if self._held is not None:
+                return
+            if not self._take_lock() or self._held is None:
+                raise SpoolUnusable(f"{self.directory}: the lock of a new producer is held")
+            destination = "" if self._destination is None else destination_of(self._destination)
+            self._held.write(destination, self._boot_id())
 
     def _take_lock(self) -> bool:
-        path = spool_directory.lock_path(self.directory, self._producer)
+        path = spool_directory.lock_path(self.directory, self.producer)
         for pause in _LOOK_SECONDS:
             if self._held is None:
                 self._held = SpoolLock.take(path)
@@ -234,7 +282,7 @@ class Spool:
     def _take_up(self, path: Path) -> None:
         """Take up a segment, or set it aside, or remove one in which nothing was written whole."""
         found = SegmentFile(path)
-        content = spool_directory.survey(path, self._producer, above=self.last_sequence)
+        content = spool_directory.survey(path, self.producer, above=self.last_sequence)
         found.end, found.is_flawed = content.end, content.is_flawed
         if not content.records:
             found.remove()
@@ -248,32 +296,92 @@ class Spool:
             self._segments.append(found)
             self.loaded_sequence = (self._numbers.first or 1) - 1
 
-    def _room_for(self, size: int, first_sequence: int) -> SegmentFile:
+    def _take_up_queue(self) -> None:
+        """Take over what is in the files of a queue, as segments; then remove them.
+
+        Raises OSError, SpoolFull, SpoolUnusable: then they stay, and the next one goes on.
+        """
+        found = self._left_parts()
+        settled = max((part.settled for part in found), default=0)
+        is_of_this_boot = self._held is not None and self._held.boot_id == self._boot_id()
+        at, follows, is_known = 0, 0, False
+        for part in found:
+            if part.first_sequence:
+                at, is_known = part.first_sequence, True
+            elif part.index != follows:
+                is_known = False
+            if not is_known:
+                part.path.rename(part.path.with_name(f"{part.path.name}.corrupt"))
+                continue
+            self._take_up_part(part, at, max(settled, self.last_sequence))
+            at, follows = at + len(part.items), part.index + 1
+            # After a power cut a file may have lost some of its pages.
+            is_known = part.is_whole or is_of_this_boot
+        self.loaded_sequence = (self._numbers.first or 1) - 1
+        for part in reversed(found):  # the first one knows the numbers of all
+            with suppress(FileNotFoundError):
+                part.path.unlink()
+
+    def _left_parts(self) -> list[LeftPart]:
+        """Read the files of a queue in their order; set aside what is none, or too old."""
+        found = []
+        for path in spool_directory.parts(self.directory, self.producer):
+            try:
+                part = read_part(path, self.producer)
+            except ValueError:
+                path.rename(path.with_name(f"{path.name}.corrupt"))
+                continue
+            if part is None:
+                path.unlink()
+            elif self._is_too_old(path, part.begun_at):
+                path.rename(path.with_name(f"{path.name}.expired"))
+                self.expired += len(part.items)
+            else:
+                found.append(part)
+        return sorted(found, key=lambda part: part.index)
+
+    def _take_up_part(self, part: LeftPart, first_sequence: int, above: int) -> None:
+        """Append what is in a file of a queue, with numbers `above` this one."""
+        run: list[bytes] = []
+        size = 0
+        for sequence, item in enumerate([*part.items, None], start=first_sequence):
+            is_end = item is None or len(run) == RECORD_EVENTS or size >= RECORD_BYTES
+            if run and is_end:
+                first = sequence - len(run)
+                record = segment.pack_record(first, run)
+                self._room_for(len(record), first, is_bounded=False).append(record, sequence - 1)
+                self._numbers.add(first, sequence - 1)
+                self.last_sequence = sequence - 1
+                run, size = [], 0
+            if item is not None and sequence > above:
+                run.append(item)
+                size += len(item)
+
+    def _room_for(self, size: int, first_sequence: int, *, is_bounded: bool = True) -> SegmentFile:
         """Return the segment to append to: the last one, or a new one."""
         used = sum(one.end for one in self._segments)
-        if used + size > self._most_bytes:
+        if is_bounded and used + size > self._most_bytes:
             raise SpoolFull(f"{self.directory}: {used} bytes of this process are there already")
         if self._segments and self._segments[-1].is_open:
             if self._segments[-1].end + size <= SEGMENT_BYTES:
                 return self._segments[-1]
             self._segments[-1].stop_writing()
-        begun = self._begin(first_sequence, size)
+        begun = self._begin(first_sequence, size, is_bounded=is_bounded)
         self._segments.append(begun)
         return begun
 
-    def _begin(self, first_sequence: int, size: int) -> SegmentFile:
-        path = spool_directory.segment_path(self.directory, self._producer, first_sequence)
+    def _begin(self, first_sequence: int, size: int, *, is_bounded: bool) -> SegmentFile:
+        path = spool_directory.segment_path(self.directory, self.producer, first_sequence)
         spool_directory.prepare(self.directory)
         try:
             used = spool_directory.used_bytes(self.directory)
-            if self._held is None:
-                self._claim()
+            self._claim()
         except OSError as error:
             raise unusable(path, error) from error
-        if used + size > self._directory_bytes:
+        if is_bounded and used + size > self._directory_bytes:
             raise SpoolFull(f"{self.directory}: {used} bytes are there already")
         begun = SegmentFile(path)
-        begun.create(segment.Header(self._producer, first_sequence, max(0, self._now_ns())))
+        begun.create(segment.Header(self.producer, first_sequence, max(0, self._now_ns())))
         return begun
 
     def _next(self) -> segment.Record | None:
@@ -292,6 +400,20 @@ class Spool:
 
     def _pass_to(self, sequence: int) -> None:
         self.loaded_sequence = max(self.loaded_sequence, sequence)
+
+
+def _map_new(path: Path, size: int) -> mmap.mmap:
+    """Make a file of this size, all of it allocated, and map it. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+        return mmap.mmap(descriptor, size)
+    except OSError:
+        with suppress(OSError):
+            path.unlink()
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def _sync_directory(directory: Path) -> None:

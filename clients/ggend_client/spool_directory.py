@@ -1,7 +1,8 @@
 """Spool directory: where spools lie, whose they are, and who holds them.
 
 Per producer there is a lock, `<id>.lock` (see `spool_lock`), and segments,
-`<id>-<first sequence>.segment`. What is set aside is renamed: `….corrupt`, `….expired`.
+`<id>-<first sequence>.segment`. Events that a client has in its queue lie in `<id>-<n>.queue` (see
+`queue_part`). What is set aside is renamed: `….corrupt`, `….expired`.
 A directory that others could write to, or that is another user's, is refused: what lies there
 would be sent under this user's name.
 """
@@ -25,8 +26,11 @@ from ggend_client.spool_lock import SpoolLock
 __all__ = [
     "SpoolSummary",
     "Survey",
+    "keeps_stores",
     "list_spools",
     "lock_path",
+    "part_path",
+    "parts",
     "prepare",
     "segment_path",
     "segments",
@@ -34,7 +38,14 @@ __all__ = [
     "used_bytes",
 ]
 
-_NAME = re.compile(r"([0-9a-f]{32})(\.lock|-(\d{20})\.segment(\.corrupt|\.expired)?)")
+#: Says of each mount the device (third field) and, behind a dash, the type (proc_pid_mountinfo(5)).
+_MOUNTS = Path("/proc/self/mountinfo")
+
+#: File systems that write where they were told to: what is allocated can be written to. Those of
+#: containers (overlay) hand a new file to the one below.
+_KEEPING = frozenset({"ext2", "ext3", "ext4", "overlay", "tmpfs", "xfs"})
+
+_NAME = re.compile(r"([0-9a-f]{32})(\.lock|-(\d{20}\.segment|\d+\.queue)(\.corrupt|\.expired)?)")
 
 
 class SpoolSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +54,9 @@ class SpoolSummary(msgspec.Struct, frozen=True, kw_only=True):
     producer: bytes
     #: Paths, in the order of their numbers.
     segments: list[Path]
-    #: Segments that were damaged, or too old: kept for people, never sent.
+    #: Files of its queue.
+    parts: list[Path]
+    #: Files that were damaged, or too old: kept for people, never sent.
     set_aside: list[Path]
     bytes: int
     #: Seconds since the oldest segment was last written to.
@@ -105,9 +118,19 @@ def _check_home(directory: Path) -> None:
             raise SpoolUnusable(f"{above}: belongs to uid {owner}, and this is root")
 
 
+def part_path(directory: Path, producer: bytes, number: int) -> Path:
+    """Return the path of a file of a producer's queue."""
+    return directory / f"{producer.hex()}-{number}.queue"
+
+
+def parts(directory: Path, producer: bytes) -> list[Path]:
+    """Return the files of a producer's queue, in no order. Raises OSError."""
+    return _own_files(directory.glob(f"{producer.hex()}-*.queue"))
+
+
 def segments(directory: Path, producer: bytes) -> list[Path]:
     """Return a producer's segments in the order of their numbers. Raises OSError."""
-    return _segments(sorted(directory.glob(f"{producer.hex()}-*.segment")))
+    return _own_files(sorted(directory.glob(f"{producer.hex()}-*.segment")))
 
 
 def survey(path: Path, producer: bytes, *, above: int = 0) -> Survey:
@@ -154,6 +177,22 @@ def used_bytes(directory: Path) -> int:
     return total
 
 
+def keeps_stores(directory: Path) -> bool:
+    """Whether a store into a mapping of a file here, made beforehand, can never fail.
+
+    On a file system that copies what it writes (btrfs, zfs), or that is on another machine, it
+    can, when the disk is full: then the kernel ends the process (SIGBUS). Raises OSError.
+    """
+    device = directory.stat().st_dev
+    found = f"{os.major(device)}:{os.minor(device)}"
+    with _MOUNTS.open("rb") as mounts:
+        for line in mounts:
+            fields = os.fsdecode(line).split(" ")
+            if fields[2] == found:
+                return fields[fields.index("-") + 1] in _KEEPING
+    return False
+
+
 def list_spools(directory: Path) -> list[SpoolSummary]:
     """Return what lies there by producer, the oldest first. Raises OSError."""
     files: dict[bytes, list[Path]] = {}
@@ -167,10 +206,11 @@ def list_spools(directory: Path) -> list[SpoolSummary]:
 
 
 def _summary(directory: Path, producer: bytes, paths: Iterable[Path]) -> SpoolSummary:
-    segments = _segments(path for path in paths if path.suffix == ".segment")
+    segments = _own_files(path for path in paths if path.suffix == ".segment")
+    parts = _own_files(path for path in paths if path.suffix == ".queue")
     set_aside = [path for path in paths if path.suffix in {".corrupt", ".expired"}]
     sizes, times = [0], [time.time()]
-    for path in (*segments, *set_aside):
+    for path in (*segments, *parts, *set_aside):
         try:
             found = path.lstat()
         except FileNotFoundError:
@@ -181,6 +221,7 @@ def _summary(directory: Path, producer: bytes, paths: Iterable[Path]) -> SpoolSu
     return SpoolSummary(
         producer=producer,
         segments=segments,
+        parts=parts,
         set_aside=set_aside,
         bytes=sum(sizes),
         age_seconds=max(0.0, time.time() - min(times)),
@@ -189,7 +230,7 @@ def _summary(directory: Path, producer: bytes, paths: Iterable[Path]) -> SpoolSu
     )
 
 
-def _segments(paths: Iterable[Path]) -> list[Path]:
+def _own_files(paths: Iterable[Path]) -> list[Path]:
     """Leave out what somebody else put there: only this user's files are read."""
     return [path for path in paths if _is_own_file(path)]
 

@@ -49,7 +49,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     accepted: int
     #: Stored by the daemon, durably.
     acked: int
-    #: In memory alone: waiting, or sent and not acked.
+    #: In the queue: waiting, or sent and not acked.
     queued: int
     #: On disk, and not acked.
     spooled: int

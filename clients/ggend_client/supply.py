@@ -7,11 +7,9 @@ but for `spool_at_once`; it knows nothing of connections, and never decides when
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 
 from ggend_client.errors import ClientError, SpoolUnusable
 from ggend_client.outbox import FlushMark, Outbox
@@ -29,7 +27,6 @@ class Supply:
 
     __slots__ = (
         "_clock",
-        "_first",
         "_flushes",
         "_outbox",
         "_pending",
@@ -48,8 +45,6 @@ class Supply:
         self._session = session
         self._spool = spool
         self._clock = clock
-        #: Taken from the outbox by waiting for it, not numbered yet.
-        self._first: bytes | None = None
         #: Numbered, and neither in the session nor in the spool, which did not take them: the
         #: next ones once everything in the spool has been read.
         self._pending: tuple[int, list[bytes]] | None = None
@@ -66,12 +61,7 @@ class Supply:
     @property
     def waits(self) -> bool:
         """Whether there are events that no one has numbered, or that nothing took."""
-        return bool(self._first or self._pending or self._outbox.waiting())
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether an event is in hand that `wait` brought."""
-        return self._first is not None
+        return bool(self._pending or self._outbox.waiting())
 
     @property
     def is_awaited(self) -> bool:
@@ -89,16 +79,9 @@ class Supply:
         return bool(self._spool and self._spool.last_sequence >= self._session.last_sequence)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for an event, or for anything else in the outbox; whether it was an event."""
-        try:
-            item = self._outbox.take(seconds)
-        except queue.Empty:
-            return False
-        if isinstance(item, bytes):
-            self._first = item
-            return True
-        self._note(item)
-        return False
+        """Wait for an event, or for anything else in the outbox; whether there is an event."""
+        self._note(self._outbox.wait(seconds))
+        return self._outbox.waiting() > 0
 
     def push_next(self, *, live: bool) -> None:
         """Give the session what comes next: from the spool, or else (`live`) from the outbox."""
@@ -116,7 +99,7 @@ class Supply:
             session.push(session.number(len(pairs)), pairs, is_live=True)
 
     def spool_out(self) -> bool:
-        """Bring everything in memory to the spool; False: it does not take it (now)."""
+        """Bring everything that waits to the spool; False: it does not take it (now)."""
         spool, session = self._spool, self._session
         if spool is None or self._clock() < self._retry_at:
             return False
@@ -131,7 +114,7 @@ class Supply:
             self._retry_at = self._clock() + RETRY_SECONDS
             return False
         finally:
-            self._outbox.release(session.released, session.released_bytes)
+            self._release()
         return True
 
     def spool_at_once(self, pair: bytes) -> bool:
@@ -158,9 +141,14 @@ class Supply:
         session = self._session
         if self._spool is not None:
             self._spool.settle(session.acked_sequence)
-        self._outbox.release(session.released, session.released_bytes)
+        self._release()
         while self._flushes and self._flushes[0][0] <= session.acked_sequence:
             self._flushes.popleft()[1].durable.set()
+
+    def rest(self) -> None:
+        """Everything is settled: see to what can only be done then."""
+        self.settle()
+        self._outbox.return_to_file()
 
     def take_new_id(self, producer: bytes, spool: Spool | None) -> int:
         """Go on under another id with a spool of its own; return how many events stay in the old.
@@ -171,26 +159,30 @@ class Supply:
         left = 0
         if old is not None:
             left = old.unsettled(session.acked_sequence)
-            old.close()
         self._spool = spool
         session.take_new_id(producer)
         if self._pending is not None:
             _, pairs = self._pending
             self._pending = session.number(len(pairs)), pairs
+        self._outbox.move(spool, session.last_sequence)
+        if old is not None:
+            old.close()
         # Who waits for something waits for all that is left to be settled.
         self._flushes = deque((session.last_sequence, mark) for _, mark in self._flushes)
         return left
 
     def close(self) -> None:
-        """Bring what is left to the spool, whatever it said before, and close it."""
+        """Bring what is left to the spool, whatever it said before, and close both."""
         self._retry_at = 0
         self.settle()
         self.spool_out()
+        self._outbox.end(self._kept_sequence)
         if self._spool is not None:
             self._spool.close()
 
     def abandon(self) -> None:
         """In a forked child: close the parent's descriptors."""
+        self._outbox.abandon()
         if self._spool is not None:
             self._spool.abandon()
 
@@ -204,35 +196,31 @@ class Supply:
                 self._pending = self._session.number(len(pairs)), pairs
             spool.append(*self._pending)
             waiting -= len(self._pending[1])
-            self._session.release_pairs(self._pending[1])
+            self._session.released += len(self._pending[1])
             self._pending = None
 
     def _take(self) -> list[bytes]:
         """Take what fits in a frame from the outbox."""
-        pairs: list[bytes] = []
-        size = 0
-        if self._first is not None:
-            first, self._first = self._first, None
-            pairs.append(first)
-            size = len(first)
-        take = self._outbox.take
-        with suppress(queue.Empty):
-            while len(pairs) < FRAME_EVENTS and size < FRAME_BYTES:
-                item = take(0)
-                if isinstance(item, bytes):
-                    pairs.append(item)
-                    size += len(item)
-                else:
-                    self._note(item, behind=len(pairs))
+        pairs = self._outbox.take(FRAME_EVENTS, FRAME_BYTES)
+        self._note(self._outbox.marks(), taken=len(pairs))
         return pairs
 
-    def _note(self, item: FlushMark | None, *, behind: int = 0) -> None:
-        """Note a mark that stands behind this many events that have no number yet."""
-        if item is None:
-            return
-        last = self._session.last_sequence
-        if self._spool is not None:
-            last = max(last, self._spool.last_sequence)
-        self._flushes.append((last + behind, item))
-        if last + behind <= self._session.acked_sequence:
-            self.settle()
+    @property
+    def _kept_sequence(self) -> int:
+        """Up to this number, nothing depends on the outbox."""
+        return max(self._session.acked_sequence, self._spool.last_sequence if self._spool else 0)
+
+    def _release(self) -> None:
+        self._outbox.release(self._session.released)
+        self._outbox.let_go(self._kept_sequence)
+
+    def _note(self, marks: Sequence[FlushMark], *, taken: int = 0) -> None:
+        """Note marks and the number that each waits for; `taken` events have no number yet."""
+        for mark in marks:
+            last = self._session.last_sequence
+            if self._spool is not None:
+                last = max(last, self._spool.last_sequence)
+            last += mark.accepted - (self._outbox.taken - taken)
+            self._flushes.append((last, mark))
+            if last <= self._session.acked_sequence:
+                self.settle()

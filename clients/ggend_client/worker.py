@@ -3,8 +3,8 @@
 Owns the connection and the backoff. No error leaves `run`: each is kept in `last_error`, ends the
 connection, and is followed by a new attempt. What is spooled:
 
-- everything in memory, while there is no connection;
-- everything in memory, while the daemon acks nothing for a second, or memory is half full;
+- everything that waits, while there is no connection;
+- everything that waits, while the daemon acks nothing for a second, or the queue is half full;
 - what is left at the end.
 
 It waits in one of three places, never in a loop: on the outbox while there is nothing to send or
@@ -198,7 +198,7 @@ class Worker:
         return self._supply.is_settled or (self._is_away and self._supply.is_all_spooled)
 
     def _turn(self, wake: socket.socket) -> None:
-        if self._supply.is_settled and not self._supply.has_begun:
+        if self._supply.is_settled and not self._supply.waits:
             self._rest()
             return
         connection = self._connection
@@ -217,7 +217,7 @@ class Worker:
 
     def _rest(self) -> None:
         """Wait for something to do. Nothing is unsettled here."""
-        self._supply.settle()
+        self._supply.rest()
         if self._supply.wait(self._until_stop(IDLE_SECONDS)):
             self._fill_at = self._clock() + self._linger
         elif self._connection is not None:
@@ -271,7 +271,7 @@ class Worker:
         self._relieve()
 
     def _relieve(self) -> None:
-        """Spool what is in memory, when it is too much or the daemon too slow."""
+        """Spool what waits, when it is too much or the daemon too slow."""
         waits = self._session.in_flight or self._session.welcome is None
         is_slow = waits and self._clock() >= self._progress_at + SLOW_SECONDS
         if is_slow or (self._outbox.is_half_full and not self._has_room()):

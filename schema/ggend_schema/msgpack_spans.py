@@ -56,7 +56,7 @@ def head(buffer: memoryview, offset: int) -> tuple[int, int]:
     raise MessageMalformed(f"byte 0x{byte:02x} at offset {offset} is not msgpack")
 
 
-def skip(buffer: memoryview, offset: int) -> int:
+def skip(buffer: memoryview, offset: int, *, most_values: int = SKIPPED_VALUES) -> int:
     """Return the offset after the value that begins at `offset`.
 
     Raises MessageMalformed when the buffer ends before the value does, or when it holds more
@@ -66,8 +66,8 @@ def skip(buffer: memoryview, offset: int) -> int:
     skipped = 0
     while open_values:
         skipped += 1
-        if skipped > SKIPPED_VALUES:
-            raise MessageMalformed(f"more than {SKIPPED_VALUES} values, some nested too deep")
+        if skipped > most_values:
+            raise MessageMalformed(f"more than {most_values} values, some nested too deep")
         if offset >= len(buffer):
             raise MessageMalformed(f"the message ends inside a value, at offset {offset}")
         offset, inside = head(buffer, offset)

@@ -209,7 +209,7 @@ def test_a_child_holds_neither_the_socket_nor_the_spool_of_its_parent(place: Pat
         def spooled():
             return sum("spool" in name for name in descriptors())
 
-        assert spooled() == 2, descriptors()
+        assert spooled() == 3, descriptors()
         read, write = os.pipe()
         if os.fork() == 0:
             found = [name for name in descriptors() if "pipe" not in name and "/proc" not in name]
@@ -271,6 +271,8 @@ def test_children_of_multiprocessing_are_heard(daemon: Daemon, method: str) -> N
                     pool.map(work, [f"pool-{n}" for n in range(10)])
                     pool.close()
                     pool.join()
+                with context.Pool(2) as pool:  # its end sends SIGTERM
+                    pool.map(work, [f"terminated-{n}" for n in range(10)])
                 with ProcessPoolExecutor(2, mp_context=context) as executor:
                     list(executor.map(work, [f"executor-{n}" for n in range(10)]))
             """
@@ -289,22 +291,26 @@ def test_children_of_multiprocessing_are_heard(daemon: Daemon, method: str) -> N
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     deliver(daemon)
-    names = [f"{kind}-{n}" for kind in ("pool", "executor") for n in range(10)]
+    kinds = ("pool", "terminated", "executor")
+    names = [f"{kind}-{n}" for kind in kinds for n in range(10)]
     assert operations(daemon) == once("main", "process", *names)
 
 
+@pytest.mark.parametrize("durable", [False, True], ids=["plain", "durable"])
 @pytest.mark.parametrize(
     ("end", "status"),
     [
         ("os._exit(0)", 0),
         ("os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
         ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+        ("os.execv('/bin/true', ['true'])", 0),
+        ("import ctypes; ctypes.CDLL(None).abort()", -signal.SIGABRT),
     ],
-    ids=["exit", "term", "kill"],
+    ids=["exit", "term", "kill", "exec", "abort"],
 )
 @pytest.mark.parametrize("present", [True, False], ids=["beside a daemon", "without one"])
-def test_what_was_durable_survives_any_end(
-    place: Path, end: str, status: int, present: bool
+def test_what_was_taken_survives_any_end(
+    place: Path, end: str, status: int, present: bool, durable: bool
 ) -> None:
     daemon = Daemon(place)
     if present:
@@ -312,7 +318,7 @@ def test_what_was_durable_survives_any_end(
     run(
         place,
         f"""
-        client = Client(durable=True)
+        client = Client(durable={durable})
         for n in range(50):
             assert client.emit(audit(n)), client.stats()
         {end}

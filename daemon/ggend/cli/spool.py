@@ -65,7 +65,7 @@ def list_spool(*, directory: DirectoryOption = None, form: FormatOption = Format
         ) from error
     show(Result(columns=list(_COLUMNS), rows=rows), form=form, fit=True)
     here = destination_of(client_sockets(os.environ)[0])
-    waiting = [one for one in found if not one.is_held and one.segments]
+    waiting = [one for one in found if not one.is_held and _events_of(one)]
     _refuse_to_forget([one for one in waiting if one.destination not in {"", here}])
     if waiting:
         raise DaemonUnreachable(

@@ -26,7 +26,7 @@ from ggend_client.lifetimes import fork_page, notice_fork
 from ggend_client.memory import load_memory
 from ggend_client.options import Options
 from ggend_client.outbox import PAIR_BYTES_MAX, make_outbox, pair_of
-from ggend_client.replay import replay
+from ggend_client.replay import left_behind, replay
 from ggend_client.session import Session
 from ggend_client.spool import Spool
 from ggend_client.statistics import Dropped, Statistics
@@ -50,6 +50,10 @@ LINGER_SECONDS = 0.02
 
 #: How much longer than its deadline the end may take, to bring the rest to the spool.
 SPOOL_SECONDS = 1.0
+
+#: How often a client looks for what others left, and how much later for each that there is.
+LOOK_SECONDS = 5.0
+LOOK_SECONDS_EACH = 0.05
 
 #: How long one replay of what others left may take.
 REPLAY_SECONDS = 600.0
@@ -135,7 +139,7 @@ class Client(Emitter):
             self.sockets,
             linger_seconds=self._linger_seconds,
             backoff=Backoff(),
-            on_welcome=self._start_replay,
+            on_look=self._look_around,
             on_not_yours=self._take_new_id,
         )
         self._thread: threading.Thread | None = None
@@ -195,6 +199,8 @@ class Client(Emitter):
                 self._end(deadline + SPOOL_SECONDS)
             finally:
                 self._starting.release()
+            if self._session.welcome is not None and self._is_settled():
+                self._look_back(deadline)
         return self.stats().queued == 0
 
     def stats(self) -> Statistics:
@@ -378,21 +384,39 @@ class Client(Emitter):
         self._left_behind += self._supply.take_new_id(producer, spool)
         self._spool = spool
 
-    def _start_replay(self) -> None:
-        """Deliver what others left, beside this client's own events."""
+    def _look_around(self) -> float:
+        """Deliver what others left, beside this client's own events; return when to look again."""
+        directory = self._options.spool_directory
+        running = self._replaying
+        if directory is None or (running is not None and running.is_alive()):
+            return LOOK_SECONDS
+        try:
+            something_waits, producers = left_behind(directory, self.sockets()[0])
+        except OSError:  # it is not this client's affair
+            return LOOK_SECONDS
+        if something_waits:
+            self._replaying = threading.Thread(
+                target=self._replay, args=(REPLAY_SECONDS,), name="ggend-replay", daemon=True
+            )
+            with suppress(RuntimeError):  # none any more at interpreter exit
+                self._replaying.start()
+        # The more there are, the less each has to look.
+        return LOOK_SECONDS + producers * LOOK_SECONDS_EACH
+
+    def _replay(self, seconds: float) -> None:
+        directory = self._options.spool_directory
+        if directory is not None:
+            self._replayed += replay(directory, self.sockets, timeout=seconds).events
+
+    def _look_back(self, deadline: float) -> None:
+        """At the end: deliver what others left meanwhile, such as this program's children."""
         directory = self._options.spool_directory
         running = self._replaying
         if directory is None or (running is not None and running.is_alive()):
             return
-        self._replaying = threading.Thread(
-            target=self._replay, args=(directory,), name="ggend-replay", daemon=True
-        )
-        with suppress(RuntimeError):  # none any more at interpreter exit
-            self._replaying.start()
-
-    def _replay(self, directory: Path) -> None:
-        report = replay(directory, self.sockets, timeout=REPLAY_SECONDS)
-        self._replayed += report.events
+        with suppress(OSError):
+            if left_behind(directory, self.sockets()[0])[0]:
+                self._replay(deadline - time.monotonic())
 
 
 def _variables(socket: str | Path | None, spool_dir: str | Path | None) -> dict[str, str]:

@@ -24,7 +24,7 @@ from ggend_client.spool_lock import destination_of
 from ggend_client.supply import Supply
 from ggend_client.worker import Worker
 
-__all__ = ["ReplayReport", "replay"]
+__all__ = ["ReplayReport", "left_behind", "replay"]
 
 
 class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +42,19 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
     elsewhere: tuple[SpoolSummary, ...] = ()
     #: Why events are left, for people.
     error: str | None = None
+
+
+def left_behind(directory: Path, socket: Path) -> tuple[bool, int]:
+    """Return whether something waits here for who comes by on the way to this socket.
+
+    And how many producers the directory has. Raises OSError.
+    """
+    found = list_spools(directory)
+    destination = destination_of(socket)
+    waits = any(
+        _is_left_behind(directory, one) and one.destination in {"", destination} for one in found
+    )
+    return waits, len(found)
 
 
 def replay(
@@ -68,6 +81,9 @@ def replay(
     for summary in found:
         if not _is_left_behind(directory, summary):
             continue
+        if time.monotonic() >= deadline:
+            error = error or "there was no time for all"
+            break
         if not whomever and summary.destination not in {"", destination}:
             elsewhere.append(summary)  # a test's daemon, another host directory's
             continue

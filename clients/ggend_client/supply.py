@@ -34,6 +34,7 @@ class Supply:
         "_session",
         "_spool",
         "_spooling",
+        "has_begun",
         "last_error",
         "spooled_at_once",
     )
@@ -53,6 +54,8 @@ class Supply:
         #: Time of the clock before which the spool is left alone.
         self._retry_at = 0.0
         self._spooling = threading.Lock()
+        #: Whether `wait` saw an event that nobody took yet.
+        self.has_begun = False
         #: Events that went around the outbox.
         self.spooled_at_once = 0
         #: Why the spool took nothing, last.
@@ -81,7 +84,8 @@ class Supply:
     def wait(self, seconds: float) -> bool:
         """Wait for an event, or for anything else in the outbox; whether there is an event."""
         self._note(self._outbox.wait(seconds))
-        return self._outbox.waiting() > 0
+        self.has_begun = self._outbox.waiting() > 0
+        return self.has_begun
 
     def push_next(self, *, live: bool) -> None:
         """Give the session what comes next: from the spool, or else (`live`) from the outbox."""
@@ -201,6 +205,7 @@ class Supply:
 
     def _take(self) -> list[bytes]:
         """Take what fits in a frame from the outbox."""
+        self.has_begun = False
         pairs = self._outbox.take(FRAME_EVENTS, FRAME_BYTES)
         self._note(self._outbox.marks(), taken=len(pairs))
         return pairs

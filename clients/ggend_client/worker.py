@@ -16,6 +16,7 @@ writing to the wake socket.
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -71,9 +72,10 @@ class Worker:
         "_fill_at",
         "_is_away",
         "_linger",
+        "_look_at",
         "_nudged",
+        "_on_look",
         "_on_not_yours",
-        "_on_welcome",
         "_outbox",
         "_places",
         "_progress_at",
@@ -97,12 +99,14 @@ class Worker:
         linger_seconds: float,
         backoff: Backoff,
         clock: Callable[[], float] = time.monotonic,
-        on_welcome: Callable[[], None] = lambda: None,
+        on_look: Callable[[], float] = lambda: math.inf,
         on_not_yours: Callable[[], None] = lambda: None,
     ) -> None:
         """`places` is asked for the sockets to try, in order, before every attempt.
 
-        `on_not_yours` may take a new id, after the daemon refused this one.
+        `on_look` looks for what others left, while a daemon is there, and returns in how many
+        seconds it wants to look again. `on_not_yours` may take a new id, after the daemon refused
+        this one.
         """
         self._outbox = outbox
         self._session = session
@@ -111,15 +115,15 @@ class Worker:
         self._linger = max(linger_seconds, LINGER_SECONDS_MIN)
         self._backoff = backoff
         self._clock = clock
-        self._on_welcome = on_welcome
+        self._on_look = on_look
         self._on_not_yours = on_not_yours
         self._connection: Connection | None = None
         self._connects_at = 0.0
         self._wakes: socket.socket | None = None
         self._waker: socket.socket | None = None
-        #: Times of the clock: of the next look into the outbox, of the last ack, and of the next
-        #: attempt to connect.
-        self._fill_at = self._progress_at = self._retry_at = 0.0
+        #: Times of the clock: of the next look into the outbox, of the last ack, of the next
+        #: attempt to connect, and of the next look for what others left.
+        self._fill_at = self._progress_at = self._retry_at = self._look_at = 0.0
         #: Whether a connection was lost, or could not be made, since the last one was.
         self._is_away = False
         self._nudged = False
@@ -198,7 +202,7 @@ class Worker:
         return self._supply.is_settled or (self._is_away and self._supply.is_all_spooled)
 
     def _turn(self, wake: socket.socket) -> None:
-        if self._supply.is_settled and not self._supply.waits:
+        if self._supply.is_settled and not self._supply.has_begun:
             self._rest()
             return
         connection = self._connection
@@ -243,6 +247,7 @@ class Worker:
         self._nudged = False
         connection = self._connection = Connection(self._places(), wake)
         self._is_away = False
+        self._look_at = 0.0
         self._connects_at = self._progress_at = self._clock()
         connection.send(self._session.hello())
         return connection
@@ -283,7 +288,7 @@ class Worker:
 
     def _receive(self, data: bytes) -> None:
         session = self._session
-        acked_sequence, welcome = session.acked_sequence, session.welcome
+        acked_sequence = session.acked_sequence
         try:
             if data:
                 session.receive(data)
@@ -292,8 +297,8 @@ class Worker:
                 self._progress_at = self._clock()
                 self._backoff.reset()
                 self._supply.settle()
-        if session.welcome is not None and welcome is None:
-            self._on_welcome()
+        if session.welcome is not None and self._clock() >= self._look_at:
+            self._look_at = self._clock() + self._on_look()
         if session.goodbye is not None:
             if session.goodbye.code == GoodbyeCode.NOT_YOURS:
                 self._on_not_yours()

@@ -18,10 +18,12 @@ from pathlib import Path
 import pytest
 
 from ggend_client import Client
+from ggend_client import client as client_module
+from ggend_client import worker as worker_module
 from ggend_client.replay import replay
 from running import Daemon
 from support.examples import share_of_examples
-from support.patience import PATIENCE_SECONDS
+from support.patience import PATIENCE_SECONDS, wait_until
 from wire import unbalanced_accounts
 
 #: From Python 3.12 on, forking a process that has threads is warned of; here it is the point.
@@ -332,6 +334,46 @@ def test_what_was_taken_survives_any_end(
         assert operations(daemon) == once(*range(50))
     finally:
         daemon.stop()
+
+
+def test_a_program_brings_at_its_end_what_its_children_left(daemon: Daemon) -> None:
+    run(
+        daemon.place,
+        """
+        import multiprocessing
+
+        def work(name):
+            client.emit(audit(name))
+
+        client.emit(audit("main"))
+        assert client.flush(PATIENCE_SECONDS)
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            pool.map(work, range(20))
+        client.close(PATIENCE_SECONDS)
+        """,
+    )
+    assert operations(daemon) == once("main", *range(20))
+
+
+def test_a_client_that_goes_on_brings_what_others_left(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.05)
+    spool = daemon.place / "spool"
+    with Client(daemon.socket, spool_dir=spool) as client:
+        assert client.audit(agent_id="a", operation="mine", status="completed")
+        assert client.flush(PATIENCE_SECONDS)
+        run(
+            daemon.place,
+            """
+            client.emit(audit("theirs"))
+            os.kill(os.getpid(), signal.SIGKILL)
+            """,
+            status=-signal.SIGKILL,
+        )
+        wait_until(lambda: operations(daemon) == once("mine", "theirs"))
+        assert client.stats().acked == 1
 
 
 def test_late_emits_at_the_end_of_the_interpreter_are_quiet(daemon: Daemon) -> None:

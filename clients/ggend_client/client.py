@@ -151,7 +151,7 @@ class Client(Emitter):
     def emit(self, event: Event) -> bool:
         """Take the event, or count why not and return False. Never blocks, never raises.
 
-        With `durable=True` it does wait for the disk, and must not be called by a signal handler.
+        With `durable=True` it does wait for the disk.
         """
         if not fork_page[0]:
             notice_fork()
@@ -314,6 +314,7 @@ class Client(Emitter):
             return self._drop(outbox.refuse(event), event)
         try:
             is_durable = supply.spool_at_once(pair)
+            supply.spool_late()
         except ClientError as error:
             outbox.refuse_spool(error.message)
             return self._drop("spool", event)

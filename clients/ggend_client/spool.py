@@ -1,7 +1,7 @@
 """Spool: one producer's events on disk, in the order of their numbers, until they are settled.
 
 Owns the producer's lock and segments. Appending, reading and settling may happen on different
-threads; a lock of its own orders them. It knows nothing of sockets, and never decides when to
+threads, one after the other. It knows nothing of sockets, and never decides when to
 spool.
 
 What lies here is safe from the end of the process once `append` has returned, and from a power
@@ -29,6 +29,7 @@ from ggend_client.numbers import Numbers
 from ggend_client.queue_part import LeftPart, QueuePart, read_part
 from ggend_client.segment_file import SegmentFile, unusable
 from ggend_client.spool_lock import SpoolLock, boot_id, destination_of
+from ggend_client.turn import Turn
 
 __all__ = ["DIRECTORY_BYTES", "SPOOL_BYTES", "Loaded", "Spool"]
 
@@ -87,7 +88,7 @@ class Spool:
         self._directory_bytes = directory_bytes
         self._now_ns = now_ns
         self._boot_id = boot_id
-        self._lock = threading.Lock()
+        self._turn = Turn()
         # A finalizer or a signal handler that emits may come to it again, see `make_part`.
         self._claiming = threading.RLock()
         self._held: SpoolLock | None = None
@@ -130,7 +131,7 @@ class Spool:
         left. Raises SpoolUnusable.
         """
         spool_directory.prepare(self.directory)
-        with self._lock:
+        with self._turn:
             try:
                 if not self._take_lock():
                     return False
@@ -144,16 +145,17 @@ class Spool:
     def append(self, first_sequence: int, items: Sequence[bytes], *, loaded: bool = False) -> None:
         """Write these events behind the others; `loaded`: the caller holds them in memory too.
 
-        Raises SpoolFull or SpoolUnusable: then nothing was added.
+        Raises SpoolFull or SpoolUnusable, or Reentered: then nothing was added.
         """
-        record = segment.pack_record(first_sequence, items)
-        last = first_sequence + len(items) - 1
-        with self._lock:
-            self._room_for(len(record), first_sequence).append(record, last)
-            self._numbers.add(first_sequence, last)
-            self.last_sequence = last
+        with self._turn:
+            self._append(first_sequence, items)
             if loaded:
-                self.loaded_sequence = last
+                self.loaded_sequence = self.last_sequence
+
+    def append_next(self, item: bytes) -> None:
+        """Write an event that gets the next number. Raises as `append` does."""
+        with self._turn:
+            self._append(self.last_sequence + 1, [item])
 
     def make_part(self, size: int) -> QueuePart:
         """Make a file of the queue, mapped, for emit(). Raises SpoolFull, SpoolUnusable.
@@ -187,8 +189,11 @@ class Spool:
             self._parts.pop(part.path, None)
 
     def sync(self) -> None:
-        """Wait until what was appended would survive a power cut. Raises SpoolUnusable."""
-        with self._lock:
+        """Wait until what was appended would survive a power cut.
+
+        Raises SpoolUnusable, or Reentered.
+        """
+        with self._turn:
             if self._segments and self._segments[-1].sync():
                 _sync_directory(self.directory)
 
@@ -197,7 +202,7 @@ class Spool:
 
         Numbers that are missing between two calls are lost: their record was damaged.
         """
-        with self._lock:
+        with self._turn:
             items: list[bytes] = []
             size = first = 0
             while (record := self._next()) is not None and record.items is not None:
@@ -218,7 +223,7 @@ class Spool:
 
     def settle(self, sequence: int) -> None:
         """Remove the segments of which everything is settled, up to this number."""
-        with self._lock:
+        with self._turn:
             while self._segments and self._segments[0].last_sequence <= sequence:
                 self._segments.popleft().remove()
             self._numbers.remove_to(sequence)
@@ -228,7 +233,7 @@ class Spool:
         """Sync what is left, or remove the lock when nothing is; the next one takes it up."""
         with suppress(SpoolUnusable):
             self.sync()
-        with self._lock:
+        with self._turn:
             for one in self._segments:
                 one.stop_reading()
                 one.stop_writing()
@@ -245,7 +250,16 @@ class Spool:
             held, self._held = self._held, None
             held.release()
 
-    # Everything below is called with the lock held, but for `_claim`, which has one of its own.
+    # Everything below is called in turn, but for `_claim`, which has a lock of its own.
+
+    def _append(
+        self, first_sequence: int, items: Sequence[bytes], *, is_bounded: bool = True
+    ) -> None:
+        record = segment.pack_record(first_sequence, items)
+        last = first_sequence + len(items) - 1
+        self._room_for(len(record), first_sequence, is_bounded=is_bounded).append(record, last)
+        self._numbers.add(first_sequence, last)
+        self.last_sequence = last
 
     def _claim(self) -> None:
         """Lock what is about to be begun, and say whom it is for. Raises OSError, SpoolUnusable."""
@@ -347,11 +361,7 @@ class Spool:
         for sequence, item in enumerate([*part.items, None], start=first_sequence):
             is_end = item is None or len(run) == RECORD_EVENTS or size >= RECORD_BYTES
             if run and is_end:
-                first = sequence - len(run)
-                record = segment.pack_record(first, run)
-                self._room_for(len(record), first, is_bounded=False).append(record, sequence - 1)
-                self._numbers.add(first, sequence - 1)
-                self.last_sequence = sequence - 1
+                self._append(sequence - len(run), run, is_bounded=False)
                 run, size = [], 0
             if item is not None and sequence > above:
                 run.append(item)

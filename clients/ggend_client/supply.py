@@ -7,7 +7,6 @@ but for `spool_at_once`; it knows nothing of connections, and never decides when
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -15,6 +14,7 @@ from ggend_client.errors import ClientError, SpoolUnusable
 from ggend_client.outbox import FlushMark, Outbox
 from ggend_client.session import FRAME_BYTES, FRAME_EVENTS, Session
 from ggend_client.spool import Spool
+from ggend_client.turn import Reentered
 
 __all__ = ["Supply"]
 
@@ -28,12 +28,12 @@ class Supply:
     __slots__ = (
         "_clock",
         "_flushes",
+        "_late",
         "_outbox",
         "_pending",
         "_retry_at",
         "_session",
         "_spool",
-        "_spooling",
         "has_begun",
         "last_error",
         "spooled_at_once",
@@ -53,7 +53,8 @@ class Supply:
         self._flushes: deque[tuple[int, FlushMark]] = deque()
         #: Time of the clock before which the spool is left alone.
         self._retry_at = 0.0
-        self._spooling = threading.Lock()
+        #: Came in the middle of another event, and is not spooled yet.
+        self._late: deque[bytes] = deque()
         #: Whether `wait` saw an event that nobody took yet.
         self.has_begun = False
         #: Events that went around the outbox.
@@ -64,7 +65,7 @@ class Supply:
     @property
     def waits(self) -> bool:
         """Whether there are events that no one has numbered, or that nothing took."""
-        return bool(self._pending or self._outbox.waiting())
+        return bool(self._pending or self._late or self._outbox.waiting())
 
     @property
     def is_awaited(self) -> bool:
@@ -122,23 +123,37 @@ class Supply:
         return True
 
     def spool_at_once(self, pair: bytes) -> bool:
-        """On the thread that emits: bring one event to the disk; False: to the spool only.
+        """On the thread that emits: bring one event to the disk; False: it is not there yet.
 
         For a client of which all events go this way. Raises SpoolFull, SpoolUnusable: then it is
-        not even there.
+        not taken. One that comes in the middle of another, from a finalizer or a signal handler,
+        is spooled by `spool_late`, which who was interrupted calls, or the worker.
         """
-        spool = self._spool
-        if spool is None:
-            raise SpoolUnusable("there is no spool directory")
-        with self._spooling:
-            spool.append(spool.last_sequence + 1, [pair])
-            self.spooled_at_once += 1
         try:
-            spool.sync()
-        except ClientError as error:
-            self.last_error = error.message
+            self._append_next(pair)
+        except Reentered:
+            self._late.append(pair)
+            self.spooled_at_once += 1
+            return False
+        self.spooled_at_once += 1
+        try:
+            if self._spool is not None:
+                self._spool.sync()
+        except (ClientError, Reentered) as error:
+            self.last_error = str(error) or None
             return False
         return True
+
+    def spool_late(self) -> None:
+        """Spool what came in the middle of something."""
+        while self._late:
+            pair = self._late.popleft()
+            try:
+                self._append_next(pair)
+            except (ClientError, Reentered) as error:
+                self._late.appendleft(pair)
+                self.last_error = str(error) or self.last_error
+                return
 
     def settle(self) -> None:
         """Let go of what the session knows to be settled."""
@@ -178,6 +193,7 @@ class Supply:
     def close(self) -> None:
         """Bring what is left to the spool, whatever it said before, and close both."""
         self._retry_at = 0
+        self.spool_late()
         self.settle()
         self.spool_out()
         self._outbox.end(self._kept_sequence)
@@ -189,6 +205,11 @@ class Supply:
         self._outbox.abandon()
         if self._spool is not None:
             self._spool.abandon()
+
+    def _append_next(self, pair: bytes) -> None:
+        if self._spool is None:
+            raise SpoolUnusable("there is no spool directory")
+        self._spool.append_next(pair)
 
     def _spool_outbox(self, spool: Spool) -> None:
         waiting = self._outbox.waiting() + 1  # no more than that: it must come to an end

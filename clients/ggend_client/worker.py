@@ -202,6 +202,7 @@ class Worker:
         return self._supply.is_settled or (self._is_away and self._supply.is_all_spooled)
 
     def _turn(self, wake: socket.socket) -> None:
+        self._supply.spool_late()
         if self._supply.is_settled and not self._supply.has_begun:
             self._rest()
             return

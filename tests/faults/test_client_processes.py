@@ -503,6 +503,44 @@ def test_a_child_process_that_is_executed_inherits_nothing(place: Path) -> None:
     assert "socket" not in printed
 
 
+@pytest.mark.parametrize("durable", [False, True], ids=["plain", "durable"])
+def test_finalizers_may_emit_in_the_middle_of_an_emit(daemon: Daemon, durable: bool) -> None:
+    """The garbage collector runs all the time, in every thread, the client's own too."""
+    printed = run(
+        daemon.place,
+        f"""
+        import gc
+
+        client = Client(durable={durable})
+        gc.set_threshold(2, 2, 2)
+
+        class Emitting:
+            def __init__(self, name):
+                self.itself, self.name = self, name
+            def __del__(self):
+                client.emit(audit(self.name))
+
+        def work(thread):
+            for n in range(40):
+                Emitting(f"finalizer-{{thread}}-{{n}}")
+                client.emit(audit(f"{{thread}}-{{n}}"))
+
+        threads = [threading.Thread(target=work, args=(thread,)) for thread in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        gc.collect()
+        assert client.close(PATIENCE_SECONDS), client.stats()
+        print(client.stats().accepted, client.stats().dropped.total)
+        """,
+    )
+    assert printed == "240 0\n"
+    deliver(daemon)
+    names = [f"{thread}-{n}" for thread in range(3) for n in range(40)]
+    assert operations(daemon) == once(*names, *(f"finalizer-{name}" for name in names))
+
+
 def test_closing_twice_and_in_a_handler_does_no_harm(daemon: Daemon) -> None:
     run(
         daemon.place,

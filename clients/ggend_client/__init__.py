@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from ggend_client.binding import Binding
 from ggend_client.client import Client
-from ggend_client.errors import ClientError, ConnectionLost, DaemonAbsent, RequestRefused
+from ggend_client.errors import (
+    ClientError,
+    ConnectionLost,
+    DaemonAbsent,
+    InvalidCall,
+    RequestRefused,
+)
 from ggend_client.memory import AgentUnnamed
 from ggend_client.requests import ask
 from ggend_client.runs import ExecutionRun, SessionRun, StageRun
@@ -46,6 +52,7 @@ __all__ = [
     "Dropped",
     "Event",
     "ExecutionRun",
+    "InvalidCall",
     "MemorySaved",
     "ReceiptEmitted",
     "RequestRefused",

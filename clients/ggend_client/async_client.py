@@ -42,6 +42,7 @@ class AsyncClient(Emitter):
         linger_seconds: float = LINGER_SECONDS,
         exit_timeout: float = 1.0,
         durable: bool = False,
+        strict: bool = False,
         on_drop: Callable[[str, Event | None], object] | None = None,
         enabled: bool = True,
     ) -> None:
@@ -57,6 +58,7 @@ class AsyncClient(Emitter):
             linger_seconds=linger_seconds,
             exit_timeout=exit_timeout,
             durable=durable,
+            strict=strict,
             on_drop=on_drop,
             enabled=enabled,
         )
@@ -82,9 +84,9 @@ class AsyncClient(Emitter):
         """Return the last events that the daemon put in quarantine, with its reasons."""
         return self._client.recent_rejects()
 
-    async def flush(self, timeout: float = 2.0) -> bool:  # noqa: ASYNC109
-        """Wait until everything emitted before this call is durable; False: not yet."""
-        return await _elsewhere(lambda: self._client.flush(timeout))
+    async def flush(self, timeout: float = 2.0, *, strict: bool | None = None) -> bool:  # noqa: ASYNC109
+        """Wait until everything emitted before this call is settled, as `Client.flush` does."""
+        return await _elsewhere(lambda: self._client.flush(timeout, strict=strict))
 
     async def close(self, timeout: float = 1.0) -> bool:  # noqa: ASYNC109
         """Refuse new events, and wait for the acks of the old ones, as `Client.close` does.

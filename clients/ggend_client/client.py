@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +19,12 @@ from typing import Any, Self
 from ggend_client import lifetimes
 from ggend_client.backoff import Backoff
 from ggend_client.binding import Binding
-from ggend_client.drops import Drops
+from ggend_client.checks import explain_reject, fault_in
 from ggend_client.emitter import Emitter
-from ggend_client.errors import ClientError
+from ggend_client.errors import ClientError, InvalidCall
 from ggend_client.lifetimes import fork_page, notice_fork
 from ggend_client.memory import load_memory
+from ggend_client.mistakes import Mistakes
 from ggend_client.options import Options
 from ggend_client.outbox import PAIR_BYTES_MAX, make_outbox, pair_of
 from ggend_client.replay import left_behind, replay
@@ -55,6 +56,9 @@ SPOOL_SECONDS = 1.0
 LOOK_SECONDS = 5.0
 LOOK_SECONDS_EACH = 0.05
 
+#: Events of a record of the spool that are looked at.
+FORESEEN_EVENTS = 16
+
 #: How long one replay of what others left may take.
 REPLAY_SECONDS = 600.0
 
@@ -75,6 +79,7 @@ class Client(Emitter):
         linger_seconds: float = LINGER_SECONDS,
         exit_timeout: float = 1.0,
         durable: bool = False,
+        strict: bool = False,
         on_drop: Callable[[str, Event | None], object] | None = None,
         enabled: bool = True,
         producer: bytes | None = None,
@@ -82,11 +87,12 @@ class Client(Emitter):
     ) -> None:
         """What is not given is looked up in the environment: GGEND_SOCKET and so on (README).
 
-        `durable`: emit() returns when the event is on the disk, and may wait for it. `on_drop`
-        is told each cause (a field of `Dropped`) and the event, on the thread that emits.
-        `exit_timeout` is how long the end of the program may wait for the last acks, before
-        what is left goes to the spool. `producer` is for importers, which derive it from content
-        and say `permanent`: they spool nothing.
+        `durable`: emit() returns when the event is on the disk, and may wait for it. `strict`: a
+        call that says what the daemon would not store raises InvalidCall. `on_drop` is told each
+        cause (a field of `Dropped`) and the event, on the thread that emits. `exit_timeout` is how
+        long the end of the program may wait for the last acks, before what is left goes to the
+        spool. `producer` is for importers, which derive it from content and say `permanent`: they
+        spool nothing.
         """
         self._options = Options.of(
             os.environ,
@@ -95,6 +101,7 @@ class Client(Emitter):
             agent=agent,
             session=session,
             spool_dir="" if permanent else spool_dir,
+            strict=strict,
             enabled=enabled,
         )
         super().__init__(
@@ -110,6 +117,7 @@ class Client(Emitter):
         self._linger_seconds = linger_seconds
         self._exit_timeout = exit_timeout
         self._durable = durable
+        self._is_careful = durable or self._options.is_strict
         self._on_drop = on_drop
         self._producer = producer
         self._permanent = permanent
@@ -131,7 +139,9 @@ class Client(Emitter):
         )
         #: Events in spools of ids that this process may not use any more.
         self._left_behind = 0
-        self._supply = Supply(self._outbox, self._session, self._spool, time.monotonic)
+        self._supply = Supply(
+            self._outbox, self._session, self._spool, time.monotonic, on_spool=self._foresee
+        )
         self._worker = Worker(
             self._outbox,
             self._session,
@@ -141,22 +151,30 @@ class Client(Emitter):
             backoff=Backoff(),
             on_look=self._look_around,
             on_not_yours=self._take_new_id,
+            on_reject=self._tell_reject,
         )
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._replaying: threading.Thread | None = None
         self._replayed = 0
-        self._drops = Drops(self._on_drop, is_debugged=options.is_debugged)
+        #: Events rejected or lost when a strict flush() last said so.
+        self._refused = 0
+        self._mistakes = Mistakes(
+            self._on_drop, is_debugged=options.is_debugged, is_strict=options.is_strict
+        )
 
     def emit(self, event: Event) -> bool:
         """Take the event, or count why not and return False. Never blocks, never raises.
 
-        With `durable=True` it does wait for the disk.
+        With `durable=True` it does wait for the disk; with `strict=True` it raises InvalidCall.
         """
         if not fork_page[0]:
             notice_fork()
-        if self._durable:
-            return self._emit_durably(event)
+        if self._is_careful:
+            if self._options.is_strict:
+                self._check(event)
+            if self._durable:
+                return self._emit_durably(event)
         outbox = self._outbox
         if not outbox.offer(event):
             if outbox is not self._outbox:  # a signal handler has forked, and this is the child
@@ -172,18 +190,20 @@ class Client(Emitter):
         self._outbox.refuse_for(reason)
         return self._drop("invalid", None)
 
-    def flush(self, timeout: float = 2.0) -> bool:
-        """Wait until everything emitted before this call is settled, durably; False: not yet."""
+    def flush(self, timeout: float = 2.0, *, strict: bool | None = None) -> bool:
+        """Wait until everything emitted before this call is settled, durably; False: not yet.
+
+        Settled are also events that the daemon put in quarantine. `strict`, which is what the
+        client is unless given: False also for these, and for lost ones, since the last such call.
+        """
         self._notice_fork()
-        if self._is_settled():
-            return True
-        if self._thread is None:
-            self._start(timeout)
-        if self._worker.has_ended:
-            return False
-        mark = self._outbox.mark()
-        self._worker.nudge()
-        return mark.durable.wait(timeout) or self._is_settled()
+        is_strict = self._options.is_strict if strict is None else strict
+        is_settled = self._wait_until_settled(timeout, asks=is_strict)
+        if not is_strict:
+            return is_settled
+        refused = self._session.rejected + self._session.lost
+        was_refused, self._refused = self._refused, refused
+        return is_settled and refused == was_refused
 
     def close(self, timeout: float = 1.0) -> bool:
         """Refuse new events, wait for the acks of the old ones, and end the thread.
@@ -237,7 +257,7 @@ class Client(Emitter):
             connected=worker.is_connected,
             last_error=worker.last_error
             or self._supply.last_error
-            or self._drops.last_error
+            or self._mistakes.last_error
             or outbox.last_error,
             last_drop=outbox.last_drop,
         )
@@ -303,6 +323,29 @@ class Client(Emitter):
     def _accepted(self) -> int:
         return self._outbox.accepted + self._supply.spooled_at_once
 
+    def _wait_until_settled(self, timeout: float, *, asks: bool) -> bool:
+        """Wait as `flush` does; `asks`: for the worker, which may be about to count rejects."""
+        if self._is_settled() and not (asks and self._accepted):
+            return True
+        if self._thread is None:
+            self._start(timeout)
+        if self._worker.has_ended:
+            return self._is_settled()
+        mark = self._outbox.mark()
+        self._worker.nudge()
+        return mark.durable.wait(timeout) or self._is_settled()
+
+    def _check(self, event: Event) -> None:
+        """Raise InvalidCall for what the daemon would not store."""
+        try:
+            pair = pair_of(event)
+        except Exception:  # emit() says why
+            return
+        fault = fault_in(pair)
+        if fault is not None:
+            self._outbox.refuse_for(fault[1])
+            raise InvalidCall(fault[1])
+
     def _emit_durably(self, event: Event) -> bool:
         """Write the event to the spool and wait for the disk."""
         outbox, supply = self._outbox, self._supply
@@ -324,7 +367,7 @@ class Client(Emitter):
         return is_durable  # if not: it is on its way, but that is not what was promised
 
     def _drop(self, cause: str, event: Event | None) -> bool:
-        self._drops.tell(cause, self._outbox.last_drop, event)
+        self._mistakes.dropped(cause, self._outbox.last_drop, event)
         return False
 
     def _start(self, timeout: float = 0) -> None:
@@ -375,6 +418,20 @@ class Client(Emitter):
         if directory is None:
             return None
         return Spool(directory, producer, destination=self.sockets()[0])
+
+    def _tell_reject(self, reject: Reject, pair: bytes | None) -> None:
+        """On the worker's thread: the daemon put an event in quarantine."""
+        self._mistakes.rejected(*explain_reject(pair, reject.code, reject.message))
+
+    def _foresee(self, pairs: Sequence[bytes]) -> None:
+        """On the worker's thread: say what is wrong with events while no daemon is there to do so.
+
+        Some of them: who says something wrong does so again and again.
+        """
+        for pair in pairs[:: max(1, len(pairs) // FORESEEN_EVENTS)]:
+            fault = fault_in(pair)
+            if fault is not None:
+                self._mistakes.foreseen(*fault)
 
     def _take_new_id(self) -> None:
         """On the worker's thread: the id belongs to the user that this process was before."""

@@ -1,6 +1,7 @@
-"""Errors of the light client, raised by `ask` and by the spool: emit, flush and close never raise.
+"""Errors of the light client, raised by `ask` and by the spool.
 
-Each has a stable `code` and a `hint` that a person can act on.
+emit(), flush() and close() raise none of them, but for InvalidCall where the client is strict. Each
+has a stable `code` and a `hint` that a person can act on.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ __all__ = [
     "ClientError",
     "ConnectionLost",
     "DaemonAbsent",
+    "InvalidCall",
     "RequestRefused",
     "SpoolFull",
     "SpoolUnusable",
@@ -51,6 +53,13 @@ class RequestRefused(ClientError):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
+
+
+class InvalidCall(ClientError):
+    """A strict client was given what the daemon would not store."""
+
+    code = "invalid_call"
+    hint = "without strict=True and GGEND_STRICT it is counted, said once, and not stored"
 
 
 class SpoolUnusable(ClientError):

@@ -27,10 +27,13 @@ import logging
 import threading
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ggend_client.binding import Binding, binding_here
+from ggend_client.errors import InvalidCall
+from ggend_client.mistakes import LOGGER
 from ggend_client.plain import plain, text_of
 from ggend_client.wording import error_text
 from ggend_schema.limits import ERROR_CHARS, NAME_CHARS, OPERATION_CHARS
@@ -43,9 +46,6 @@ __all__ = ["AuditHandler"]
 
 #: Whose events they are when nobody says so.
 AGENT = "logging"
-
-#: Records of these are not for the daemon: they are about not reaching it.
-OWN_LOGGER = "ggend_client"
 
 #: What every record has, whoever made it; all else was added by the program.
 _OWN_FIELDS = frozenset(
@@ -73,11 +73,10 @@ class AuditHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Emit the record if the filters let it pass; return whether they did."""
-        if f"{record.name}.".startswith(f"{OWN_LOGGER}."):
-            return False
+        if f"{record.name}.".startswith(f"{LOGGER}."):
+            return False  # it is about events that do not reach the daemon
         if getattr(_busy, "is_set", False):
-            self._client.refuse("a record was made while another was turned into an event")
-            return False
+            return self._refuse("a record was made while another was turned into an event")
         _busy.is_set = True
         try:
             passed = self.filter(record)
@@ -86,8 +85,7 @@ class AuditHandler(logging.Handler):
             if passed:
                 self._audit(record)
         except Exception as error:  # filters, arguments and extras are the program's own
-            self._client.refuse(f"a log record: {error_text(error)}")
-            return False
+            return self._refuse(f"a log record: {error_text(error)}")
         finally:
             _busy.is_set = False
         return bool(passed)
@@ -95,6 +93,11 @@ class AuditHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Do as `handle` does, which does not come here."""
         self.handle(record)
+
+    def _refuse(self, reason: str) -> bool:
+        with suppress(InvalidCall):  # a strict client's: it is not the caller's mistake
+            self._client.refuse(reason)
+        return False
 
     def _audit(self, record: logging.LogRecord) -> None:
         message = _message(record)

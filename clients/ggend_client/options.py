@@ -24,7 +24,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     #: None: nothing is spooled.
     spool_directory: Path | None
     is_enabled: bool
-    #: Whether to say on the logger `ggend_client`, once a cause, why events are dropped.
+    #: Whether a call that says what the daemon would not store raises.
+    is_strict: bool
+    #: Whether to say of every event why it is dropped, not of the first of a kind only.
     is_debugged: bool
 
     @staticmethod
@@ -36,6 +38,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         agent: str | None = None,
         session: str | None = None,
         spool_dir: str | Path | None = None,
+        strict: bool = False,
         enabled: bool = True,
     ) -> Options:
         """Look up in the environment what was not given: GGEND_SOCKET, GGEND_SERVICE and so on.
@@ -53,6 +56,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             execution=environ.get("GGEND_EXECUTION") or None,
             spool_directory=Path(spool) if str(spool) else None,
             is_enabled=enabled and not _is_set(environ, "GGEND_DISABLED"),
+            is_strict=strict or _is_set(environ, "GGEND_STRICT"),
             is_debugged=_is_set(environ, "GGEND_DEBUG"),
         )
 

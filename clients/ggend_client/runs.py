@@ -5,8 +5,8 @@ of emit as the end and subtracts the duration. The host's exceptions pass throug
 nothing is raised into the host: what cannot be said is refused with its reason.
 
 An ordinary exception is a failure. What is none (asyncio.CancelledError, KeyboardInterrupt,
-SystemExit, GeneratorExit) is a cancellation. The classes have no slots: a misspelled attribute
-is for the type checker to find, not a reason to raise in the host's block.
+SystemExit, GeneratorExit) is a cancellation. A misspelled attribute does raise (AttributeError):
+what is set there would never be said.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Generic, Literal, Self, TypeAlias, TypeVar
 
 from ggend_client.binding import Bind, Binding
+from ggend_client.errors import InvalidCall
 from ggend_client.typed_events import TypedEvents
 from ggend_client.wording import error_text, fitting
 from ggend_schema.events import (
@@ -45,6 +46,8 @@ _Status = TypeVar("_Status", bound=str)
 class Run(ABC, Generic[_Status]):
     """Something that begins and ends, for one `with` or `async with` at a time."""
 
+    __slots__ = ("__weakref__", "_emitter", "_fault", "_started_ns", "error_message", "status")
+
     def __init__(self, emitter: TypedEvents, fault: str | None) -> None:
         self._emitter = emitter
         #: Why nothing can be said at the end: the call that made this was wrong.
@@ -71,6 +74,9 @@ class Run(ABC, Generic[_Status]):
     def __enter__(self) -> Self:
         try:
             self._begin()
+        except InvalidCall:  # of a strict client
+            self._unbind()
+            raise
         except Exception as error:
             self._fault = error_text(error)
         self._started_ns = monotonic_ns()
@@ -93,6 +99,9 @@ class Run(ABC, Generic[_Status]):
             else:
                 duration_ms = max(0, round((ended_ns - started_ns) / NS_PER_MS))
                 self._end(duration_ms, *self._outcome(error))
+        except InvalidCall:  # of a strict client; what the host raised itself comes first
+            if error is None:
+                raise
         except Exception as failure:
             self._emitter.refuse(error_text(failure))
 
@@ -121,6 +130,8 @@ class Run(ABC, Generic[_Status]):
 
 class StageRun(Run[StageStatus]):
     """One of the five stages. Say what it read and wrote by setting the attributes."""
+
+    __slots__ = ("_stage", "execution_id", "input_size_bytes", "output_size_bytes")
 
     def __init__(
         self,
@@ -160,6 +171,19 @@ class StageRun(Run[StageStatus]):
 
 class ExecutionRun(Run[ReceiptStatus]):
     """One execution of the pipeline, bound for what is inside. Its receipt is said at the end."""
+
+    __slots__ = (
+        "_bind",
+        "_bound",
+        "_operation",
+        "environment",
+        "execution_id",
+        "files_generated",
+        "files_modified",
+        "manifest_hash",
+        "ontology_hash",
+        "receipt",
+    )
 
     def __init__(
         self,
@@ -210,6 +234,15 @@ class ExecutionRun(Run[ReceiptStatus]):
 
 class SessionRun(Run[SessionEndStatus]):
     """One session of a swarm, bound for what is inside. Its start and its end are said."""
+
+    __slots__ = (
+        "_agent_count",
+        "_bind",
+        "_context",
+        "failed_operations",
+        "session_id",
+        "successful_operations",
+    )
 
     def __init__(
         self,

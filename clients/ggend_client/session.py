@@ -83,6 +83,7 @@ class Session:
         "_splitter",
         "_unsent",
         "acked_sequence",
+        "fresh_rejects",
         "goodbye",
         "in_flight",
         "in_flight_bytes",
@@ -145,6 +146,8 @@ class Session:
         self.shed = 0
         #: The last rejects, oldest first.
         self.rejects: deque[messages.Reject] = deque(maxlen=KEPT_REJECTS)
+        #: Those of them that nobody took from here yet, with what was sent.
+        self.fresh_rejects: deque[tuple[messages.Reject, bytes | None]] = deque(maxlen=KEPT_REJECTS)
         #: What the daemon said first on this connection.
         self.welcome: messages.Welcome | None = None
         #: What the daemon said last on this connection.
@@ -352,6 +355,13 @@ class Session:
         ):
             self._rejected_sequences.add(reject.sequence)
             self.rejects.append(reject)
+            self.fresh_rejects.append((reject, self._sent_pair(reject.sequence)))
+
+    def _sent_pair(self, sequence: int) -> bytes | None:
+        for chunk in self._sent:
+            if chunk.first_sequence <= sequence <= chunk.last_sequence:
+                return chunk.pairs[sequence - chunk.first_sequence]
+        return None
 
     def _settle(self, sequence: int) -> None:
         self.acked_sequence = max(self.acked_sequence, sequence)

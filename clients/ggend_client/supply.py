@@ -29,6 +29,7 @@ class Supply:
         "_clock",
         "_flushes",
         "_late",
+        "_on_spool",
         "_outbox",
         "_pending",
         "_retry_at",
@@ -40,12 +41,20 @@ class Supply:
     )
 
     def __init__(
-        self, outbox: Outbox, session: Session, spool: Spool | None, clock: Callable[[], float]
+        self,
+        outbox: Outbox,
+        session: Session,
+        spool: Spool | None,
+        clock: Callable[[], float],
+        *,
+        on_spool: Callable[[Sequence[bytes]], None] = lambda _: None,
     ) -> None:
+        """`on_spool` is shown what goes from the outbox to the spool."""
         self._outbox = outbox
         self._session = session
         self._spool = spool
         self._clock = clock
+        self._on_spool = on_spool
         #: Numbered, and neither in the session nor in the spool, which did not take them: the
         #: next ones once everything in the spool has been read.
         self._pending: tuple[int, list[bytes]] | None = None
@@ -220,6 +229,7 @@ class Supply:
                     return
                 self._pending = self._session.number(len(pairs)), pairs
             spool.append(*self._pending)
+            self._on_spool(self._pending[1])
             waiting -= len(self._pending[1])
             self._session.released += len(self._pending[1])
             self._pending = None

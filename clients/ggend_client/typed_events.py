@@ -17,6 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from msgspec import UNSET
 
 from ggend_client.binding import Binding, binding_here
+from ggend_client.errors import InvalidCall
 from ggend_client.wording import error_text
 from ggend_schema import (
     Audit,
@@ -59,13 +60,18 @@ def needs(event: str, field: str) -> str:
 def never_raising(
     otherwise: Callable[[_E, str], _R],
 ) -> Callable[[Callable[Concatenate[_E, _P], _R]], Callable[Concatenate[_E, _P], _R]]:
-    """Make a method return `otherwise(self, reason)` for what it raises, wrong calls included."""
+    """Make a method return `otherwise(self, reason)` for what it raises, wrong calls included.
+
+    InvalidCall, which only a strict client raises, passes through.
+    """
 
     def decorate(method: Callable[Concatenate[_E, _P], _R]) -> Callable[Concatenate[_E, _P], _R]:
         @wraps(method)
         def call(emitter: _E, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
             try:
                 return method(emitter, *args, **kwargs)
+            except InvalidCall:
+                raise
             except Exception as error:
                 return otherwise(emitter, error_text(error))
 

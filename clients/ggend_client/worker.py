@@ -31,6 +31,7 @@ from ggend_client.session import FRAME_EVENTS, Session
 from ggend_client.supply import RETRY_SECONDS, Supply
 from ggend_schema.codes import GoodbyeCode
 from ggend_schema.errors import ProtocolError
+from ggend_schema.messages import Reject
 
 __all__ = ["Worker"]
 
@@ -76,6 +77,7 @@ class Worker:
         "_nudged",
         "_on_look",
         "_on_not_yours",
+        "_on_reject",
         "_outbox",
         "_places",
         "_progress_at",
@@ -101,12 +103,13 @@ class Worker:
         clock: Callable[[], float] = time.monotonic,
         on_look: Callable[[], float] = lambda: math.inf,
         on_not_yours: Callable[[], None] = lambda: None,
+        on_reject: Callable[[Reject, bytes | None], None] = lambda *_: None,
     ) -> None:
         """`places` is asked for the sockets to try, in order, before every attempt.
 
         `on_look` looks for what others left, while a daemon is there, and returns in how many
         seconds it wants to look again. `on_not_yours` may take a new id, after the daemon refused
-        this one.
+        this one. `on_reject` is told what went to quarantine, with what was sent.
         """
         self._outbox = outbox
         self._session = session
@@ -117,6 +120,7 @@ class Worker:
         self._clock = clock
         self._on_look = on_look
         self._on_not_yours = on_not_yours
+        self._on_reject = on_reject
         self._connection: Connection | None = None
         self._connects_at = 0.0
         self._wakes: socket.socket | None = None
@@ -298,6 +302,8 @@ class Worker:
                 self._progress_at = self._clock()
                 self._backoff.reset()
                 self._supply.settle()
+        while session.fresh_rejects:
+            self._on_reject(*session.fresh_rejects.popleft())
         if session.welcome is not None and self._clock() >= self._look_at:
             self._look_at = self._clock() + self._on_look()
         if session.goodbye is not None:

@@ -566,6 +566,8 @@ def test_an_on_drop_that_raises_or_emits_is_the_hosts_own_affair(place: Path) ->
             client.emit(object())
             raise ValueError("mine")
 
+        import logging
+        logging.disable()
         client = Client(on_drop=on_drop, spool_dir="")
         print(client.emit(object()), told, client.stats().dropped.invalid)
         """,

@@ -206,6 +206,7 @@ def test_every_option_reaches_the_client(tmp_path: Path, monkeypatch: pytest.Mon
         "linger_seconds": 0.09,
         "exit_timeout": 0.1,
         "durable": True,
+        "strict": True,
         "on_drop": print,
         "enabled": False,
     }

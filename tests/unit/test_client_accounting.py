@@ -207,17 +207,3 @@ def test_clients_that_are_gone_leave_nothing_behind(place: Path) -> None:
     gc.collect()
     assert len(lifetimes.watched()) == before
     assert not [one for one in threading.enumerate() if one.name == "ggend-client"]
-
-
-def test_debugging_says_once_a_cause_why_events_are_dropped(
-    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("GGEND_DEBUG", "1")
-    client = Client(place / "nobody", spool_dir="")
-    for number in range(3):
-        assert not client.emit(bad(number))
-        assert not client.emit(large(number))
-    client.close(0)
-    causes = [message.split("(")[1].split(")")[0] for message in caplog.messages]
-    assert causes == ["invalid", "too_large"]
-    assert "type object is unsupported" in caplog.text

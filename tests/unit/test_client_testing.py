@@ -345,6 +345,34 @@ def test_without(tmp_path):
     ran.assert_outcomes(passed=5)
 
 
+@pytest.mark.parametrize("is_strict", [False, True])
+def test_a_users_test_is_told_of_what_would_not_be_stored(
+    pytester: pytest.Pytester, is_strict: bool
+) -> None:
+    pytester.makepyfile(
+        """
+        from ggend_client import Client
+
+        def say_it_wrong():
+            Client(agent="a").audit(operation="o", status="done")
+
+        def test_that_looks(ggend_events):
+            say_it_wrong()
+            assert ggend_events.events == [] and len(ggend_events.rejected) == 1
+
+        def test_that_does_not_look(ggend_events):
+            say_it_wrong()
+        """
+    )
+    pytester.makeini(f"[pytest]\nggend_strict = {str(is_strict).lower()}")
+    ran = pytester.runpytest_subprocess("-p", "no:asyncio")
+    if is_strict:
+        ran.assert_outcomes(passed=2, errors=1)
+    else:
+        ran.assert_outcomes(passed=2, warnings=1)
+    ran.stdout.fnmatch_lines(["*ggend would not store what this test emitted: 1 × invalid: *done*"])
+
+
 def test_coroutines_may_use_it_too(pytester: pytest.Pytester) -> None:
     ran = users_run(
         pytester,

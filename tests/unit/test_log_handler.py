@@ -232,7 +232,7 @@ def test_it_does_not_feed_on_itself(ggend: FakeDaemon, client: Client, log: logg
             return "outside"
 
     log.info("%s", Talkative())
-    log.name = "ggend_client.worker"
+    log.name = "ggend"
     log.error("cannot reach the daemon")
     assert one(ggend).operation == "outside"
     assert "another was turned into an event" in str(client.stats().last_drop)

@@ -76,8 +76,9 @@ class FakeDaemon(Listening):
     def __init__(self, socket: str | Path | None = None) -> None:
         """Without `socket`: one in a temporary directory of its own, removed after `with`."""
         super().__init__(socket)
-        #: Events that were not accepted.
-        self.rejected: list[Refused] = []
+        self._rejected: list[Refused] = []
+        #: Whether the test has looked at `rejected`: it knows what it does.
+        self.is_rejected_seen = False
         #: The highest settled number of each producer.
         self.settled: dict[bytes, int] = {}
         self._heard = 0
@@ -94,6 +95,12 @@ class FakeDaemon(Listening):
         __tracebackhide__ = True
         self.catch_up()
         return self._now()
+
+    @property
+    def rejected(self) -> list[Refused]:
+        """Events that were not accepted, and would be in the real daemon's quarantine."""
+        self.is_rejected_seen = True
+        return self._rejected
 
     def of_type(self, kind: type[E]) -> list[E]:
         """Return those of one type, such as `Audit`; see `events`."""
@@ -170,7 +177,7 @@ class FakeDaemon(Listening):
             try:
                 accepted = self.judge(sequence, event, stamp_ns)
             except InvalidEvent as error:
-                self.rejected.append(
+                self._rejected.append(
                     Refused(code=str(error.code), message=error.message, content=_content(event))
                 )
                 said.append(Reject(sequence=sequence, code=error.code, message=error.message))
@@ -246,7 +253,7 @@ class FakeDaemon(Listening):
             "health": "ok",
             "trouble": None,
             "stored": len(self._events),
-            "rejected": len(self.rejected),
+            "rejected": len(self._rejected),
             "database_id": DATABASE,
             "socket": os.fspath(self.socket),
             "pid": os.getpid(),
@@ -256,11 +263,19 @@ class FakeDaemon(Listening):
         with self.changed:
             return list(self._events)
 
+    def complaint(self) -> str | None:
+        """Return what a test should be told of rejected events that it did not look at."""
+        if self.is_rejected_seen or not self._rejected:
+            return None
+        causes = Counter(f"{refused.code}: {refused.message}" for refused in self._rejected)
+        found = "; ".join(f"{count} × {cause}" for cause, count in causes.items())
+        return f"ggend would not store what this test emitted: {found}"
+
     def _summary(self) -> str:
         """Say what came, for people whose test fails."""
         with self.changed:
             kinds = Counter(type(event).__name__ for event in self._events)
-            refused = [f"{refused.code}: {refused.message}" for refused in self.rejected]
+            refused = [f"{refused.code}: {refused.message}" for refused in self._rejected]
         came = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "nothing"
         return f"{came} came" + "".join(f"; rejected: {why}" for why in refused)
 

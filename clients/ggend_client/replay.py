@@ -15,8 +15,9 @@ import msgspec
 
 from ggend_client import lifetimes
 from ggend_client.backoff import Backoff
-from ggend_client.errors import SpoolUnusable
+from ggend_client.errors import ClientError
 from ggend_client.outbox import Outbox
+from ggend_client.requests import known_sequence
 from ggend_client.session import Session
 from ggend_client.spool import Spool
 from ggend_client.spool_directory import SpoolSummary, list_spools, lock_path
@@ -38,6 +39,9 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
     left: int = 0
     #: Events that were set aside, because they are over thirty days old by every clock.
     expired: int = 0
+    #: Producers whose old events were not sent, though asked for: the daemon does not know them,
+    #: and may have stored some before it forgot them.
+    doubtful: tuple[SpoolSummary, ...] = ()
     #: What was not sent because it is meant for another socket.
     elsewhere: tuple[SpoolSummary, ...] = ()
     #: Why events are left, for people.
@@ -63,23 +67,29 @@ def replay(
     *,
     timeout: float,
     whomever: bool = False,
+    expired: bool = False,
+    accept_duplicates: bool = False,
 ) -> ReplayReport:
     """Deliver the spools of processes that have ended, for at most `timeout` seconds.
 
     `places` returns the sockets to try, the first of which is the one that spools must be meant
-    for, or else (`whomever`) may be. Never raises: what went wrong is in the report.
+    for, or else (`whomever`) may be. `expired`: also what is too old, unless it may be stored
+    already and the daemon cannot tell, or else (`accept_duplicates`) all of it. Never raises: what
+    went wrong is in the report.
     """
     deadline = time.monotonic() + timeout
-    spools = events = left = expired = 0
+    spools = events = left = too_old = 0
     error: str | None = None
     destination = destination_of(places()[0])
     elsewhere: list[SpoolSummary] = []
+    doubtful: list[SpoolSummary] = []
     try:
         found = list_spools(directory)
     except OSError as problem:
         return ReplayReport(error=str(problem))
     for summary in found:
-        if not _is_left_behind(directory, summary):
+        is_asked_for = expired and bool(summary.expired) and not summary.is_held
+        if not (is_asked_for or _is_left_behind(directory, summary)):
             continue
         if time.monotonic() >= deadline:
             error = error or "there was no time for all"
@@ -88,10 +98,15 @@ def replay(
             elsewhere.append(summary)  # a test's daemon, another host directory's
             continue
         try:
+            takes_old = expired and (accept_duplicates or _is_sure(summary, places))
             spool = Spool(directory, summary.producer)
-            settled, remaining, reason = _deliver(spool, summary.producer, places, deadline)
-            expired += spool.expired
-        except (OSError, SpoolUnusable) as problem:
+            settled, remaining, reason = _deliver(
+                spool, summary.producer, places, deadline, expired=takes_old
+            )
+            if expired and not takes_old and (summary.expired or spool.expired):
+                doubtful.append(summary)
+            too_old += spool.expired
+        except (OSError, ClientError) as problem:
             error = str(problem)  # the next one may be all right
             continue
         events += settled
@@ -102,7 +117,8 @@ def replay(
         spools=spools,
         events=events,
         left=left,
-        expired=expired,
+        expired=too_old,
+        doubtful=tuple(doubtful),
         elsewhere=tuple(elsewhere),
         error=error,
     )
@@ -111,16 +127,31 @@ def replay(
 def _is_left_behind(directory: Path, summary: SpoolSummary) -> bool:
     if summary.is_held:
         return False
-    return (
-        bool(summary.segments or summary.parts) or lock_path(directory, summary.producer).exists()
-    )
+    if summary.segments or summary.parts:
+        return True
+    return not summary.expired and lock_path(directory, summary.producer).exists()
+
+
+def _is_sure(summary: SpoolSummary, places: Callable[[], Sequence[Path]]) -> bool:
+    """Return whether the daemon would recognise what it has of this producer, if it has any.
+
+    Raises ClientErrors.
+    """
+    if not summary.is_offered:
+        return True
+    return any(known_sequence(place, summary.producer) for place in places() if place.exists())
 
 
 def _deliver(
-    spool: Spool, producer: bytes, places: Callable[[], Sequence[Path]], deadline: float
+    spool: Spool,
+    producer: bytes,
+    places: Callable[[], Sequence[Path]],
+    deadline: float,
+    *,
+    expired: bool,
 ) -> tuple[int, int, str | None]:
     """Return how many events were settled, how many were not, and what went wrong last."""
-    if not spool.adopt() or spool.first_sequence is None:
+    if not spool.adopt(expired=expired) or spool.first_sequence is None:
         spool.close()
         return 0, 0, None
     offered = spool.unsettled()

@@ -20,7 +20,7 @@ from ggend_schema.framing import FrameSplitter
 from ggend_schema.messages import PROTOCOL, Answer, DaemonMessage, Goodbye, Hello, Request, Welcome
 from ggend_schema.places import client_sockets
 
-__all__ = ["ask"]
+__all__ = ["ask", "known_sequence"]
 
 #: The connection carries one request, so any id will do.
 REQUEST_ID = 1
@@ -36,27 +36,48 @@ def ask(
 
     Raises DaemonAbsent, RequestRefused or ConnectionLost, all of them ClientErrors.
     """
+    request = encode_frame(Request(id=REQUEST_ID, op=op, arguments=dict(arguments or {})))
+    hello = Hello(protocol=PROTOCOL, client="ggend_client.ask")
+    for message in _talk(socket, hello, request, timeout):
+        if isinstance(message, Answer) and message.id == REQUEST_ID:
+            if message.code is not None:
+                raise RequestRefused(message.code, message.message or "")
+            return message.result
+    raise ConnectionLost("the daemon closed the connection without an answer")
+
+
+def known_sequence(socket: str | Path | None, producer: bytes, timeout: float = 2.0) -> int:
+    """Return the last number that a daemon has settled for a producer; 0: it knows of none.
+
+    Raises as `ask` does.
+    """
+    hello = Hello(protocol=PROTOCOL, producer=producer, client="ggend_client.known_sequence")
+    for message in _talk(socket, hello, b"", timeout):
+        if isinstance(message, Welcome):
+            return message.last_sequence
+    raise ConnectionLost("the daemon closed the connection without an answer")
+
+
+def _talk(
+    socket: str | Path | None, hello: Hello, request: bytes, timeout: float
+) -> Iterator[DaemonMessage]:
+    """Say hello, and `request` after the Welcome; yield what the daemon says but Goodbyes."""
     deadline = time.monotonic() + timeout
     paths = client_sockets(os.environ) if socket is None else [Path(socket)]
-    request = encode_frame(Request(id=REQUEST_ID, op=op, arguments=dict(arguments or {})))
     with connect(paths) as stream:
         try:
             stream.settimeout(max(0.001, timeout))
-            stream.sendall(encode_frame(Hello(protocol=PROTOCOL, client="ggend_client.ask")))
+            stream.sendall(encode_frame(hello))
             for message in _messages(stream, deadline):
                 if isinstance(message, Welcome):
                     stream.sendall(request)
-                if isinstance(message, Answer) and message.id == REQUEST_ID:
-                    if message.code is not None:
-                        raise RequestRefused(message.code, message.message or "")
-                    return message.result
                 if isinstance(message, Goodbye):
                     raise RequestRefused(message.code, message.message)
+                yield message
         except TimeoutError as error:
             raise ConnectionLost(f"no answer within {timeout:g} s") from error
         except (OSError, ProtocolError) as error:
             raise ConnectionLost(str(error)) from error
-    raise ConnectionLost("the daemon closed the connection without an answer")
 
 
 def _messages(stream: sockets.socket, deadline: float) -> Iterator[DaemonMessage]:

@@ -98,8 +98,11 @@ class Spool:
         self._parts: dict[Path, QueuePart] = {}
         self._part_numbers = itertools.count(1)
         self._keeps_stores: bool | None = None
+        #: Whether a daemon may have been sent something under this id.
+        self._is_offered = False
         #: Read, and not loaded yet.
         self._ahead: segment.Record | None = None
+        self._takes_expired = False
         #: Events that `adopt` set aside because they are too old.
         self.expired = 0
         #: Highest number here.
@@ -124,17 +127,20 @@ class Spool:
         """
         return self._numbers.count(acked_sequence)
 
-    def adopt(self) -> bool:
+    def adopt(self, *, expired: bool = False) -> bool:
         """Take over what a dead process left under this producer's id.
 
-        What is too old is set aside. False: it is alive, or another adopts it, or nothing is
-        left. Raises SpoolUnusable.
+        What is too old is set aside, or (`expired`) taken up all the same, also what was set aside
+        before. False: it is alive, or another adopts it, or nothing is left. Raises SpoolUnusable.
         """
+        self._takes_expired = expired
         spool_directory.prepare(self.directory)
         with self._turn:
             try:
                 if not self._take_lock():
                     return False
+                for path in self._set_aside() if expired else ():
+                    path.rename(path.with_suffix(""))
                 for path in spool_directory.segments(self.directory, self.producer):
                     self._take_up(path)
                 self._take_up_queue()
@@ -197,6 +203,16 @@ class Spool:
             if self._segments and self._segments[-1].sync():
                 _sync_directory(self.directory)
 
+    def note_offer(self) -> None:
+        """Note, before it happens, that a daemon is sent something under this id."""
+        if self._is_offered:
+            return
+        self._is_offered = True
+        held = self._held
+        if held is not None and not held.is_offered:
+            with suppress(OSError):  # a full disk: then it counts as never offered for longer
+                held.write(held.destination, held.boot_id, is_offered=True)
+
     def load(self, most_events: int, most_bytes: int) -> Loaded | None:
         """Return the next events, at least one; None: all were loaded. Raises SpoolUnusable.
 
@@ -239,7 +255,8 @@ class Spool:
                 one.stop_writing()
             if self._held is not None:
                 held, self._held = self._held, None
-                held.release(remove=not self._segments and not self._parts)
+                # What was set aside may still be asked for, and then it matters what the lock says.
+                held.release(remove=not (self._segments or self._parts or self._set_aside()))
 
     def abandon(self) -> None:
         """In a forked child: close the parent's descriptors, touch nothing else, take no lock."""
@@ -269,7 +286,10 @@ class Spool:
             if not self._take_lock() or self._held is None:
                 raise SpoolUnusable(f"{self.directory}: the lock of a new producer is held")
             destination = "" if self._destination is None else destination_of(self._destination)
-            self._held.write(destination, self._boot_id())
+            self._held.write(destination, self._boot_id(), is_offered=self._is_offered)
+
+    def _set_aside(self) -> list[Path]:
+        return spool_directory.expired(self.directory, self.producer)
 
     def _take_lock(self) -> bool:
         path = spool_directory.lock_path(self.directory, self.producer)
@@ -287,6 +307,8 @@ class Spool:
         A board without a battery begins in 1970, or where it was switched off, and is set right
         later: what was written since this boot, or by a clock that was never set, is not old.
         """
+        if self._takes_expired:
+            return False
         written_at = path.stat().st_mtime_ns
         if min(made_at, written_at) < CLOCK_SET_NS:
             return False

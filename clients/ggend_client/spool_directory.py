@@ -26,6 +26,7 @@ from ggend_client.spool_lock import SpoolLock
 __all__ = [
     "SpoolSummary",
     "Survey",
+    "expired",
     "keeps_stores",
     "list_spools",
     "lock_path",
@@ -65,6 +66,13 @@ class SpoolSummary(msgspec.Struct, frozen=True, kw_only=True):
     is_held: bool
     #: The socket of the daemon that it is meant for, or `default`; empty: not known.
     destination: str
+    #: Whether a daemon was, or may have been, sent some of its events.
+    is_offered: bool
+
+    @property
+    def expired(self) -> list[Path]:
+        """Those that were set aside because they are too old."""
+        return [path for path in self.set_aside if path.suffix == ".expired"]
 
 
 class Survey(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +129,11 @@ def _check_home(directory: Path) -> None:
 def part_path(directory: Path, producer: bytes, number: int) -> Path:
     """Return the path of a file of a producer's queue."""
     return directory / f"{producer.hex()}-{number}.queue"
+
+
+def expired(directory: Path, producer: bytes) -> list[Path]:
+    """Return the files of a producer that were set aside because they are too old."""
+    return _own_files(sorted(directory.glob(f"{producer.hex()}-*.expired")))
 
 
 def parts(directory: Path, producer: bytes) -> list[Path]:
@@ -227,6 +240,7 @@ def _summary(directory: Path, producer: bytes, paths: Iterable[Path]) -> SpoolSu
         age_seconds=max(0.0, time.time() - min(times)),
         is_held=lock.is_held,
         destination=lock.destination,
+        is_offered=lock.is_offered,
     )
 
 

@@ -1,5 +1,8 @@
 """Spool lock: who holds a producer's spool, for which daemon it is meant, and since which boot.
 
+It also says whether any daemon was ever sent something under the producer's id: what was not can
+be sent at any time without being stored twice.
+
 A process holds a POSIX record lock on `<id>.lock` while it lives. Such a lock ends with its
 process, whatever children it has: flock(2) would be inherited by the child of a fork that Python
 does not see. But the process also loses it with the first descriptor of that file that it closes
@@ -25,13 +28,16 @@ DEFAULT = "default"
 #: Bytes of a lock, at most: a path, and a boot id.
 LOCK_BYTES = 4096
 
+#: What stands in the third place.
+_OFFERED, _NOT_OFFERED = b"1", b"0"
+
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class SpoolLock:
     """A lock that this process holds, and what it says."""
 
-    __slots__ = ("_descriptor", "_key", "boot_id", "destination", "is_held", "path")
+    __slots__ = ("_descriptor", "_key", "boot_id", "destination", "is_held", "is_offered", "path")
 
     def __init__(self, path: Path) -> None:
         """Hold nothing yet (see `take` and `look`)."""
@@ -44,6 +50,8 @@ class SpoolLock:
         self.destination = ""
         #: The boot of the machine in which they were written; empty: it is not known.
         self.boot_id = ""
+        #: Whether a daemon was, or may have been, sent some of the producer's events.
+        self.is_offered = True
 
     @classmethod
     def take(cls, path: Path) -> SpoolLock | None:
@@ -70,7 +78,8 @@ class SpoolLock:
         lock = cls(path)
         found = _here.setdefault(lock._key, lock)
         if found is not lock:
-            lock.is_held, lock.destination, lock.boot_id = True, found.destination, found.boot_id
+            lock.is_held, lock.is_offered = True, found.is_offered
+            lock.destination, lock.boot_id = found.destination, found.boot_id
             return lock
         is_free = True
         try:
@@ -84,12 +93,17 @@ class SpoolLock:
             lock.is_held = not is_free
         return lock
 
-    def write(self, destination: str, boot: str) -> None:
-        """Say for whom the events are, and in which boot they are written. Raises OSError."""
-        written = os.fsencode(destination) + b"\0" + boot.encode()
-        os.ftruncate(self._descriptor, 0)
+    def write(self, destination: str, boot: str, *, is_offered: bool) -> None:
+        """Say for whom the events are, in which boot they are written, and whether any was sent.
+
+        Raises OSError.
+        """
+        fields = os.fsencode(destination), boot.encode(), _OFFERED if is_offered else _NOT_OFFERED
+        written = b"\0".join(fields)
+        # In one write, and a later one is as long: nobody finds half of it.
         os.pwrite(self._descriptor, written, 0)
-        self.destination, self.boot_id = destination, boot
+        os.ftruncate(self._descriptor, len(written))
+        self.destination, self.boot_id, self.is_offered = destination, boot, is_offered
 
     def release(self, *, remove: bool = False) -> None:
         """Let go of it; `remove`: nothing is left that it is for."""
@@ -129,10 +143,13 @@ class SpoolLock:
 
     def _read(self) -> None:
         written = os.pread(self._descriptor, LOCK_BYTES, 0)
-        named, _, boot = os.fsdecode(written).partition("\0")
-        # An earlier version named the path of each daemon.
-        self.destination = destination_of(Path(named)) if named.startswith("/") else named
-        self.boot_id = boot
+        named, *rest = written.split(b"\0")
+        destination = os.fsdecode(named)
+        # An earlier version named the path of each daemon, and nothing else.
+        is_path = destination.startswith("/")
+        self.destination = destination_of(Path(destination)) if is_path else destination
+        self.boot_id = rest[0].decode(errors="replace") if rest else ""
+        self.is_offered = rest[1:] != [_NOT_OFFERED]
 
 
 def destination_of(socket: Path) -> str:

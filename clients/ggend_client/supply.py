@@ -164,6 +164,11 @@ class Supply:
                 self.last_error = str(error) or self.last_error
                 return
 
+    def note_offer(self) -> None:
+        """A frame is about to be sent."""
+        if self._spool is not None:
+            self._spool.note_offer()
+
     def settle(self) -> None:
         """Let go of what the session knows to be settled."""
         session = self._session

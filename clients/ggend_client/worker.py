@@ -275,6 +275,7 @@ class Worker:
             frame = session.next_frame()
             if frame is None:
                 break
+            self._supply.note_offer()
             connection.send(frame)
         if not lingers:
             self._fill_at = self._clock() + self._linger

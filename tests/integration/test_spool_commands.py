@@ -14,8 +14,11 @@ import pytest
 from ggend_client import Audit
 from ggend_client.outbox import pair_of
 from ggend_client.spool import EXPIRY_NS, Spool
+from ggend_client.spool_directory import lock_path
+from ggend_client.spool_lock import SpoolLock
 from running import Daemon
 from support.processes import run_ggend
+from wire import Peer, audit, batch
 
 AUDIT = ("audit", "agent_id=me", "operation=x", "status=completed")
 LINE = '{"type":"audit","agent_id":"me","operation":"%d","status":"completed"}\n'
@@ -192,16 +195,58 @@ def test_a_spool_of_an_earlier_version_is_for_the_user_s_daemon_too(place: Path)
     assert listed["meant_for"] == "default"
 
 
-def test_replay_says_what_is_too_old_to_be_sent(place: Path) -> None:
+def leave_old(place: Path, producer: bytes, *operations: str) -> Path:
+    """Leave a spool of over thirty days; return its one segment."""
     old = time.time_ns() - EXPIRY_NS - 10**9
-    event = Audit(agent_id="a", operation="old", status="completed")
-    spool = Spool(place / "spool", b"p" * 16, now_ns=lambda: old, boot_id=lambda: "before")
+    spool = Spool(place / "spool", producer, now_ns=lambda: old, boot_id=lambda: "before")
     with closing(spool):
-        spool.append(1, [pair_of(event)])
-    [path] = (place / "spool").glob("*.segment")
+        for number, operation in enumerate(operations, 1):
+            event = Audit(agent_id="a", operation=operation, status="completed")
+            spool.append(number, [pair_of(event)])
+    [path] = (place / "spool").glob(f"{producer.hex()}-*.segment")
     os.utime(path, ns=(old, old))
+    return path
+
+
+def note_offer(place: Path, producer: bytes) -> None:
+    """As if one of its events had been sent."""
+    lock = SpoolLock.take(lock_path(place / "spool", producer))
+    assert lock is not None
+    lock.write(lock.destination, lock.boot_id, is_offered=True)
+    lock.release()
+
+
+def test_replay_says_what_is_too_old_to_be_sent(place: Path) -> None:
+    path = leave_old(place, b"p" * 16, "old")
     with Daemon(place) as daemon:
         ran = ggend(place, "spool", "replay")
         assert "1 events are over 30 days old and were set aside" in ran.stderr
+        assert "`ggend spool replay --expired`" in ran.stderr
         assert path.with_name(f"{path.name}.expired").exists()
         assert operations(daemon) == []
+        ggend(place, "spool", "replay")  # there is nothing to do
+        ran = ggend(place, "spool", "replay", "--expired")
+        assert "1 events of 1 producers delivered" in ran.stdout
+        assert operations(daemon) == ["old"]
+        assert list((place / "spool").iterdir()) == []
+
+
+def test_replay_sends_old_events_only_where_none_can_be_stored_twice(place: Path) -> None:
+    known, unknown = b"k" * 16, b"u" * 16
+    with Daemon(place) as daemon:
+        with Peer(daemon.socket) as peer:
+            peer.hello(known)
+            peer.send(batch(1, audit("a", operation="known-1")))
+            peer.read_to_ack(1)
+        leave_old(place, known, "known-1", "known-2")
+        leave_old(place, unknown, "unknown")
+        for producer in (known, unknown):
+            note_offer(place, producer)
+        ran = ggend(place, "spool", "replay", "--expired")
+        assert ran.returncode == 69
+        assert f"any more: {unknown.hex()}" in ran.stderr
+        assert "--accept-duplicates sends them" in ran.stderr
+        assert operations(daemon) == ["known-1", "known-2"]
+        ggend(place, "spool", "replay", "--expired", "--accept-duplicates")
+        assert operations(daemon) == ["known-1", "known-2", "unknown"]
+        assert list((place / "spool").iterdir()) == []

@@ -52,13 +52,14 @@ def test_a_second_one_of_the_same_process_does_not_get_it(path: Path) -> None:
 
 def test_looking_at_ones_own_lock_does_not_lose_it(path: Path) -> None:
     lock = take(path)
-    lock.write("/run/a.sock", "this boot")
+    lock.write("/run/a.sock", "this boot", is_offered=False)
     seen = SpoolLock.look(path)
     assert (seen.is_held, seen.destination, seen.boot_id) == (True, "/run/a.sock", "this boot")
     assert is_held_elsewhere(path)
     lock.release()
     seen = SpoolLock.look(path)
     assert (seen.is_held, seen.destination, seen.boot_id) == (False, "/run/a.sock", "this boot")
+    assert not seen.is_offered
 
 
 def test_a_child_neither_holds_its_parents_lock_nor_loses_it(path: Path) -> None:

@@ -20,6 +20,7 @@ from ggend.errors import DaemonUnreachable, UsageMistake
 from ggend.reading.queries import Result
 from ggend_client.errors import SpoolUnusable
 from ggend_client.options import Options
+from ggend_client.queue_part import read_part
 from ggend_client.replay import replay
 from ggend_client.spool_directory import SpoolSummary, list_spools, survey
 from ggend_client.spool_lock import destination_of
@@ -42,8 +43,9 @@ def list_spool(*, directory: DirectoryOption = None, form: FormatOption = Format
     """Show what lies in the spool: one row for each producer, the oldest first.
 
     A producer that is alive delivers its events itself. What the others left is delivered by the
-    next client of the same user, or by `ggend spool replay`. Files that were set aside, because
-    they are damaged or older than 30 days, are never sent; look at them, and remove them.
+    next client of the same user, or by `ggend spool replay`. Files that were set aside are not
+    sent: those that end in .corrupt are damaged, look at them and remove them; those that end in
+    .expired are older than 30 days, `ggend spool replay --expired` sends them.
     `meant_for` is the socket of the daemon that gets the events: `default` stands for the user's
     and the host's.
 
@@ -81,6 +83,15 @@ def replay_spool(
     whomever: Annotated[
         bool, typer.Option("--whomever", help="Also what was meant for another socket.")
     ] = False,
+    expired: Annotated[
+        bool, typer.Option("--expired", help="Also what was set aside as older than 30 days.")
+    ] = False,
+    accept_duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--accept-duplicates", help="With --expired: even if some may be stored already."
+        ),
+    ] = False,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that it may take.")] = 600.0,
 ) -> None:
     """Bring to the daemon what processes that have ended left in the spool.
@@ -90,11 +101,17 @@ def replay_spool(
     only, and the daemon recognises what it has. A user timer that calls it is a good idea where
     clients are rare.
 
+    --expired sends what is older than 30 days, too: what was never sent to any daemon, and what
+    comes from a producer that the daemon still knows, so that nothing is stored twice. Of another,
+    the daemon may have stored events and forgotten it since (after 60 days): those are sent with
+    --accept-duplicates.
+
     Exit status: 0 nothing is left, 69 something is.
 
     Example:
 
         ggend spool replay
+        ggend spool replay --expired
     """
     place, chosen = _place(directory), chosen_socket(socket)
     require_daemon(chosen)
@@ -103,16 +120,25 @@ def replay_spool(
         lambda: client_sockets(os.environ) if chosen is None else [chosen],
         timeout=timeout,
         whomever=whomever,
+        expired=expired,
+        accept_duplicates=accept_duplicates,
     )
     show_line(f"{report.events:,} events of {report.spools:,} producers delivered from {place}")
     if report.expired:
         complain(
             f"{report.expired:,} events are over 30 days old and were set aside, not sent",
-            hint=f"their files in {place} end in .expired",
+            hint="`ggend spool replay --expired` sends what cannot be stored twice by that",
         )
     if report.left or report.error:
         raise DaemonUnreachable(
             f"{report.left:,} events are left: {report.error}", hint="run it again"
+        )
+    if report.doubtful:
+        producers = ", ".join(one.producer.hex() for one in report.doubtful)
+        raise DaemonUnreachable(
+            "old events may be stored already, and the daemon does not know their producers any "
+            f"more: {producers}",
+            hint="--accept-duplicates sends them all the same",
         )
     _refuse_to_forget(report.elsewhere)
 
@@ -150,7 +176,20 @@ def _row(one: SpoolSummary, *, is_for_programs: bool) -> tuple[object, ...]:
 
 
 def _events_of(one: SpoolSummary) -> int:
-    return sum(_events(path, one.producer) for path in one.segments)
+    """Count what is there; of a queue, what is not known to be settled."""
+    spooled = sum(_events(path, one.producer) for path in one.segments)
+    return spooled + sum(_events_in_queue(path, one.producer) for path in one.parts)
+
+
+def _events_in_queue(path: Path, producer: bytes) -> int:
+    try:
+        part = read_part(path, producer)
+    except (OSError, ValueError):
+        return 0
+    if part is None:
+        return 0
+    settled = max(0, part.settled - part.first_sequence + 1) if part.first_sequence else 0
+    return max(0, len(part.items) - settled)
 
 
 def _events(path: Path, producer: bytes) -> int:

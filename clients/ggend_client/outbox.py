@@ -90,6 +90,7 @@ class Outbox:
 
     __slots__ = (
         "_base",
+        "_beginning",
         "_bell",
         "_chain_bytes",
         "_events_read",
@@ -98,6 +99,7 @@ class Outbox:
         "_is_enabled",
         "_max_bytes",
         "_max_events",
+        "_nested",
         "_part",
         "_read",
         "_reading",
@@ -138,6 +140,9 @@ class Outbox:
         #: one to be used again. The chain begins with an end, which takes nothing.
         self._part = self._reading = self._first = _end_of_chain()
         self._spare: QueuePart | None = None
+        #: Threads that are about to begin a part, and pairs that came to them meanwhile.
+        self._beginning: set[int] = set()
+        self._nested: deque[bytes] = deque()
         #: Bytes of the chain.
         self._chain_bytes = 0
         #: Records stored, or about to be, and those of them that hold no event.
@@ -204,9 +209,7 @@ class Outbox:
         at = part.tail
         end = at + size
         if end > part.end:
-            # Once a part. It is encoded again: nothing must come between here and the next lines.
-            fits = size <= PAIR_BYTES_MAX + 1 and self._begin_next(part, size)
-            return fits and self.offer(event)
+            return self._offer_behind(part, pair)
         part.tail = end
         self._reserved += 1
         try:
@@ -246,9 +249,13 @@ class Outbox:
                 f"an event of {len(pair) - PAIR_BYTES} bytes, over {limits.EVENT_BYTES}"
             )
             return "too_large"
+        self.refuse_full()
+        return "full"
+
+    def refuse_full(self) -> None:
+        """Count an event for which there was no room."""
         self.dropped_full += 1
         self.last_drop = "the bound on events or bytes was reached"
-        return "full"
 
     def refuse_for(self, reason: str) -> None:
         """Count an event that could not even be made."""
@@ -424,6 +431,51 @@ class Outbox:
                     following.number(sequence)
                 self._reading = following
 
+    def _offer_behind(self, part: QueuePart, pair: bytes) -> bool:
+        """Put a pair, for which there is no room in this part, into the next one."""
+        thread = threading.get_ident()
+        if thread in self._beginning:
+            # A signal handler, or a finalizer, in the middle of beginning that part: whoever it
+            # interrupts stores this, too. (It would be lost if the process was killed right now.)
+            self._nested.append(pair)
+            return True
+        self._beginning.add(thread)
+        try:
+            is_taken = self._begin_and_store(part, pair)
+        finally:
+            self._beginning.discard(thread)
+        while self._nested:
+            nested = self._nested.popleft()
+            if not self._store(nested) and not self._begin_and_store(self._part, nested):
+                self.refuse_full()
+        return is_taken
+
+    def _begin_and_store(self, part: QueuePart, pair: bytes) -> bool:
+        """Begin parts until one has room, or there is none."""
+        while len(pair) <= PAIR_BYTES_MAX and self._begin_next(part, len(pair) + 1):
+            if self._store(pair):
+                return True
+            part = self._part
+        return False
+
+    def _store(self, pair: bytes) -> bool:
+        """Store a pair as `offer` does; False: there is no room in the last part."""
+        size = len(pair) + 1
+        # As in `offer`, no call until the counters are right.
+        part = self._part
+        at = part.tail
+        end = at + size
+        if end > part.end:
+            return False
+        part.tail = end
+        self._reserved += 1
+        part.content[at + 1 : end] = pair
+        part.content[at] = part.lap
+        if self._is_awaited:
+            self._is_awaited = False
+            self._bell.put(None)
+        return True
+
     def _begin_next(self, part: QueuePart, size: int) -> bool:
         """On a thread that emits: put a part behind this one; False: there is no room.
 
@@ -431,6 +483,8 @@ class Outbox:
         """
         if self.is_closed:
             return False
+        if self._part is not part:
+            return True
         room = self._max_bytes
         if self.accepted > self._released:
             room -= self._chain_bytes

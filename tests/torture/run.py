@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script,
 
 from bench.machine import describe
 from running import free_place
+from torture import programs as programs_of
 from torture.faults import Fault, FaultBench, Trial
 from torture.fuzz import fuzz as fuzz_for
 from torture.interception import why_not
@@ -38,6 +39,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="ggend's long
 
 #: Kills before everything is checked and thrown away: a round of this size leaves some 1.5 GB.
 _ROUND_KILLS = 25
+
+#: Programs before everything is checked and thrown away.
+_ROUND_PROGRAMS = 100
 
 
 @app.callback()
@@ -82,6 +86,49 @@ def kills(
                 console.print(f"round with seed {seed + first}: {problem}", style="red")
     console.print(
         f"{count} kills, {events:,} events from {producers} producers, {seconds / 60:.1f} minutes: "
+        f"{failed or 'no'} broken promise{'s' * (failed > 1)}",
+        highlight=False,
+    )
+    raise typer.Exit(min(failed, 1))
+
+
+@app.command()
+def programs(
+    *,
+    count: Annotated[int, typer.Option(min=1, help="Programs in all.")] = 200,
+    seed: Annotated[int, typer.Option(help="Styles, ends and moments follow from it.")] = 1,
+) -> None:
+    """Run short programs that emit and end in every way, beside a daemon that is killed.
+
+    Exit status: 0 nothing that emit() took is lost or stored twice, 1 something is; the seeds of
+    the programs are in the names of the events.
+    """
+    console = Console()
+    rounds: list[programs_of.Outcome] = []
+    with Progress(
+        TextColumn("programs"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("", total=count)
+        for first in range(0, count, _ROUND_PROGRAMS):
+            done = programs_of.program_round(
+                count=min(_ROUND_PROGRAMS, count - first),
+                seed=seed + first,
+                tell=lambda number, first=first: bar.update(task, completed=first + number),  # type: ignore[misc]
+            )
+            rounds.append(done)
+            for problem in done.problems:
+                console.print(f"round with seed {seed + first}: {problem}", style="red")
+    failed = sum(len(done.problems) for done in rounds)
+    console.print(
+        f"{count:,} programs, {sum(one.taken for one in rounds):,} events taken, "
+        f"{sum(one.replayed for one in rounds):,} of them brought at the end, "
+        f"{sum(one.kills for one in rounds)} kills of the daemon, "
+        f"{sum(one.seconds for one in rounds) / 60:.1f} minutes: "
         f"{failed or 'no'} broken promise{'s' * (failed > 1)}",
         highlight=False,
     )

@@ -239,6 +239,25 @@ def test_where_there_can_be_no_file_the_queue_is_in_memory_and_comes_back(
     assert [number_of(pair) for pair in outbox.take(100, 10**6)] == [51]
 
 
+def test_what_comes_while_a_part_is_begun_is_stored_behind_it(directory: Path) -> None:
+    """As from a signal handler: it must neither wait nor send the queue into memory for good."""
+
+    class InterruptedSpool(Spool):
+        """A spool in which a handler emits while a file is made."""
+
+        def make_part(self, size: int) -> QueuePart:
+            """Emit before, and make one."""
+            assert outbox.offer(audit(2))
+            return super().make_part(size)
+
+    outbox = Outbox(max_events=10, max_bytes=10**6, shelf=InterruptedSpool(directory, PRODUCER))
+    assert outbox.offer(audit(1))
+    assert outbox.offer(audit(3))
+    assert outbox.last_error is None
+    assert found_by_a_stranger(directory, directory.parent / "copy") == {1: 1, 2: 2, 3: 3}
+    assert [number_of(pair) for pair in outbox.take(10, 10**6)] == [1, 2, 3]
+
+
 def test_for_another_id_it_goes_on_with_other_numbers(directory: Path) -> None:
     outbox = make(directory)
     for number in range(1, 31):

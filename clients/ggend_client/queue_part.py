@@ -108,7 +108,7 @@ class QueuePart:
 
     def end_lap(self) -> None:
         """Forget what is in it, and be ready for the next lap."""
-        self.content[_LAP] = 0
+        self.retire()
         for begin in range(HEADER_BYTES, self.tail, len(_ZEROS)):
             end = min(begin + len(_ZEROS), self.tail)
             self.content[begin:end] = _ZEROS[: end - begin]
@@ -146,6 +146,10 @@ class QueuePart:
             self.head += end
         events: list[bytes] = [pair for pair in pairs if memoryview(pair)[0] != _VOID_BYTE]
         return events, len(pairs)
+
+    def retire(self) -> None:
+        """Say that nothing in it needs to be sent, for when the file cannot be removed."""
+        self.content[_LAP] = 0
 
     def close(self) -> None:
         """Unmap it. The file stays."""

@@ -188,6 +188,7 @@ class Spool:
 
     def remove_part(self, part: QueuePart) -> None:
         """Unmap a file of the queue, and remove it."""
+        part.retire()  # a process that has become another user cannot remove it
         part.close()
         if part.path is not None:
             with suppress(OSError):

@@ -26,7 +26,8 @@ from ggend_client.lifetimes import fork_page, notice_fork
 from ggend_client.memory import load_memory
 from ggend_client.mistakes import Mistakes
 from ggend_client.options import Options
-from ggend_client.outbox import PAIR_BYTES_MAX, make_outbox, pair_of
+from ggend_client.outbox import make_outbox
+from ggend_client.pairs import PAIR_BYTES_MAX, pair_of
 from ggend_client.replay import left_behind, replay
 from ggend_client.session import Session
 from ggend_client.spool import Spool
@@ -187,7 +188,7 @@ class Client(Emitter):
     def refuse(self, reason: str) -> bool:
         """Count an event that could not be made, with the reason; return False."""
         self._notice_fork()
-        self._outbox.refuse_for(reason)
+        self._outbox.drops.count("invalid", reason)
         return self._drop("invalid", None)
 
     def flush(self, timeout: float = 2.0, *, strict: bool | None = None) -> bool:
@@ -235,15 +236,7 @@ class Client(Emitter):
         if self._spool is not None:
             spooled += self._spool.unsettled(acked_sequence)
         accepted = self._accepted
-        dropped = Dropped(
-            full=outbox.dropped_full,
-            closed=outbox.dropped_closed,
-            disabled=outbox.dropped_disabled,
-            invalid=outbox.dropped_invalid,
-            too_large=outbox.dropped_too_large,
-            spool=outbox.dropped_spool,
-            lost=lost,
-        )
+        dropped = Dropped(**outbox.drops.by_cause, lost=lost)
         return Statistics(
             offered=accepted + dropped.total - lost,
             accepted=accepted,
@@ -259,7 +252,7 @@ class Client(Emitter):
             or self._supply.last_error
             or self._mistakes.last_error
             or outbox.last_error,
-            last_drop=outbox.last_drop,
+            last_drop=outbox.drops.last_reason,
         )
 
     def recent_rejects(self) -> list[Reject]:
@@ -343,7 +336,7 @@ class Client(Emitter):
             return
         fault = fault_in(pair)
         if fault is not None:
-            self._outbox.refuse_for(fault[1])
+            self._outbox.drops.count("invalid", fault[1])
             raise InvalidCall(fault[1])
 
     def _emit_durably(self, event: Event) -> bool:
@@ -359,7 +352,7 @@ class Client(Emitter):
             is_durable = supply.spool_at_once(pair)
             supply.spool_late()
         except ClientError as error:
-            outbox.refuse_spool(error.message)
+            outbox.drops.count("spool", error.message)
             return self._drop("spool", event)
         if self._thread is None:
             self._start()
@@ -367,7 +360,7 @@ class Client(Emitter):
         return is_durable  # if not: it is on its way, but that is not what was promised
 
     def _drop(self, cause: str, event: Event | None) -> bool:
-        self._mistakes.dropped(cause, self._outbox.last_drop, event)
+        self._mistakes.dropped(cause, self._outbox.drops.last_reason, event)
         return False
 
     def _start(self, timeout: float = 0) -> None:

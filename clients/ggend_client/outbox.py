@@ -26,17 +26,13 @@ from collections.abc import Callable, Iterator
 from time import monotonic, time_ns
 from typing import Protocol, TypeAlias
 
-import msgspec
-
+from ggend_client.drops import Drops
 from ggend_client.errors import ClientError
+from ggend_client.pairs import EVENT_CLASSES, PAIR_BYTES, PAIR_BYTES_MAX, encode, pair_of
 from ggend_client.queue_part import HEADER_BYTES, RECORDS, QueuePart
-from ggend_schema import EVENT_TYPES, Event, limits
-from ggend_schema.portable import portable_event
+from ggend_schema import Event, limits
 
-__all__ = ["PAIR_BYTES_MAX", "FlushMark", "Outbox", "Shelf", "make_outbox", "pair_of"]
-
-#: Bytes of a pair beside its event: the array's head and the stamp.
-PAIR_BYTES = 10
+__all__ = ["FlushMark", "LockedOutbox", "Outbox", "Shelf", "make_outbox"]
 
 #: Bytes of the first part of a queue: most programs say little.
 FIRST_PART_BYTES = 64 * 1024
@@ -47,10 +43,7 @@ PART_BYTES = 1024 * 1024
 #: Seconds after which a queue that had to be in memory tries again to be in a file.
 RETRY_SECONDS = 5.0
 
-_EVENT_CLASSES = frozenset(EVENT_TYPES.values())
-#: Bytes of a pair at most.
-PAIR_BYTES_MAX = limits.EVENT_BYTES + PAIR_BYTES
-_encode = msgspec.msgpack.Encoder().encode
+_FULL = "the bound on events or bytes was reached"
 
 #: What the ends of a chain hold.
 _NO_CONTENT = mmap.mmap(-1, HEADER_BYTES)
@@ -110,14 +103,8 @@ class Outbox:
         "_shelf",
         "_spare",
         "_voids",
-        "dropped_closed",
-        "dropped_disabled",
-        "dropped_full",
-        "dropped_invalid",
-        "dropped_spool",
-        "dropped_too_large",
+        "drops",
         "is_closed",
-        "last_drop",
         "last_error",
         "taken",
     )
@@ -162,42 +149,24 @@ class Outbox:
         self._retry_at = 0.0
         #: Why the queue is in memory alone.
         self.last_error: str | None = None
-        self.dropped_full = 0
-        self.dropped_closed = 0
-        self.dropped_disabled = 0
-        self.dropped_invalid = 0
-        self.dropped_spool = 0
-        self.dropped_too_large = 0
-        #: Why the last event was dropped, for people.
-        self.last_drop: str | None = None
+        #: What was not taken.
+        self.drops = Drops()
 
     @property
     def accepted(self) -> int:
         """Events taken by `offer`."""
         return self._reserved - self._voids
 
-    @property
-    def dropped(self) -> int:
-        """Events refused, whatever the cause."""
-        return (
-            self.dropped_full
-            + self.dropped_closed
-            + self.dropped_disabled
-            + self.dropped_invalid
-            + self.dropped_spool
-            + self.dropped_too_large
-        )
-
     def offer(self, event: Event) -> bool:
         """Encode the event and put it in the queue; False: it is not taken (see `refuse`)."""
         if (
             self._reserved - self._released >= self._max_events
             or self.is_closed
-            or type(event) not in _EVENT_CLASSES
+            or type(event) not in EVENT_CLASSES
         ):
             return False
         try:
-            pair = _encode((time_ns(), event))
+            pair = encode((time_ns(), event))
         except Exception:  # a field is the caller's object: encoding it can raise anything
             try:
                 pair = pair_of(event)
@@ -229,43 +198,19 @@ class Outbox:
 
     def refuse(self, event: Event) -> str:
         """Find out why `offer` did not take the event, count it, and return the cause."""
+        count = self.drops.count
         if not self._is_enabled:
-            self.dropped_disabled += 1
-            self.last_drop = "the client is not enabled"
-            return "disabled"
+            return count("disabled", "the client is not enabled")
         if self.is_closed:
-            self.dropped_closed += 1
-            self.last_drop = "the client was closed"
-            return "closed"
+            return count("closed", "the client was closed")
         try:
             pair = pair_of(event)
         except Exception as error:  # see `offer`
-            self.dropped_invalid += 1
-            self.last_drop = _reason(error)
-            return "invalid"
+            return count("invalid", _reason(error))
         if len(pair) > PAIR_BYTES_MAX:
-            self.dropped_too_large += 1
-            self.last_drop = (
-                f"an event of {len(pair) - PAIR_BYTES} bytes, over {limits.EVENT_BYTES}"
-            )
-            return "too_large"
-        self.refuse_full()
-        return "full"
-
-    def refuse_full(self) -> None:
-        """Count an event for which there was no room."""
-        self.dropped_full += 1
-        self.last_drop = "the bound on events or bytes was reached"
-
-    def refuse_for(self, reason: str) -> None:
-        """Count an event that could not even be made."""
-        self.dropped_invalid += 1
-        self.last_drop = reason
-
-    def refuse_spool(self, reason: str) -> None:
-        """Count an event that had to be spooled, and was not."""
-        self.dropped_spool += 1
-        self.last_drop = reason
+            size = len(pair) - PAIR_BYTES
+            return count("too_large", f"an event of {size} bytes, over {limits.EVENT_BYTES}")
+        return count("full", _FULL)
 
     def mark(self) -> FlushMark:
         """Put a mark behind everything accepted so far."""
@@ -447,7 +392,7 @@ class Outbox:
         while self._nested:
             nested = self._nested.popleft()
             if not self._store(nested) and not self._begin_and_store(self._part, nested):
-                self.refuse_full()
+                self.drops.count("full", _FULL)
         return is_taken
 
     def _begin_and_store(self, part: QueuePart, pair: bytes) -> bool:
@@ -626,19 +571,6 @@ def _chain(part: QueuePart | None) -> Iterator[QueuePart]:
         following = part.next
         yield part
         part = following
-
-
-def pair_of(event: Event) -> bytes:
-    """Encode a pair. Raises TypeError for what is no event, and what encoding raises.
-
-    Texts that are not Unicode and integers of more than 64 bits are made `portable` first.
-    """
-    if type(event) not in _EVENT_CLASSES:
-        raise TypeError(f"{type(event).__name__} is not an event")
-    try:
-        return _encode((time_ns(), event))
-    except (UnicodeEncodeError, OverflowError):
-        return _encode((time_ns(), portable_event(event)))
 
 
 def _reason(error: Exception) -> str:

@@ -260,7 +260,7 @@ class Worker:
     def _fill(self, connection: Connection) -> None:
         """Make frames of what waits, as far as the flight allows."""
         session = self._session
-        session.shed = self._outbox.dropped
+        session.shed = self._outbox.drops.total
         nudged, self._nudged = self._nudged, False
         lingers = (
             self._clock() < self._fill_at

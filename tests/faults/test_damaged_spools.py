@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ggend_client import Audit
-from ggend_client.outbox import pair_of
+from ggend_client.pairs import pair_of
 from ggend_client.replay import replay
 from ggend_client.segment import HEADER_BYTES, RECORD_BYTES
 from ggend_client.spool import Spool

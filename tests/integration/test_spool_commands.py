@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ggend_client import Audit
-from ggend_client.outbox import pair_of
+from ggend_client.pairs import pair_of
 from ggend_client.spool import EXPIRY_NS, Spool
 from ggend_client.spool_directory import lock_path
 from ggend_client.spool_lock import SpoolLock

@@ -155,7 +155,6 @@ class Client(Emitter):
             on_reject=self._tell_reject,
         )
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
         self._replaying: threading.Thread | None = None
         self._replayed = 0
         #: Events rejected or lost when a strict flush() last said so.
@@ -215,13 +214,11 @@ class Client(Emitter):
         deadline = time.monotonic() + timeout
         self._outbox.close()
         self._worker.stop(deadline)
-        if self._starting.acquire(timeout=max(0, timeout)):
-            try:
-                self._end(deadline + SPOOL_SECONDS)
-            finally:
-                self._starting.release()
-            if self._session.welcome is not None and self._is_settled():
-                self._look_back(deadline)
+        if self._thread is not None or not self._is_settled():
+            self._worker.finish(deadline + SPOOL_SECONDS - time.monotonic())
+        lifetimes.forget_end(self._at_end)
+        if self._session.welcome is not None and self._is_settled():
+            self._look_back(deadline)
         return self.stats().queued == 0
 
     def stats(self) -> Statistics:
@@ -321,7 +318,7 @@ class Client(Emitter):
         if self._is_settled() and not (asks and self._accepted):
             return True
         if self._thread is None:
-            self._start(timeout)
+            self._start()
         if self._worker.has_ended:
             return self._is_settled()
         mark = self._outbox.mark()
@@ -363,45 +360,34 @@ class Client(Emitter):
         self._mistakes.dropped(cause, self._outbox.drops.last_reason, event)
         return False
 
-    def _start(self, timeout: float = 0) -> None:
-        # emit() does not wait for the lock: it may be a signal handler, and the code that it
-        # interrupts the holder.
-        if not self._starting.acquire(timeout=max(0, timeout)):
+    def _start(self) -> None:
+        """Begin the worker's thread. Takes no lock: who is here may be interrupted by who comes."""
+        if lifetimes.has_ended():
+            self._end_at_once()
             return
-        try:
-            if self._thread is not None:
-                return
-            if lifetimes.has_ended():
-                self._end_at_once()
-                return
-            if not self._ends:
-                self._ends = True
-                lifetimes.at_end(self._at_end)
-            self._thread = threading.Thread(
-                target=self._worker.run, name="ggend-client", daemon=True
-            )
-            self._thread.start()
-        except RuntimeError as error:
-            # No more threads, or none any more at interpreter exit: the next emit tries again,
-            # and close() works without one.
-            self._thread = None
-            self._worker.last_error = str(error)
-        finally:
-            self._starting.release()
-
-    def _end(self, deadline: float) -> None:
+        if not self._ends:
+            self._ends = True
+            lifetimes.at_end(self._at_end)
+        thread = threading.Thread(target=self._worker.run, name="ggend-client", daemon=True)
         if self._thread is not None:
-            self._thread.join(max(0, deadline - time.monotonic()))
-        elif not self._is_settled():
-            self._worker.run()
-        lifetimes.forget_end(self._at_end)
+            return
+        self._thread = thread  # no call since the line above: of two threads, one is kept
+        try:
+            thread.start()
+        except BaseException as error:
+            # No more threads, or none any more at interpreter exit; or a signal handler has raised.
+            # The next emit tries again, in vain if this one has begun, and close() needs none.
+            self._thread = None
+            if not isinstance(error, RuntimeError):
+                raise
+            self._worker.last_error = str(error)
 
     def _end_at_once(self) -> None:
         """Deliver here and now, or spool, what is emitted when exit handlers have run."""
         deadline = time.monotonic() + self._exit_timeout
         self._outbox.close()
         self._worker.stop(deadline)
-        self._worker.run()
+        self._worker.finish(self._exit_timeout + SPOOL_SECONDS)
 
     def _at_end(self) -> None:
         self.close(self._exit_timeout)

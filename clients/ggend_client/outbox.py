@@ -29,7 +29,7 @@ from typing import Protocol, TypeAlias
 from ggend_client.drops import Drops
 from ggend_client.errors import ClientError
 from ggend_client.pairs import EVENT_CLASSES, PAIR_BYTES, PAIR_BYTES_MAX, encode, pair_of
-from ggend_client.queue_part import HEADER_BYTES, RECORDS, QueuePart
+from ggend_client.queue_part import HEADER_BYTES, INDEX, LAP, RECORDS, QueuePart
 from ggend_schema import Event, limits
 
 __all__ = ["FlushMark", "LockedOutbox", "Outbox", "Shelf", "make_outbox"]
@@ -83,7 +83,6 @@ class Outbox:
 
     __slots__ = (
         "_base",
-        "_beginning",
         "_bell",
         "_chain_bytes",
         "_events_read",
@@ -92,7 +91,6 @@ class Outbox:
         "_is_enabled",
         "_max_bytes",
         "_max_events",
-        "_nested",
         "_part",
         "_read",
         "_reading",
@@ -127,9 +125,6 @@ class Outbox:
         #: one to be used again. The chain begins with an end, which takes nothing.
         self._part = self._reading = self._first = _end_of_chain()
         self._spare: QueuePart | None = None
-        #: Threads that are about to begin a part, and pairs that came to them meanwhile.
-        self._beginning: set[int] = set()
-        self._nested: deque[bytes] = deque()
         #: Bytes of the chain.
         self._chain_bytes = 0
         #: Records stored, or about to be, and those of them that hold no event.
@@ -178,7 +173,9 @@ class Outbox:
         at = part.tail
         end = at + size
         if end > part.end:
-            return self._offer_behind(part, pair)
+            # Once a part. It is encoded again: nothing must come between here and the next lines.
+            fits = size <= PAIR_BYTES_MAX + 1 and self._begin_next(part, size)
+            return fits and self.offer(event)
         part.tail = end
         self._reserved += 1
         try:
@@ -231,7 +228,9 @@ class Outbox:
     def abandon(self) -> None:
         """In a forked child: unmap what is the parent's, and take nothing more."""
         self.is_closed = True
-        self._append(_end_of_chain())
+        end = _end_of_chain()
+        self._part.next = end  # not `_append`, which would tell the parent's file
+        self._part = end
         for part in (*_chain(self._first), self._spare):
             if part is not None and part.end:
                 part.close()
@@ -306,7 +305,7 @@ class Outbox:
             return
         if self._reserved != self._read or self._ready or self.is_closed:
             return
-        fresh = self._in_file(FIRST_PART_BYTES, part.index + 1, self._base + self._events_read)
+        fresh = self._in_file(FIRST_PART_BYTES, self._base + self._events_read)
         if fresh is None:
             return
         if self._append(fresh, behind=part, only_if_read=True):
@@ -320,7 +319,7 @@ class Outbox:
         `sequence` is the last number that was given to an event that was taken.
         """
         fresh = _in_memory(FIRST_PART_BYTES)
-        fresh.begin(b"", index=0, first_sequence=0)
+        fresh.begin(b"", first_sequence=0)
         self._append(fresh)
         while self._reading is not fresh and self._refill():
             pass
@@ -376,51 +375,6 @@ class Outbox:
                     following.number(sequence)
                 self._reading = following
 
-    def _offer_behind(self, part: QueuePart, pair: bytes) -> bool:
-        """Put a pair, for which there is no room in this part, into the next one."""
-        thread = threading.get_ident()
-        if thread in self._beginning:
-            # A signal handler, or a finalizer, in the middle of beginning that part: whoever it
-            # interrupts stores this, too. (It would be lost if the process was killed right now.)
-            self._nested.append(pair)
-            return True
-        self._beginning.add(thread)
-        try:
-            is_taken = self._begin_and_store(part, pair)
-        finally:
-            self._beginning.discard(thread)
-        while self._nested:
-            nested = self._nested.popleft()
-            if not self._store(nested) and not self._begin_and_store(self._part, nested):
-                self.drops.count("full", _FULL)
-        return is_taken
-
-    def _begin_and_store(self, part: QueuePart, pair: bytes) -> bool:
-        """Begin parts until one has room, or there is none."""
-        while len(pair) <= PAIR_BYTES_MAX and self._begin_next(part, len(pair) + 1):
-            if self._store(pair):
-                return True
-            part = self._part
-        return False
-
-    def _store(self, pair: bytes) -> bool:
-        """Store a pair as `offer` does; False: there is no room in the last part."""
-        size = len(pair) + 1
-        # As in `offer`, no call until the counters are right.
-        part = self._part
-        at = part.tail
-        end = at + size
-        if end > part.end:
-            return False
-        part.tail = end
-        self._reserved += 1
-        part.content[at + 1 : end] = pair
-        part.content[at] = part.lap
-        if self._is_awaited:
-            self._is_awaited = False
-            self._bell.put(None)
-        return True
-
     def _begin_next(self, part: QueuePart, size: int) -> bool:
         """On a thread that emits: put a part behind this one; False: there is no room.
 
@@ -446,23 +400,23 @@ class Outbox:
 
     def _next_part(self, part: QueuePart, size: int) -> QueuePart:
         """Begin a part that can stand behind this one. Raises OSError, MemoryError."""
-        index = part.index + 1
         # The number of its first event is known at the beginning; later the worker says it.
         first_sequence = 0 if part.end else self._base
         # Behind one in memory alone nobody would know the number of a first event.
         if self._shelf is not None and (part.path is not None or not part.end):
-            spare, self._spare = self._spare, None
-            if spare is not None and spare.end >= size:
-                spare.begin(self._shelf.producer, index=index, first_sequence=first_sequence)
-                return spare
-            fresh = self._in_file(size, index, first_sequence)
+            if size <= PART_BYTES:
+                spare, self._spare = self._spare, None
+                if spare is not None:
+                    spare.begin(self._shelf.producer, first_sequence=first_sequence)
+                    return spare
+            fresh = self._in_file(size, first_sequence)
             if fresh is not None:
                 return fresh
         fresh = _in_memory(size)
-        fresh.begin(b"", index=index, first_sequence=first_sequence)
+        fresh.begin(b"", first_sequence=first_sequence)
         return fresh
 
-    def _in_file(self, size: int, index: int, first_sequence: int) -> QueuePart | None:
+    def _in_file(self, size: int, first_sequence: int) -> QueuePart | None:
         if self._shelf is None:
             return None
         try:
@@ -471,7 +425,7 @@ class Outbox:
             self.last_error = f"the queue is in memory alone: {error.message}"
             self._retry_at = monotonic() + RETRY_SECONDS
             return None
-        fresh.begin(self._shelf.producer, index=index, first_sequence=first_sequence)
+        fresh.begin(self._shelf.producer, first_sequence=first_sequence)
         return fresh
 
     def _append(
@@ -486,6 +440,9 @@ class Outbox:
             return False
         fresh.before = part.sealed = self._reserved
         part.words[RECORDS] = part.sealed - part.before
+        # From here on, who finds the file reads it: not before its place in the queue is certain.
+        fresh.words[INDEX] = fresh.index = part.index + 1
+        fresh.content[LAP] = fresh.lap
         part.next = fresh
         self._part = fresh
         self._chain_bytes += fresh.end

@@ -32,15 +32,15 @@ from ggend_schema.errors import MessageMalformed
 from ggend_schema.limits import PRODUCER_BYTES
 from ggend_schema.msgpack_spans import skip
 
-__all__ = ["HEADER_BYTES", "RECORDS", "LeftPart", "QueuePart", "read_part"]
+__all__ = ["HEADER_BYTES", "INDEX", "LAP", "RECORDS", "LeftPart", "QueuePart", "read_part"]
 
 _MAGIC = b"ggqueue1"
 _HEADER = Struct(f"=8s{PRODUCER_BYTES}sQQQQQB7x")
 HEADER_BYTES = _HEADER.size
 
 #: Places of the header, in words of eight bytes, and of the lap.
-_FIRST_SEQUENCE, _SETTLED, RECORDS = 5, 6, 7
-_LAP = HEADER_BYTES - 8
+INDEX, _FIRST_SEQUENCE, _SETTLED, RECORDS = 4, 5, 6, 7
+LAP = HEADER_BYTES - 8
 
 #: Laps are values that msgpack takes for an integer of one byte; 0 is none.
 LAPS = 127
@@ -96,15 +96,14 @@ class QueuePart:
         #: The number of the last event here, once all were read.
         self.last_sequence = 0
 
-    def begin(self, producer: bytes, *, index: int, first_sequence: int) -> None:
-        """Begin the next lap: what is stored from now on is read."""
+    def begin(self, producer: bytes, *, first_sequence: int) -> None:
+        """Make it ready for the next lap, which begins when its place in the queue is stored."""
         self.lap = self.lap % LAPS + 1
-        self.index = index
         self.tail = self.head = HEADER_BYTES
         self.next = None
-        header = _HEADER.pack(_MAGIC, producer, time.time_ns(), index, first_sequence, 0, 0, 0)
-        self.content[:HEADER_BYTES] = header
-        self.content[_LAP] = self.lap
+        self.content[:HEADER_BYTES] = _HEADER.pack(
+            _MAGIC, producer, time.time_ns(), 0, first_sequence, 0, 0, 0
+        )
 
     def end_lap(self) -> None:
         """Forget what is in it, and be ready for the next lap."""
@@ -136,7 +135,7 @@ class QueuePart:
         lap = bytes([self.lap])
         try:
             found = _values.decode(_ARRAY.pack(_ARRAY_32, 2 * records) + region)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):  # one may be nested deeply
             found = []
         if found[::2].count(msgspec.Raw(lap)) == records:
             self.head = tail
@@ -149,7 +148,7 @@ class QueuePart:
 
     def retire(self) -> None:
         """Say that nothing in it needs to be sent, for when the file cannot be removed."""
-        self.content[_LAP] = 0
+        self.content[LAP] = 0
 
     def close(self) -> None:
         """Unmap it. The file stays."""

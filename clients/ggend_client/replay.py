@@ -151,7 +151,12 @@ def _deliver(
     expired: bool,
 ) -> tuple[int, int, str | None]:
     """Return how many events were settled, how many were not, and what went wrong last."""
-    if not spool.adopt(expired=expired) or spool.first_sequence is None:
+    try:
+        is_adopted = spool.adopt(expired=expired)
+    except ClientError:
+        spool.close()  # somebody else may be able to
+        raise
+    if not is_adopted or spool.first_sequence is None:
         spool.close()
         return 0, 0, None
     offered = spool.unsettled()

@@ -57,12 +57,17 @@ class SegmentFile:
     def create(self, header: segment.Header) -> None:
         """Make the file. Raises SpoolFull, SpoolUnusable: then there is none."""
         try:
-            self._writing = os.open(self.path, _CREATE, 0o600)
+            try:
+                self._writing = os.open(self.path, _CREATE, 0o600)
+            except FileExistsError:
+                # Left by an attempt that a signal handler ended: nothing was ever written there.
+                self.path.unlink()
+                self._writing = os.open(self.path, _CREATE, 0o600)
         except OSError as error:
             raise unusable(self.path, error) from error
         try:
-            self._write(segment.pack_header(header))
-        except (SpoolFull, SpoolUnusable):
+            self._write(segment.pack_header(header), 0)
+        except BaseException:
             self.stop_writing()
             with suppress(OSError):
                 self.path.unlink()
@@ -70,8 +75,7 @@ class SegmentFile:
 
     def append(self, record: bytes, last_sequence: int) -> None:
         """Add a record. Raises SpoolFull, SpoolUnusable: then it was not added."""
-        self._write(record)
-        self.last_sequence = last_sequence
+        self._write(record, last_sequence)
 
     def sync(self) -> bool:
         """Bring it to the disk; whether it was the first time. Raises SpoolUnusable."""
@@ -143,22 +147,27 @@ class SegmentFile:
         """Give it a name under which it is never sent. Raises OSError."""
         self.path.rename(self.path.with_name(f"{self.path.name}.{why}"))
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, last_sequence: int) -> None:
         descriptor = self._writing
         if descriptor is None:
             raise SpoolUnusable(f"{self.path}: closed")
-        rest = memoryview(data)
+        rest, end = memoryview(data), self.end + len(data)
         try:
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
-        except OSError as error:
+            # No call in between: a signal handler that raises finds both old or both new.
+            self.end = end
+            self.last_sequence = last_sequence
+        except BaseException as error:
             # What was written of it goes; else this file is not appended to any more.
             try:
                 os.ftruncate(descriptor, self.end)
-            except OSError:
+            except BaseException:
                 self.stop_writing()
-            raise unusable(self.path, error) from error
-        self.end += len(data)
+                raise
+            if isinstance(error, OSError):
+                raise unusable(self.path, error) from error
+            raise
 
 
 def unusable(path: Path, error: OSError) -> SpoolFull | SpoolUnusable:

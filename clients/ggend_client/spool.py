@@ -29,7 +29,7 @@ from ggend_client.numbers import Numbers
 from ggend_client.queue_part import LeftPart, QueuePart, read_part
 from ggend_client.segment_file import SegmentFile, unusable
 from ggend_client.spool_lock import SpoolLock, boot_id, destination_of
-from ggend_client.turn import Turn
+from ggend_client.turn import Turn, in_turn
 
 __all__ = ["DIRECTORY_BYTES", "SPOOL_BYTES", "Loaded", "Spool"]
 
@@ -91,7 +91,8 @@ class Spool:
         self._turn = Turn()
         # A finalizer or a signal handler that emits may come to it again, see `make_part`.
         self._claiming = threading.RLock()
-        self._held: SpoolLock | None = None
+        self._spool_lock: SpoolLock | None = None
+        self._is_claiming = False
         self._segments: deque[SegmentFile] = deque()
         self._numbers = Numbers()
         #: Files of the queue, by their numbers, and whether there can be any.
@@ -105,6 +106,8 @@ class Spool:
         self._takes_expired = False
         #: Events that `adopt` set aside because they are too old.
         self.expired = 0
+        #: Events that `append_next` wrote.
+        self.at_once = 0
         #: Highest number here.
         self.last_sequence = 0
         #: Every number here up to this one was loaded, or never will be.
@@ -127,6 +130,7 @@ class Spool:
         """
         return self._numbers.count(acked_sequence)
 
+    @in_turn
     def adopt(self, *, expired: bool = False) -> bool:
         """Take over what a dead process left under this producer's id.
 
@@ -135,33 +139,32 @@ class Spool:
         """
         self._takes_expired = expired
         spool_directory.prepare(self.directory)
-        with self._turn:
-            try:
-                if not self._take_lock():
-                    return False
-                for path in self._set_aside() if expired else ():
-                    path.rename(path.with_suffix(""))
-                for path in spool_directory.segments(self.directory, self.producer):
-                    self._take_up(path)
-                self._take_up_queue()
-            except OSError as error:
-                raise unusable(self.directory, error) from error
-            return bool(self._segments)
+        try:
+            if not self._take_lock():
+                return False
+            for path in self._set_aside() if expired else ():
+                path.rename(path.with_suffix(""))
+            for path in spool_directory.segments(self.directory, self.producer):
+                self._take_up(path)
+            self._take_up_queue()
+        except OSError as error:
+            raise unusable(self.directory, error) from error
+        return bool(self._segments)
 
+    @in_turn
     def append(self, first_sequence: int, items: Sequence[bytes], *, loaded: bool = False) -> None:
         """Write these events behind the others; `loaded`: the caller holds them in memory too.
 
         Raises SpoolFull or SpoolUnusable, or Reentered: then nothing was added.
         """
-        with self._turn:
-            self._append(first_sequence, items)
-            if loaded:
-                self.loaded_sequence = self.last_sequence
+        self._append(first_sequence, items)
+        if loaded:
+            self.loaded_sequence = self.last_sequence
 
+    @in_turn
     def append_next(self, item: bytes) -> None:
         """Write an event that gets the next number. Raises as `append` does."""
-        with self._turn:
-            self._append(self.last_sequence + 1, [item])
+        self._append(self.last_sequence + 1, [item], is_at_once=True)
 
     def make_part(self, size: int) -> QueuePart:
         """Make a file of the queue, mapped, for emit(). Raises SpoolFull, SpoolUnusable.
@@ -195,112 +198,139 @@ class Spool:
                 part.path.unlink()
             self._parts.pop(part.path, None)
 
+    @in_turn
     def sync(self) -> None:
         """Wait until what was appended would survive a power cut.
 
         Raises SpoolUnusable, or Reentered.
         """
-        with self._turn:
-            if self._segments and self._segments[-1].sync():
-                _sync_directory(self.directory)
+        if self._segments and self._segments[-1].sync():
+            _sync_directory(self.directory)
 
     def note_offer(self) -> None:
         """Note, before it happens, that a daemon is sent something under this id."""
         if self._is_offered:
             return
         self._is_offered = True
-        held = self._held
-        if held is not None and not held.is_offered:
+        lock = self._spool_lock
+        if lock is not None and lock.is_held and not lock.is_offered:
             with suppress(OSError):  # a full disk: then it counts as never offered for longer
-                held.write(held.destination, held.boot_id, is_offered=True)
+                lock.write(lock.destination, lock.boot_id, is_offered=True)
 
+    @in_turn
     def load(self, most_events: int, most_bytes: int) -> Loaded | None:
         """Return the next events, at least one; None: all were loaded. Raises SpoolUnusable.
 
         Numbers that are missing between two calls are lost: their record was damaged.
         """
-        with self._turn:
-            items: list[bytes] = []
-            size = first = 0
-            while (record := self._next()) is not None and record.items is not None:
-                fresh = record.items[max(0, self.loaded_sequence + 1 - record.first_sequence) :]
-                more = sum(map(len, fresh))
-                if items and (
-                    record.first_sequence != first + len(items)
-                    or len(items) + len(fresh) > most_events
-                    or size + more > most_bytes
-                ):
-                    break
-                first = first or record.last_sequence - len(fresh) + 1
-                items += fresh
-                size += more
-                self._ahead = None
-                self._pass_to(record.last_sequence)
-            return Loaded(first, items) if items else None
+        items: list[bytes] = []
+        size = first = 0
+        while (record := self._next()) is not None and record.items is not None:
+            fresh = record.items[max(0, self.loaded_sequence + 1 - record.first_sequence) :]
+            more = sum(map(len, fresh))
+            if items and (
+                record.first_sequence != first + len(items)
+                or len(items) + len(fresh) > most_events
+                or size + more > most_bytes
+            ):
+                break
+            first = first or record.last_sequence - len(fresh) + 1
+            items += fresh
+            size += more
+            self._ahead = None
+            self._pass_to(record.last_sequence)
+        return Loaded(first, items) if items else None
 
+    @in_turn
     def settle(self, sequence: int) -> None:
         """Remove the segments of which everything is settled, up to this number."""
-        with self._turn:
-            while self._segments and self._segments[0].last_sequence <= sequence:
-                self._segments.popleft().remove()
-            self._numbers.remove_to(sequence)
-            self._pass_to(min(sequence, self.last_sequence))
+        while self._segments and self._segments[0].last_sequence <= sequence:
+            self._segments.popleft().remove()
+        self._numbers.remove_to(sequence)
+        self._pass_to(min(sequence, self.last_sequence))
 
     def close(self) -> None:
         """Sync what is left, or remove the lock when nothing is; the next one takes it up."""
         with suppress(SpoolUnusable):
             self.sync()
-        with self._turn:
-            for one in self._segments:
-                one.stop_reading()
-                one.stop_writing()
-            if self._held is not None:
-                held, self._held = self._held, None
-                # What was set aside may still be asked for, and then it matters what the lock says.
-                held.release(remove=not (self._segments or self._parts or self._set_aside()))
+        self._close()
 
     def abandon(self) -> None:
         """In a forked child: close the parent's descriptors, touch nothing else, take no lock."""
         for one in list(self._segments):
             one.stop_reading()
             one.stop_writing()
-        if self._held is not None:
-            held, self._held = self._held, None
-            held.release()
+        if self._spool_lock is not None:
+            self._spool_lock.release()
 
     # Everything below is called in turn, but for `_claim`, which has a lock of its own.
 
+    @in_turn
+    def _close(self) -> None:
+        for one in self._segments:
+            one.stop_reading()
+            one.stop_writing()
+        if self._spool_lock is not None and self._spool_lock.is_held:
+            # What was set aside may still be asked for, and then it matters what the lock says.
+            is_empty = not (self._segments or self._parts or self._set_aside())
+            self._spool_lock.release(remove=is_empty)
+
     def _append(
-        self, first_sequence: int, items: Sequence[bytes], *, is_bounded: bool = True
+        self,
+        first_sequence: int,
+        items: Sequence[bytes],
+        *,
+        is_bounded: bool = True,
+        is_at_once: bool = False,
     ) -> None:
         record = segment.pack_record(first_sequence, items)
         last = first_sequence + len(items) - 1
-        self._room_for(len(record), first_sequence, is_bounded=is_bounded).append(record, last)
-        self._numbers.add(first_sequence, last)
-        self.last_sequence = last
+        target = self._room_for(len(record), first_sequence, is_bounded=is_bounded)
+        try:
+            target.append(record, last)
+        finally:
+            # A signal handler may have raised behind the write: what is in the file has its number.
+            if target.last_sequence >= last:
+                self.last_sequence = last
+                self.at_once += is_at_once
+                self._numbers.add(first_sequence, last)
 
     def _claim(self) -> None:
         """Lock what is about to be begun, and say whom it is for. Raises OSError, SpoolUnusable."""
         with self._claiming:
-            if self._held is not None:
+            # In the second case a signal handler has interrupted this very thread in here.
+            if self._is_claimed() or self._is_claiming:
                 return
-            if not self._take_lock() or self._held is None:
-                raise SpoolUnusable(f"{self.directory}: the lock of a new producer is held")
-            destination = "" if self._destination is None else destination_of(self._destination)
-            self._held.write(destination, self._boot_id(), is_offered=self._is_offered)
+            self._is_claiming = True
+            try:
+                if not self._take_lock() or self._spool_lock is None:
+                    raise SpoolUnusable(f"{self.directory}: the lock of a new producer is held")
+                to = "" if self._destination is None else destination_of(self._destination)
+                self._spool_lock.write(to, self._boot_id(), is_offered=self._is_offered)
+            finally:
+                self._is_claiming = False
+
+    def _is_claimed(self) -> bool:
+        lock = self._spool_lock
+        return lock is not None and lock.is_there() and bool(lock.boot_id)
 
     def _set_aside(self) -> list[Path]:
         return spool_directory.expired(self.directory, self.producer)
 
     def _take_lock(self) -> bool:
-        path = spool_directory.lock_path(self.directory, self.producer)
+        if self._spool_lock is None or not self._spool_lock.is_there():
+            if self._spool_lock is not None:
+                self._spool_lock.release()
+            path = spool_directory.lock_path(self.directory, self.producer)
+            self._spool_lock = SpoolLock(path)
         for pause in _LOOK_SECONDS:
-            if self._held is None:
-                self._held = SpoolLock.take(path)
-            if self._held is not None:
+            if self._spool_lock.take():
                 return True
             time.sleep(pause)
         return False
+
+    def _is_of_this_boot(self) -> bool:
+        return self._spool_lock is not None and self._spool_lock.boot_id == self._boot_id()
 
     def _is_too_old(self, path: Path, made_at: int) -> bool:
         """Whether its header and its file agree that it is, and its clock can be believed.
@@ -313,7 +343,7 @@ class Spool:
         written_at = path.stat().st_mtime_ns
         if min(made_at, written_at) < CLOCK_SET_NS:
             return False
-        is_of_this_boot = self._held is not None and self._held.boot_id == self._boot_id()
+        is_of_this_boot = self._is_of_this_boot()
         return not is_of_this_boot and self._now_ns() - max(made_at, written_at) > EXPIRY_NS
 
     def _take_up(self, path: Path) -> None:
@@ -340,7 +370,7 @@ class Spool:
         """
         found = self._left_parts()
         settled = max((part.settled for part in found), default=0)
-        is_of_this_boot = self._held is not None and self._held.boot_id == self._boot_id()
+        is_of_this_boot = self._is_of_this_boot()
         at, follows, is_known = 0, 0, False
         for part in found:
             if part.first_sequence:

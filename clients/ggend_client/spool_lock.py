@@ -40,9 +40,9 @@ class SpoolLock:
     __slots__ = ("_descriptor", "_key", "boot_id", "destination", "is_held", "is_offered", "path")
 
     def __init__(self, path: Path) -> None:
-        """Hold nothing yet (see `take` and `look`)."""
+        """Hold nothing yet: see `take`, and `look`."""
         self.path = path
-        self._key = (os.getpid(), _absolute(path))
+        self._key = (os.getpid(), *_identity(path))
         self._descriptor = -1
         #: Whether a process that lives holds it, be it this one.
         self.is_held = False
@@ -53,24 +53,27 @@ class SpoolLock:
         #: Whether a daemon was, or may have been, sent some of the producer's events.
         self.is_offered = True
 
-    @classmethod
-    def take(cls, path: Path) -> SpoolLock | None:
-        """Hold the lock, and make its file if there is none; None: somebody holds it, or looks.
+    def take(self) -> bool:
+        """Hold the lock, and make its file if there is none; False: somebody holds it, or looks.
 
         Raises OSError.
         """
-        lock = cls(path)
-        if _here.setdefault(lock._key, lock) is not lock:
-            return None
+        if self.is_held:
+            return True
         try:
-            if lock._take(os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX):
-                lock._read()
-                lock.is_held = True
-                return lock
+            if _here.setdefault(self._key, self) is not self:
+                return False
+            if self._take(os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX):
+                self._read()
+                self.is_held = True
+            return self.is_held
         finally:
-            if not lock.is_held:
-                lock.release()
-        return None
+            if not self.is_held:  # whatever was raised, by a signal handler too
+                self.release()
+
+    def is_there(self) -> bool:
+        """Whether it is held, and its file was neither removed nor replaced."""
+        return self.is_held and self._is_at_path()
 
     @classmethod
     def look(cls, path: Path) -> SpoolLock:
@@ -176,10 +179,19 @@ def _absolute(path: Path) -> str:
         return os.fspath(path)
 
 
+def _identity(path: Path) -> tuple[str, str]:
+    """Return what is the same for every way to spell a path: a directory has several."""
+    try:
+        directory = path.parent.stat()
+    except OSError:
+        return _absolute(path.parent), path.name
+    return f"{directory.st_dev}:{directory.st_ino}", path.name
+
+
 def _is_own_file(path: Path) -> bool:
     found = path.lstat()
     return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
 
 
 #: By pid, since a forked child holds nothing of it: the locks that this process has open.
-_here: dict[tuple[int, str], SpoolLock] = {}
+_here: dict[tuple[int, str, str], SpoolLock] = {}

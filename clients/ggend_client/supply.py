@@ -26,6 +26,7 @@ class Supply:
     """What is between the outbox of a client and its session."""
 
     __slots__ = (
+        "_at_once_before",
         "_clock",
         "_flushes",
         "_late",
@@ -37,7 +38,6 @@ class Supply:
         "_spool",
         "has_begun",
         "last_error",
-        "spooled_at_once",
     )
 
     def __init__(
@@ -66,8 +66,8 @@ class Supply:
         self._late: deque[bytes] = deque()
         #: Whether `wait` saw an event that nobody took yet.
         self.has_begun = False
-        #: Events that went around the outbox.
-        self.spooled_at_once = 0
+        #: Of those that went around the outbox, the ones under ids that are not used any more.
+        self._at_once_before = 0
         #: Why the spool took nothing, last.
         self.last_error: str | None = None
 
@@ -90,6 +90,12 @@ class Supply:
     def is_all_spooled(self) -> bool:
         """Whether everything that has a number, and is not settled, is on disk."""
         return bool(self._spool and self._spool.last_sequence >= self._session.last_sequence)
+
+    @property
+    def spooled_at_once(self) -> int:
+        """Events that went around the outbox."""
+        here = self._spool.at_once if self._spool else 0
+        return self._at_once_before + here + len(self._late)
 
     def wait(self, seconds: float) -> bool:
         """Wait for an event, or for anything else in the outbox; whether there is an event."""
@@ -142,9 +148,7 @@ class Supply:
             self._append_next(pair)
         except Reentered:
             self._late.append(pair)
-            self.spooled_at_once += 1
             return False
-        self.spooled_at_once += 1
         try:
             if self._spool is not None:
                 self._spool.sync()
@@ -192,6 +196,7 @@ class Supply:
         left = 0
         if old is not None:
             left = old.unsettled(session.acked_sequence)
+            self._at_once_before += old.at_once
         self._spool = spool
         session.take_new_id(producer)
         if self._pending is not None:

@@ -1,15 +1,21 @@
-"""Turn: a lock that tells a thread that has it already so, where an ordinary one would hang.
+"""Turn: one thread at a time, and one that comes to it again is told, where a lock would hang.
 
 The garbage collector runs finalizers in the middle of anything, and so do signal handlers: what
-they call may be what they interrupt.
+they call may be what they interrupt. They may also raise there, as KeyboardInterrupt does: nothing
+then stays taken.
 """
 
 from __future__ import annotations
 
 import threading
-from types import TracebackType
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-__all__ = ["Reentered", "Turn"]
+__all__ = ["Reentered", "Turn", "in_turn"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 class Reentered(Exception):
@@ -17,28 +23,37 @@ class Reentered(Exception):
 
 
 class Turn:
-    """One thread at a time, once."""
+    """What the methods of one object share."""
 
-    __slots__ = ("_is_taken", "_lock")
+    __slots__ = ("is_taken", "lock")
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._is_taken = False
+        self.lock = threading.RLock()
+        self.is_taken = False
 
-    def __enter__(self) -> None:
-        """Wait for the others. Raises Reentered."""
-        self._lock.acquire()
-        # Whoever comes in between, on the same thread, is out again before this goes on.
-        if self._is_taken:
-            self._lock.release()
-            raise Reentered
-        self._is_taken = True
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._is_taken = False
-        self._lock.release()
+class _HasTurn(Protocol):
+    _turn: Turn
+
+
+_S = TypeVar("_S", bound=_HasTurn)
+
+
+def in_turn(
+    method: Callable[Concatenate[_S, _P], _R],
+) -> Callable[Concatenate[_S, _P], _R]:
+    """Make a method wait while another thread is in one of the object's. Raises Reentered."""
+
+    @wraps(method)
+    def call(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        turn = self._turn
+        with turn.lock:
+            if turn.is_taken:
+                raise Reentered
+            turn.is_taken = True  # no call before the next line: nobody raises in between
+            try:
+                return method(self, *args, **kwargs)
+            finally:
+                turn.is_taken = False
+
+    return call

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -70,7 +71,9 @@ class Worker:
         "_clock",
         "_connection",
         "_connects_at",
+        "_ended",
         "_fill_at",
+        "_has_begun",
         "_is_away",
         "_linger",
         "_look_at",
@@ -87,7 +90,6 @@ class Worker:
         "_supply",
         "_waker",
         "_wakes",
-        "has_ended",
         "last_error",
     )
 
@@ -132,8 +134,8 @@ class Worker:
         self._is_away = False
         self._nudged = False
         self._stop_at: float | None = None
-        #: Whether `run` returned: nobody takes from the outbox any more.
-        self.has_ended = False
+        self._has_begun = False
+        self._ended = threading.Event()
         #: What went wrong last.
         self.last_error: str | None = None
 
@@ -142,8 +144,23 @@ class Worker:
         """Whether a daemon has welcomed this client on a connection that is still open."""
         return self._connection is not None and self._session.welcome is not None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nobody takes from the outbox any more."""
+        return self._ended.is_set()
+
+    def finish(self, seconds: float) -> None:
+        """Wait until `run` returns, or do its work here if no thread has begun it."""
+        if self._has_begun:
+            self._ended.wait(max(0, seconds))
+        else:
+            self.run()
+
     def run(self) -> None:
-        """Work until `stop`: the body of the thread."""
+        """Work until `stop`: the body of the thread. Called again, it does nothing."""
+        if self._has_begun:
+            return
+        self._has_begun = True  # no call in between: of two threads, one comes here
         try:
             wake = self._wakes = self._make_waker()
             while wake is not None and not self._is_finished():
@@ -155,7 +172,7 @@ class Worker:
             try:
                 self._finish()
             finally:
-                self.has_ended = True
+                self._ended.set()
 
     def nudge(self) -> None:
         """Cut the linger and the pause between attempts. Safe from any thread."""

@@ -541,6 +541,50 @@ def test_finalizers_may_emit_in_the_middle_of_an_emit(daemon: Daemon, durable: b
     assert operations(daemon) == once(*names, *(f"finalizer-{name}" for name in names))
 
 
+@pytest.mark.scaled
+@pytest.mark.parametrize("durable", [False, True], ids=["plain", "durable"])
+def test_an_error_of_a_signal_handler_in_the_middle_of_an_emit_harms_no_other(
+    daemon: Daemon, durable: bool
+) -> None:
+    """As KeyboardInterrupt, at random moments, in a program that goes on."""
+    printed = run(
+        daemon.place,
+        f"""
+        import random
+
+        class Interrupt(BaseException):
+            pass
+
+        def interrupt(*_):
+            raise Interrupt
+
+        rng = random.Random(3)
+        signal.signal(signal.SIGALRM, interrupt)
+        client = Client(durable={durable})
+        taken = []
+        for n in range({share_of_examples(10)}):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, 4e-4))
+                if client.emit(audit(n)):
+                    taken.append(n)
+                while signal.getitimer(signal.ITIMER_REAL)[0]:
+                    pass
+                time.sleep(0)  # now the handler runs, if it has not
+            except Interrupt:
+                pass
+        assert client.close(PATIENCE_SECONDS), client.stats()
+        s = client.stats()
+        assert s.offered == s.acked and s.spooled == 0, s
+        print(*taken)
+        """,
+    )
+    deliver(daemon)
+    stored = operations(daemon)
+    assert [name for name in printed.split() if not stored[name]] == []
+    assert set(stored.values()) == {1}
+    assert unbalanced_accounts(daemon) == []
+
+
 def test_closing_twice_and_in_a_handler_does_no_harm(daemon: Daemon) -> None:
     run(
         daemon.place,

@@ -210,8 +210,8 @@ def leave_old(place: Path, producer: bytes, *operations: str) -> Path:
 
 def note_offer(place: Path, producer: bytes) -> None:
     """As if one of its events had been sent."""
-    lock = SpoolLock.take(lock_path(place / "spool", producer))
-    assert lock is not None
+    lock = SpoolLock(lock_path(place / "spool", producer))
+    assert lock.take()
     lock.write(lock.destination, lock.boot_id, is_offered=True)
     lock.release()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from ggend_client.errors import SpoolUnusable
 from ggend_client.outbox import LockedOutbox, Outbox
 from ggend_client.queue_part import HEADER_BYTES, QueuePart, read_part
 from ggend_client.spool import Spool
+from ggend_client.spool_directory import lock_path
+from ggend_client.spool_lock import SpoolLock
 from ggend_schema import Audit, Event
 from running import free_place
 
@@ -239,23 +242,114 @@ def test_where_there_can_be_no_file_the_queue_is_in_memory_and_comes_back(
     assert [number_of(pair) for pair in outbox.take(100, 10**6)] == [51]
 
 
-def test_what_comes_while_a_part_is_begun_is_stored_behind_it(directory: Path) -> None:
+@pytest.mark.parametrize("moment", ["file", "claim"])
+def test_what_comes_while_a_part_is_begun_makes_one_of_its_own(
+    directory: Path, moment: str
+) -> None:
     """As from a signal handler: it must neither wait nor send the queue into memory for good."""
+    handlers: list[Callable[[], bool]] = [lambda: outbox.offer(audit(1))]
 
     class InterruptedSpool(Spool):
         """A spool in which a handler emits while a file is made."""
 
         def make_part(self, size: int) -> QueuePart:
             """Emit before, and make one."""
-            assert outbox.offer(audit(2))
+            if moment == "file":
+                interrupt()
             return super().make_part(size)
 
-    outbox = Outbox(max_events=10, max_bytes=10**6, shelf=InterruptedSpool(directory, PRODUCER))
-    assert outbox.offer(audit(1))
+    def interrupt() -> str:
+        while handlers:
+            assert handlers.pop()()
+        return "this boot"
+
+    shelf = InterruptedSpool(directory, PRODUCER, boot_id=interrupt)
+    outbox: Outbox = Outbox(max_events=10, max_bytes=10**6, shelf=shelf)
+    assert outbox.offer(audit(2))
     assert outbox.offer(audit(3))
     assert outbox.last_error is None
     assert found_by_a_stranger(directory, directory.parent / "copy") == {1: 1, 2: 2, 3: 3}
     assert [number_of(pair) for pair in outbox.take(10, 10**6)] == [1, 2, 3]
+    assert len(list(directory.glob("*.queue"))) == 1
+
+
+def test_two_that_begin_a_part_at_once_leave_one(directory: Path) -> None:
+    """The other one is never read, though it may still lie there when the process is killed."""
+    outbox = make(directory)
+    assert outbox.offer(audit(1))
+    part = outbox._part
+    loser = outbox._next_part(part, SMALL_PART)
+    for number in range(2, 31):
+        assert outbox.offer(audit(number))
+    expected = {number: number for number in range(1, 31)}
+    assert found_by_a_stranger(directory, directory.parent / "copy") == expected
+    assert not outbox._append(loser, behind=part)
+    assert found_by_a_stranger(directory, directory.parent / "copy") == expected
+
+
+def test_a_late_one_stands_where_it_comes_to_stand(directory: Path) -> None:
+    """The part that it was made for was let go, used again, and is the last one once more."""
+    outbox = make(directory)
+    for number in range(1, 20):
+        assert outbox.offer(audit(number))
+    part = outbox._part
+    late = outbox._next_part(part, SMALL_PART)
+    number = 20
+    while outbox._part is not part or part.lap == 1:
+        assert outbox.offer(audit(number))
+        outbox.take(100, 10**6)
+        outbox.let_go(number)
+        number += 1
+    assert outbox._append(late, behind=part)
+    assert outbox.offer(audit(number))
+    found = found_by_a_stranger(directory, directory.parent / "copy")
+    assert found[number] == number
+    assert all(event == place for place, event in found.items())
+
+
+def test_large_events_do_not_leave_the_spare_file_behind(directory: Path) -> None:
+    outbox = make(directory)
+    number = 0
+    for _ in range(10):
+        while outbox._spare is None or outbox._part.end > 2 * SMALL_PART:
+            number += 1
+            assert outbox.offer(audit(number))
+            outbox.take(100, 10**6)
+            outbox.let_go(number)
+        number += 1
+        assert outbox.offer(audit(number, 5 * SMALL_PART))
+    assert len(list(directory.glob("*.queue"))) <= 4
+
+
+def test_a_directory_that_was_removed_is_made_again_with_its_lock(directory: Path) -> None:
+    outbox = make(directory)
+    assert outbox.offer(audit(1))
+    shutil.rmtree(directory)
+    for number in range(2, 31):
+        assert outbox.offer(audit(number))
+    assert SpoolLock.look(lock_path(directory, PRODUCER)).is_held
+    child = os.fork()
+    if child == 0:
+        os._exit(SpoolLock.look(lock_path(directory, PRODUCER)).is_held)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+def test_an_event_that_is_nested_deeply_stops_nobody(directory: Path) -> None:
+    outbox = make(directory)
+    nested: list[object] = []
+    for _ in range(900):
+        nested = [nested]
+    deep = Audit(agent_id="a", operation="2", status="completed", context=nested)
+    assert outbox.offer(audit(1))
+    assert outbox.offer(deep)
+    assert outbox.offer(audit(3))
+
+    def dig(depth: int) -> int:
+        """Take with as little stack as the worker can have."""
+        return dig(depth - 1) if depth else len(outbox.take(10, 10**6))
+
+    found = sum(dig(depth) for depth in (sys.getrecursionlimit() - 250, 0))
+    assert found == 3
 
 
 def test_for_another_id_it_goes_on_with_other_numbers(directory: Path) -> None:

@@ -27,8 +27,8 @@ def is_held_elsewhere(path: Path) -> bool:
 
 
 def take(path: Path) -> SpoolLock:
-    lock = SpoolLock.take(path)
-    assert lock is not None
+    lock = SpoolLock(path)
+    assert lock.take()
     return lock
 
 
@@ -44,7 +44,7 @@ def test_it_is_held_until_it_is_released(path: Path) -> None:
 
 def test_a_second_one_of_the_same_process_does_not_get_it(path: Path) -> None:
     lock = take(path)
-    assert SpoolLock.take(path) is None
+    assert not SpoolLock(path).take()
     assert is_held_elsewhere(path)
     lock.release()
     take(path).release()
@@ -67,7 +67,7 @@ def test_a_child_neither_holds_its_parents_lock_nor_loses_it(path: Path) -> None
     child = os.fork()
     if child == 0:
         lock.release()
-        os._exit(SpoolLock.take(path) is not None)
+        os._exit(SpoolLock(path).take())
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert is_held_elsewhere(path)
     lock.release()
@@ -79,7 +79,8 @@ def test_a_child_does_not_keep_the_lock_of_a_parent_that_is_gone(path: Path) -> 
     parent = os.fork()
     if parent == 0:
         os.close(writer)
-        if SpoolLock.take(path) is None:
+        lock = SpoolLock(path)
+        if not lock.take():
             os._exit(1)
         if os.fork() == 0:
             os.read(reader, 1)  # until the test has looked
@@ -96,7 +97,7 @@ def test_a_lock_that_was_removed_meanwhile_is_worth_nothing(path: Path) -> None:
     path.unlink()
     child = os.fork()
     if child == 0:
-        os._exit(SpoolLock.take(path) is None)
+        os._exit(not SpoolLock(path).take())
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     first.release()
 
@@ -106,6 +107,6 @@ def test_what_is_not_there_or_no_file_is_held_by_nobody(path: Path) -> None:
     path.symlink_to("elsewhere")
     assert not SpoolLock.look(path).is_held
     with pytest.raises(OSError, match="symbolic link"):
-        SpoolLock.take(path)
+        SpoolLock(path).take()
     path.unlink()
     take(path).release()

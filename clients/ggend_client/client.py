@@ -58,7 +58,7 @@ LOOK_SECONDS = 5.0
 LOOK_SECONDS_EACH = 0.05
 
 #: Events of a record of the spool that are looked at.
-FORESEEN_EVENTS = 16
+FORESEEN_EVENTS = 4
 
 #: How long one replay of what others left may take.
 REPLAY_SECONDS = 600.0

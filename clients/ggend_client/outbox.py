@@ -232,7 +232,7 @@ class Outbox:
         self._part.next = end  # not `_append`, which would tell the parent's file
         self._part = end
         for part in (*_chain(self._first), self._spare):
-            if part is not None and part.end:
+            if part is not None and part.size:
                 part.close()
 
     # What follows belongs to the worker.
@@ -301,7 +301,7 @@ class Outbox:
         Not before it is empty: whoever finds the file must know the number of its first event.
         """
         part = self._part
-        if part.path is not None or not part.end or monotonic() < self._retry_at:
+        if part.path is not None or not part.size or monotonic() < self._retry_at:
             return
         if self._reserved != self._read or self._ready or self.is_closed:
             return
@@ -325,7 +325,7 @@ class Outbox:
             pass
         for part in _chain(self._first):
             if part is not self._reading:
-                self._chain_bytes -= part.end
+                self._chain_bytes -= part.size
                 self._remove(part)
             else:
                 break
@@ -345,7 +345,7 @@ class Outbox:
         for part in _chain(self._first):
             if is_all:
                 self._remove(part)
-            elif part.end:
+            elif part.size:
                 part.close()
         self._first = self._reading = self._part
 
@@ -358,7 +358,7 @@ class Outbox:
             tail = part.tail
             reserved = self._reserved if following is None else part.sealed
             if self._read < reserved:
-                pairs, records = part.read(tail, reserved - self._read)
+                pairs, records = part.read(tail, reserved - self._read, has_voids=self._voids > 0)
                 self._read += records
                 self._events_read += len(pairs)
                 self._ready.extend(pairs)
@@ -376,13 +376,13 @@ class Outbox:
                 self._reading = following
 
     def _begin_next(self, part: QueuePart, size: int) -> bool:
-        """On a thread that emits: put a part behind this one; False: there is no room.
+        """On a thread that emits: make room in this part, or behind it; False: there is none.
 
         True also if somebody else did that meanwhile.
         """
         if self.is_closed:
             return False
-        if self._part is not part:
+        if self._part is not part or part.grow(size):
             return True
         room = self._max_bytes
         if self.accepted > self._released:
@@ -401,9 +401,9 @@ class Outbox:
     def _next_part(self, part: QueuePart, size: int) -> QueuePart:
         """Begin a part that can stand behind this one. Raises OSError, MemoryError."""
         # The number of its first event is known at the beginning; later the worker says it.
-        first_sequence = 0 if part.end else self._base
+        first_sequence = 0 if part.size else self._base
         # Behind one in memory alone nobody would know the number of a first event.
-        if self._shelf is not None and (part.path is not None or not part.end):
+        if self._shelf is not None and (part.path is not None or not part.size):
             if size <= PART_BYTES:
                 spare, self._spare = self._spare, None
                 if spare is not None:
@@ -445,13 +445,13 @@ class Outbox:
         fresh.content[LAP] = fresh.lap
         part.next = fresh
         self._part = fresh
-        self._chain_bytes += fresh.end
+        self._chain_bytes += fresh.size
         return True
 
     def _dispose(self, part: QueuePart) -> None:
         """Let go of a part of the chain, or keep it to be used again."""
-        self._chain_bytes -= part.end
-        if part.path is None or part.end != PART_BYTES or self._spare is not None:
+        self._chain_bytes -= part.size
+        if part.path is None or part.size != PART_BYTES or self._spare is not None:
             self._remove(part)
         else:
             part.end_lap()
@@ -460,7 +460,7 @@ class Outbox:
     def _remove(self, part: QueuePart) -> None:
         if part.path is not None and self._shelf is not None:
             self._shelf.remove_part(part)
-        elif part.end:
+        elif part.size:
             part.close()
 
     def _remove_spare(self) -> None:
@@ -511,7 +511,7 @@ def make_outbox(
 def _end_of_chain() -> QueuePart:
     """Return a part that takes nothing."""
     end = QueuePart(_NO_CONTENT)
-    end.end = 0
+    end.end = end.size = 0
     return end
 
 

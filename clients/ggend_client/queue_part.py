@@ -23,6 +23,7 @@ from __future__ import annotations
 import mmap
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 
@@ -56,6 +57,12 @@ _ARRAY = Struct(">BI")
 _ARRAY_32 = 0xDD
 _ZEROS = bytes(64 * 1024)
 
+#: Bytes of which the pages are asked for at once: as many as take a tenth of a millisecond.
+GROWTH_BYTES = 64 * 1024
+
+#: MADV_POPULATE_WRITE (Linux 5.14), for which the module mmap has no name.
+_POPULATE_WRITE = 23
+
 _values = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _pair = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
 
@@ -74,6 +81,7 @@ class QueuePart:
         "next",
         "path",
         "sealed",
+        "size",
         "tail",
         "words",
     )
@@ -84,7 +92,10 @@ class QueuePart:
         #: The same in words of eight bytes: one of them is stored at once.
         self.words = memoryview(content).cast("Q")
         self.path = path
-        self.end = len(content)
+        self.size = len(content)
+        #: Up to here the kernel has given it pages: a first store into each would take as long as
+        #: several emits.
+        self.end = HEADER_BYTES
         #: Offsets: where the next record will be stored, and where the next is to be read.
         self.tail = self.head = HEADER_BYTES
         self.index = 0
@@ -104,6 +115,20 @@ class QueuePart:
         self.content[:HEADER_BYTES] = _HEADER.pack(
             _MAGIC, producer, time.time_ns(), 0, first_sequence, 0, 0, 0
         )
+
+    def grow(self, size: int) -> bool:
+        """Let more be stored here, at least so many bytes if it is large enough; False: it is not.
+
+        Many threads may come at once.
+        """
+        if self.tail + size > self.size:
+            return False
+        begin = self.end & -mmap.PAGESIZE
+        end = min(self.size, max(self.tail + size, self.end + GROWTH_BYTES))
+        with suppress(OSError):  # a kernel before 5.14: then each first store takes its time
+            self.content.madvise(_POPULATE_WRITE, begin, end - begin)
+        self.end = max(self.end, end)
+        return True
 
     def end_lap(self) -> None:
         """Forget what is in it, and be ready for the next lap."""
@@ -126,10 +151,11 @@ class QueuePart:
         self.content[at + 1 : at + 1 + _VOID.size] = _VOID.pack(_VOID_BYTE, end - at - 6)
         self.content[at] = self.lap
 
-    def read(self, tail: int, records: int) -> tuple[list[bytes], int]:
+    def read(self, tail: int, records: int, *, has_voids: bool) -> tuple[list[bytes], int]:
         """Take the published records up to `tail`; return their pairs, and how many there were.
 
         `records` are reserved before `tail`. One of them that is not published yet ends it.
+        `has_voids`: some of the queue hold no event.
         """
         region = self.content[self.head : tail]
         lap = bytes([self.lap])
@@ -143,8 +169,10 @@ class QueuePart:
         else:
             pairs, end = _walk(region, self.lap)
             self.head += end
-        events: list[bytes] = [pair for pair in pairs if memoryview(pair)[0] != _VOID_BYTE]
-        return events, len(pairs)
+        count = len(pairs)
+        if has_voids:
+            pairs = [pair for pair in pairs if memoryview(pair)[0] != _VOID_BYTE]
+        return pairs, count
 
     def retire(self) -> None:
         """Say that nothing in it needs to be sent, for when the file cannot be removed."""

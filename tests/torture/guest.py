@@ -183,6 +183,26 @@ def signalled() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+class _Interrupt(BaseException):
+    pass
+
+
+def interrupted() -> None:
+    """A signal handler that raises at random moments, in a program that goes on."""
+
+    def handler(*_: object) -> None:
+        raise _Interrupt
+
+    signal.signal(signal.SIGALRM, handler)
+    for number in range(min(a_few(), 300)):
+        with suppress(_Interrupt):
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, 1e-3))
+            say(client, "interrupted", number)
+            while signal.getitimer(signal.ITIMER_REAL)[0]:
+                pass
+            time.sleep(0)  # the handler runs here, if it has not
+
+
 class _Finalized:
     def __init__(self, number: int) -> None:
         self.itself, self.number = self, number
@@ -259,7 +279,7 @@ def daemonizing() -> None:
 
 STYLES: list[Callable[[], None]] = [
     alone, alone, in_threads, large, forking, forking_unseen, serving, pooling, signalled,
-    finalizing, awaiting, logging_, at_exit, in_two_clients, daemonizing,
+    interrupted, finalizing, awaiting, logging_, at_exit, in_two_clients, daemonizing,
 ]  # fmt: skip
 
 

@@ -311,7 +311,7 @@ def test_large_events_do_not_leave_the_spare_file_behind(directory: Path) -> Non
     outbox = make(directory)
     number = 0
     for _ in range(10):
-        while outbox._spare is None or outbox._part.end > 2 * SMALL_PART:
+        while outbox._spare is None or outbox._part.size > 2 * SMALL_PART:
             number += 1
             assert outbox.offer(audit(number))
             outbox.take(100, 10**6)

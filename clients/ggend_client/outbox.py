@@ -79,7 +79,14 @@ _Ring: TypeAlias = FlushMark | None
 
 
 class Outbox:
-    """Takes events or refuses them, and counts both."""
+    """Takes events or refuses them, and counts both.
+
+    A record is a place in the queue; all but the voids, which are rare, hold an event. Counted
+    from the beginning of the queue:
+
+        records  read ≤ reserved
+        events   taken ≤ read ≤ accepted
+    """
 
     __slots__ = (
         "_base",
@@ -172,7 +179,7 @@ class Outbox:
         part = self._part
         at = part.tail
         end = at + size
-        if end > part.end:
+        if end > part.limit:
             # Once a part. It is encoded again: nothing must come between here and the next lines.
             fits = size <= PAIR_BYTES_MAX + 1 and self._begin_next(part, size)
             return fits and self.offer(event)
@@ -334,7 +341,7 @@ class Outbox:
         self._shelf = shelf
         self._base = sequence + 1 - self.taken
 
-    def end(self, sequence: int) -> None:
+    def finish(self, sequence: int) -> None:
         """After `close`: remove the files if everything up to this number was all, else leave them.
 
         The worker is called no more after that.
@@ -356,7 +363,7 @@ class Outbox:
             following = part.next
             # No call in between: the place and the count belong together.
             tail = part.tail
-            reserved = self._reserved if following is None else part.sealed
+            reserved = self._reserved if following is None else part.end_record
             if self._read < reserved:
                 pairs, records = part.read(tail, reserved - self._read, has_voids=self._voids > 0)
                 self._read += records
@@ -438,8 +445,8 @@ class Outbox:
             return False
         if only_if_read and self._reserved != self._read:
             return False
-        fresh.before = part.sealed = self._reserved
-        part.words[RECORDS] = part.sealed - part.before
+        fresh.begin_record = part.end_record = self._reserved
+        part.words[RECORDS] = part.end_record - part.begin_record
         # From here on, who finds the file reads it: not before its place in the queue is certain.
         fresh.words[INDEX] = fresh.index = part.index + 1
         fresh.content[LAP] = fresh.lap
@@ -511,7 +518,7 @@ def make_outbox(
 def _end_of_chain() -> QueuePart:
     """Return a part that takes nothing."""
     end = QueuePart(_NO_CONTENT)
-    end.end = end.size = 0
+    end.limit = end.size = 0
     return end
 
 

@@ -71,16 +71,16 @@ class QueuePart:
     """A part of the queue of this process."""
 
     __slots__ = (
-        "before",
+        "begin_record",
         "content",
-        "end",
+        "end_record",
         "head",
         "index",
         "lap",
         "last_sequence",
+        "limit",
         "next",
         "path",
-        "sealed",
         "size",
         "tail",
         "words",
@@ -92,18 +92,19 @@ class QueuePart:
         #: The same in words of eight bytes: one of them is stored at once.
         self.words = memoryview(content).cast("Q")
         self.path = path
+        #: Bytes; 0: nothing is ever stored here, it only ends the chain.
         self.size = len(content)
-        #: Up to here the kernel has given it pages: a first store into each would take as long as
-        #: several emits.
-        self.end = HEADER_BYTES
+        #: Up to here something may be stored: so far the kernel has given it pages, of which the
+        #: first store into each would take as long as several emits.
+        self.limit = HEADER_BYTES
         #: Offsets: where the next record will be stored, and where the next is to be read.
         self.tail = self.head = HEADER_BYTES
         self.index = 0
         self.lap = 0
         #: The part behind this one. When there is one, nothing more is stored here.
         self.next: QueuePart | None = None
-        #: Records of the whole queue when this part was begun, and when the next one was.
-        self.before = self.sealed = 0
+        #: Records of the whole queue before this part, and up to its end once there is a next one.
+        self.begin_record = self.end_record = 0
         #: The number of the last event here, once all were read.
         self.last_sequence = 0
 
@@ -123,11 +124,11 @@ class QueuePart:
         """
         if self.tail + size > self.size:
             return False
-        begin = self.end & -mmap.PAGESIZE
-        end = min(self.size, max(self.tail + size, self.end + GROWTH_BYTES))
+        begin = self.limit & -mmap.PAGESIZE
+        end = min(self.size, max(self.tail + size, self.limit + GROWTH_BYTES))
         with suppress(OSError):  # a kernel before 5.14: then each first store takes its time
             self.content.madvise(_POPULATE_WRITE, begin, end - begin)
-        self.end = max(self.end, end)
+        self.limit = max(self.limit, end)
         return True
 
     def end_lap(self) -> None:

@@ -95,7 +95,7 @@ class Spool:
         self._is_claiming = False
         self._segments: deque[SegmentFile] = deque()
         self._numbers = Numbers()
-        #: Files of the queue, by their numbers, and whether there can be any.
+        #: Files of the queue by their paths, numbers for their names, and whether there can be any.
         self._parts: dict[Path, QueuePart] = {}
         self._part_numbers = itertools.count(1)
         self._keeps_stores: bool | None = None
@@ -371,19 +371,22 @@ class Spool:
         found = self._left_parts()
         settled = max((part.settled for part in found), default=0)
         is_of_this_boot = self._is_of_this_boot()
-        at, follows, is_known = 0, 0, False
+        # The number of the next part's first event, and that part's index; None: not known.
+        sequence: int | None = None
+        follows = 0
         for part in found:
             if part.first_sequence:
-                at, is_known = part.first_sequence, True
+                sequence = part.first_sequence
             elif part.index != follows:
-                is_known = False
-            if not is_known:
+                sequence = None
+            if sequence is None:
                 part.path.rename(part.path.with_name(f"{part.path.name}.corrupt"))
                 continue
-            self._take_up_part(part, at, max(settled, self.last_sequence))
-            at, follows = at + len(part.items), part.index + 1
+            self._take_up_part(part, sequence, max(settled, self.last_sequence))
+            follows = part.index + 1
             # After a power cut a file may have lost some of its pages.
-            is_known = part.is_whole or is_of_this_boot
+            is_counted = part.is_whole or is_of_this_boot
+            sequence = sequence + len(part.items) if is_counted else None
         self.loaded_sequence = (self._numbers.first or 1) - 1
         for part in reversed(found):  # the first one knows the numbers of all
             with suppress(FileNotFoundError):

@@ -215,7 +215,7 @@ class Supply:
         self.spool_late()
         self.settle()
         self.spool_out()
-        self._outbox.end(self._kept_sequence)
+        self._outbox.finish(self._kept_sequence)
         if self._spool is not None:
             self._spool.close()
 

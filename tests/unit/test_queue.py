@@ -121,7 +121,7 @@ def test_whoever_finds_the_files_numbers_the_events_as_the_worker_did(
                     assert not set(found) & set(range(1, settled + 1)) or settled == 0
         finally:
             outbox.close()
-            outbox.end(offered)
+            outbox.finish(offered)
         assert not directory.exists() or [path.suffix for path in directory.iterdir()] in (
             [],
             [".lock"],
@@ -207,7 +207,7 @@ def test_threads_and_finalizers_may_emit_at_any_moment(directory: Path, kind: ty
     assert sorted(pairs) == sorted(taken)
     assert len(pairs) == outbox.accepted == 3000
     outbox.close()
-    outbox.end(outbox.accepted)
+    outbox.finish(outbox.accepted)
 
 
 class UncertainSpool(Spool):

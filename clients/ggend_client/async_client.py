@@ -42,7 +42,7 @@ class AsyncClient(Emitter):
         linger_seconds: float = LINGER_SECONDS,
         exit_timeout: float = 1.0,
         durable: bool = False,
-        strict: bool = False,
+        strict: bool | None = None,
         on_drop: Callable[[str, Event | None], object] | None = None,
         enabled: bool = True,
     ) -> None:

@@ -26,7 +26,7 @@ from ggend_client.lifetimes import fork_page, notice_fork
 from ggend_client.memory import load_memory
 from ggend_client.mistakes import Mistakes
 from ggend_client.options import Options
-from ggend_client.outbox import make_outbox
+from ggend_client.outbox import outbox_class
 from ggend_client.pairs import PAIR_BYTES_MAX, pair_of
 from ggend_client.replay import left_behind, replay
 from ggend_client.session import Session
@@ -80,7 +80,7 @@ class Client(Emitter):
         linger_seconds: float = LINGER_SECONDS,
         exit_timeout: float = 1.0,
         durable: bool = False,
-        strict: bool = False,
+        strict: bool | None = None,
         on_drop: Callable[[str, Event | None], object] | None = None,
         enabled: bool = True,
         producer: bytes | None = None,
@@ -129,14 +129,18 @@ class Client(Emitter):
     def _make(self) -> None:
         options = self._options
         producer = self._producer or os.urandom(PRODUCER_BYTES)
+        self._mistakes = Mistakes(
+            self._on_drop, is_debugged=options.is_debugged, is_strict=options.is_strict
+        )
         self._session = Session(producer, permanent=self._permanent, client_name=options.service)
         self._spool = self._spool_of(producer)
-        self._outbox = make_outbox(
+        self._outbox = outbox_class()(
             max_events=self._max_events,
             max_bytes=self._max_bytes,
             is_enabled=options.is_enabled,
             # The numbers of an id that was given may not begin with 1.
             shelf=None if self._producer else self._spool,
+            on_memory=self._mistakes.in_memory,
         )
         #: Events in spools of ids that this process may not use any more.
         self._left_behind = 0
@@ -159,9 +163,6 @@ class Client(Emitter):
         self._replayed = 0
         #: Events rejected or lost when a strict flush() last said so.
         self._refused = 0
-        self._mistakes = Mistakes(
-            self._on_drop, is_debugged=options.is_debugged, is_strict=options.is_strict
-        )
 
     def emit(self, event: Event) -> bool:
         """Take the event, or count why not and return False. Never blocks, never raises.
@@ -219,7 +220,10 @@ class Client(Emitter):
         lifetimes.forget_end(self._at_end)
         if self._session.welcome is not None and self._is_settled():
             self._look_back(deadline)
-        return self.stats().queued == 0
+        stats = self.stats()
+        if stats.queued and not self._supply.is_kept and not self._permanent:
+            self._mistakes.left(stats.queued, stats.last_error)
+        return stats.queued == 0
 
     def stats(self) -> Statistics:
         """Return what became of the events so far."""

@@ -80,6 +80,18 @@ class Mistakes:
         """Say that no daemon is there, and that an event will not be stored when one is."""
         self._tell(("rejected", kind), "an event will not be stored: %s", reason)
 
+    def in_memory(self, reason: str) -> None:
+        """Say that what is taken does not outlive the process, and why."""
+        self._tell(
+            ("in memory", ""), "%s; what is not sent when the program is killed is lost", reason
+        )
+
+    def left(self, events: int, reason: str | None) -> None:
+        """Say that a client ended with events that are nowhere else."""
+        self._tell(
+            ("left", ""), "%d events are lost with the end of the client: %s", events, reason
+        )
+
     def _tell(self, kind: tuple[str, str], message: str, *values: object) -> None:
         if not self._is_debugged:
             if kind in self._told or len(self._told) >= MOST_KINDS:

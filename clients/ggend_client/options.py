@@ -38,7 +38,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         agent: str | None = None,
         session: str | None = None,
         spool_dir: str | Path | None = None,
-        strict: bool = False,
+        strict: bool | None = None,
         enabled: bool = True,
     ) -> Options:
         """Look up in the environment what was not given: GGEND_SOCKET, GGEND_SERVICE and so on.
@@ -56,7 +56,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             execution=environ.get("GGEND_EXECUTION") or None,
             spool_directory=Path(spool) if str(spool) else None,
             is_enabled=enabled and not _is_set(environ, "GGEND_DISABLED"),
-            is_strict=strict or _is_set(environ, "GGEND_STRICT"),
+            is_strict=_is_set(environ, "GGEND_STRICT") if strict is None else strict,
             is_debugged=_is_set(environ, "GGEND_DEBUG"),
         )
 

@@ -24,7 +24,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from time import monotonic, time_ns
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from ggend_client.drops import Drops
 from ggend_client.errors import ClientError
@@ -32,7 +32,7 @@ from ggend_client.pairs import EVENT_CLASSES, PAIR_BYTES, PAIR_BYTES_MAX, encode
 from ggend_client.queue_part import HEADER_BYTES, INDEX, LAP, RECORDS, QueuePart
 from ggend_schema import Event, limits
 
-__all__ = ["FlushMark", "LockedOutbox", "Outbox", "Shelf", "make_outbox"]
+__all__ = ["FlushMark", "LockedOutbox", "Outbox", "Shelf", "outbox_class"]
 
 #: Bytes of the first part of a queue: most programs say little.
 FIRST_PART_BYTES = 64 * 1024
@@ -98,6 +98,7 @@ class Outbox:
         "_is_enabled",
         "_max_bytes",
         "_max_events",
+        "_on_memory",
         "_part",
         "_read",
         "_reading",
@@ -121,12 +122,17 @@ class Outbox:
         max_bytes: int,
         is_enabled: bool = True,
         shelf: Shelf | None = None,
+        on_memory: Callable[[str], object] = lambda _: None,
     ) -> None:
-        """Without a `shelf`, or where it makes no file, the queue is in memory alone."""
+        """Without a `shelf`, or where it makes no file, the queue is in memory alone.
+
+        `on_memory` is told why the shelf makes none.
+        """
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._is_enabled = is_enabled
         self._shelf = shelf
+        self._on_memory = on_memory
         self.is_closed = not is_enabled
         #: Parts: where events are stored, where the worker reads, the oldest that is kept, and
         #: one to be used again. The chain begins with an end, which takes nothing.
@@ -341,20 +347,23 @@ class Outbox:
         self._shelf = shelf
         self._base = sequence + 1 - self.taken
 
-    def finish(self, sequence: int) -> None:
+    def finish(self, sequence: int) -> bool:
         """After `close`: remove the files if everything up to this number was all, else leave them.
 
-        The worker is called no more after that.
+        False: something was not, and was in memory alone. The worker is called no more after that.
         """
         self.let_go(sequence)
         self._remove_spare()
         is_all = self._base + self.accepted - 1 <= sequence
+        is_kept = True
         for part in _chain(self._first):
+            is_kept = is_kept and (part.path is not None or not part.size)
             if is_all:
                 self._remove(part)
             elif part.size:
                 part.close()
         self._first = self._reading = self._part
+        return is_all or is_kept
 
     def _refill(self) -> bool:
         """Read what was published; whether there are events ready to be taken."""
@@ -431,6 +440,7 @@ class Outbox:
         except ClientError as error:
             self.last_error = f"the queue is in memory alone: {error.message}"
             self._retry_at = monotonic() + RETRY_SECONDS
+            self._on_memory(self.last_error)
             return None
         fresh.begin(self._shelf.producer, first_sequence=first_sequence)
         return fresh
@@ -481,17 +491,8 @@ class LockedOutbox(Outbox):
 
     __slots__ = ("_lock",)
 
-    def __init__(
-        self,
-        *,
-        max_events: int,
-        max_bytes: int,
-        is_enabled: bool = True,
-        shelf: Shelf | None = None,
-    ) -> None:
-        super().__init__(
-            max_events=max_events, max_bytes=max_bytes, is_enabled=is_enabled, shelf=shelf
-        )
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self._lock = threading.RLock()
 
     def offer(self, event: Event) -> bool:
@@ -506,13 +507,10 @@ class LockedOutbox(Outbox):
             return super()._append(fresh, behind=behind, only_if_read=only_if_read)
 
 
-def make_outbox(
-    *, max_events: int, max_bytes: int, is_enabled: bool = True, shelf: Shelf | None = None
-) -> Outbox:
+def outbox_class() -> type[Outbox]:
     """Return the outbox that is right for this interpreter."""
     has_lock: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
-    make = Outbox if has_lock() and sys.implementation.name == "cpython" else LockedOutbox
-    return make(max_events=max_events, max_bytes=max_bytes, is_enabled=is_enabled, shelf=shelf)
+    return Outbox if has_lock() and sys.implementation.name == "cpython" else LockedOutbox
 
 
 def _end_of_chain() -> QueuePart:

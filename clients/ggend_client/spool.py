@@ -56,7 +56,7 @@ CLOCK_SET_NS = 1_735_689_600 * 1_000_000_000
 
 
 #: Pauses between attempts to lock: who lists the spools holds each lock for a moment.
-_LOOK_SECONDS = (0.001, 0.005, 0.02, 0)
+_LOOK_SECONDS = (0.001, 0.005, 0.02, 0.05, 0.1, 0)
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -303,7 +303,7 @@ class Spool:
                 return
             self._is_claiming = True
             try:
-                if not self._take_lock() or self._spool_lock is None:
+                if not self._take_lock(is_new=True) or self._spool_lock is None:
                     raise SpoolUnusable(f"{self.directory}: the lock of a new producer is held")
                 to = "" if self._destination is None else destination_of(self._destination)
                 self._spool_lock.write(to, self._boot_id(), is_offered=self._is_offered)
@@ -317,14 +317,14 @@ class Spool:
     def _set_aside(self) -> list[Path]:
         return spool_directory.expired(self.directory, self.producer)
 
-    def _take_lock(self) -> bool:
+    def _take_lock(self, *, is_new: bool = False) -> bool:
         if self._spool_lock is None or not self._spool_lock.is_there():
             if self._spool_lock is not None:
                 self._spool_lock.release()
             path = spool_directory.lock_path(self.directory, self.producer)
             self._spool_lock = SpoolLock(path)
         for pause in _LOOK_SECONDS:
-            if self._spool_lock.take():
+            if self._spool_lock.take(is_new=is_new):
                 return True
             time.sleep(pause)
         return False

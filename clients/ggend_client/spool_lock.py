@@ -53,17 +53,19 @@ class SpoolLock:
         #: Whether a daemon was, or may have been, sent some of the producer's events.
         self.is_offered = True
 
-    def take(self) -> bool:
-        """Hold the lock, and make its file if there is none; False: somebody holds it, or looks.
+    def take(self, *, is_new: bool = False) -> bool:
+        """Hold the lock, and make its file if there is none; False: somebody holds it.
 
-        Raises OSError.
+        A new one is waited for: others can only look at it. Within this process False also while
+        another thread looks. Raises OSError.
         """
         if self.is_held:
             return True
         try:
             if _here.setdefault(self._key, self) is not self:
                 return False
-            if self._take(os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX):
+            kind = fcntl.LOCK_EX if is_new else fcntl.LOCK_EX | fcntl.LOCK_NB
+            if self._take(os.O_RDWR | os.O_CREAT, kind):
                 self._read()
                 self.is_held = True
             return self.is_held
@@ -87,7 +89,9 @@ class SpoolLock:
         is_free = True
         try:
             if _is_own_file(path):
-                is_free = lock._take(os.O_RDONLY, fcntl.LOCK_SH)  # others may look too
+                is_free = lock._take(
+                    os.O_RDONLY, fcntl.LOCK_SH | fcntl.LOCK_NB
+                )  # others may look too
                 lock._read()
         except OSError:  # removed, or not to be read: then nobody can hold it
             pass
@@ -127,7 +131,7 @@ class SpoolLock:
         while True:
             self._descriptor = os.open(self.path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
-                fcntl.lockf(self._descriptor, kind | fcntl.LOCK_NB)
+                fcntl.lockf(self._descriptor, kind)
             except (BlockingIOError, PermissionError):  # POSIX allows EAGAIN and EACCES
                 return False
             if self._is_at_path():

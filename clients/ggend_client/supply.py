@@ -37,6 +37,7 @@ class Supply:
         "_session",
         "_spool",
         "has_begun",
+        "is_kept",
         "last_error",
     )
 
@@ -64,6 +65,8 @@ class Supply:
         self._retry_at = 0.0
         #: Came in the middle of another event, and is not spooled yet.
         self._late: deque[bytes] = deque()
+        #: Whether what is left at the end is on disk.
+        self.is_kept = True
         #: Whether `wait` saw an event that nobody took yet.
         self.has_begun = False
         #: Of those that went around the outbox, the ones under ids that are not used any more.
@@ -215,7 +218,7 @@ class Supply:
         self.spool_late()
         self.settle()
         self.spool_out()
-        self._outbox.finish(self._kept_sequence)
+        self.is_kept = self._outbox.finish(self._kept_sequence)
         if self._spool is not None:
             self._spool.close()
 

@@ -6,20 +6,22 @@ the daemon is not there.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket as sockets
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from ggend.errors import DaemonUnreachable
 from ggend_client import Client
+from ggend_client.mistakes import LOGGER
 from ggend_schema.events import Event
 from ggend_schema.messages import Reject
 from ggend_schema.places import client_sockets
 
-__all__ = ["Delivery", "require_daemon"]
+__all__ = ["Delivery", "quiet_client", "require_daemon"]
 
 #: Events sent before waiting for their acks; the client holds eight times as many.
 _FLUSH_EVENTS = 8_192
@@ -45,6 +47,12 @@ def require_daemon(socket: Path | None) -> None:
     raise DaemonUnreachable(f"no daemon answers ({'; '.join(failures)})", hint=_START_IT)
 
 
+def quiet_client(socket: Path | None, **options: Any) -> Client:
+    """Return a client of a command, which says itself what went wrong with its events."""
+    logging.getLogger(LOGGER).disabled = True
+    return Client(socket, strict=False, **options)
+
+
 class Delivery:
     """One producer of a command. A context manager: nothing waits after it."""
 
@@ -59,7 +67,7 @@ class Delivery:
         producer: bytes | None = None,
     ) -> None:
         """`producer` is derived from content, for an import that may be repeated."""
-        self._client = Client(
+        self._client = quiet_client(
             socket,
             service=name,
             producer=producer,

@@ -11,7 +11,7 @@ from typing import IO, Annotated
 import typer
 
 from ggend.assignments import BadEvent, check_line, event_of
-from ggend.cli.delivery import Delivery, require_daemon
+from ggend.cli.delivery import Delivery, quiet_client, require_daemon
 from ggend.cli.options import SocketOption, chosen_socket
 from ggend.cli.output import complain
 from ggend.errors import UsageMistake
@@ -90,7 +90,7 @@ def _emit_and_go_on(
     kind: str | None, fields: list[str], socket: Path | None, seconds: float
 ) -> None:
     """Send what is valid, leave it on disk where no daemon takes it, and never fail."""
-    client = Client(socket, service=_CLIENT_NAME)
+    client = quiet_client(socket, service=_CLIENT_NAME)
     try:
         if kind is None:
             for number, line in enumerate(_lines(sys.stdin.buffer), start=1):

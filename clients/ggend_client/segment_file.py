@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ggend_client import segment
 from ggend_client.errors import SpoolFull, SpoolUnusable
 
-__all__ = ["SegmentFile", "unusable"]
+__all__ = ["LoadedSegment", "SegmentFile", "unusable"]
 
 _OPEN = os.O_CLOEXEC | os.O_NOFOLLOW
 #: Errors of the process, not of the file.
@@ -168,6 +170,29 @@ class SegmentFile:
             if isinstance(error, OSError):
                 raise unusable(self.path, error) from error
             raise
+
+
+class LoadedSegment(SegmentFile):
+    """Records in memory, of files in another format that go when these are settled."""
+
+    __slots__ = ("_paths", "_records")
+
+    def __init__(self, paths: Sequence[Path], records: Sequence[segment.Record]) -> None:
+        """`paths` are removed in this order."""
+        super().__init__(paths[-1])
+        self._paths = paths
+        self._records = deque(records)
+        self.last_sequence = records[-1].last_sequence
+
+    def next_record(self) -> segment.Record | None:
+        """Return the next record; None: there is none."""
+        return self._records.popleft() if self._records else None
+
+    def remove(self) -> None:
+        """Remove the files."""
+        for path in self._paths:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def unusable(path: Path, error: OSError) -> SpoolFull | SpoolUnusable:

@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from ggend_client import segment, spool_directory
 from ggend_client.errors import SpoolFull, SpoolUnusable
 from ggend_client.numbers import Numbers
 from ggend_client.queue_part import LeftPart, QueuePart, read_part
-from ggend_client.segment_file import SegmentFile, unusable
+from ggend_client.segment_file import LoadedSegment, SegmentFile, unusable
 from ggend_client.spool_lock import SpoolLock, boot_id, destination_of
 from ggend_client.turn import Turn, in_turn
 
@@ -364,13 +364,16 @@ class Spool:
             self.loaded_sequence = (self._numbers.first or 1) - 1
 
     def _take_up_queue(self) -> None:
-        """Take over what is in the files of a queue, as segments; then remove them.
+        """Take over what is in the files of a queue, as segments, and remove them.
 
-        Raises OSError, SpoolFull, SpoolUnusable: then they stay, and the next one goes on.
+        Where there is no room for segments, they stay until what is in them is settled. Raises
+        OSError, SpoolUnusable: then the next one goes on.
         """
         found = self._left_parts()
         settled = max((part.settled for part in found), default=0)
         is_of_this_boot = self._is_of_this_boot()
+        runs: list[tuple[int, list[bytes]]] = []
+        paths: list[Path] = []
         # The number of the next part's first event, and that part's index; None: not known.
         sequence: int | None = None
         follows = 0
@@ -382,15 +385,31 @@ class Spool:
             if sequence is None:
                 part.path.rename(part.path.with_name(f"{part.path.name}.corrupt"))
                 continue
-            self._take_up_part(part, sequence, max(settled, self.last_sequence))
+            runs += _runs(part, sequence, above=max(settled, self.last_sequence))
+            paths.append(part.path)
             follows = part.index + 1
             # After a power cut a file may have lost some of its pages.
             is_counted = part.is_whole or is_of_this_boot
             sequence = sequence + len(part.items) if is_counted else None
+        paths.reverse()  # the first one knows the numbers of all: it goes last
+        for number, (first_sequence, items) in enumerate(runs):
+            try:
+                self._append(first_sequence, items, is_bounded=False)
+            except SpoolFull:
+                self._hold(paths, runs[number:])
+                break
+        else:
+            for path in paths:
+                path.unlink(missing_ok=True)
         self.loaded_sequence = (self._numbers.first or 1) - 1
-        for part in reversed(found):  # the first one knows the numbers of all
-            with suppress(FileNotFoundError):
-                part.path.unlink()
+
+    def _hold(self, paths: Sequence[Path], runs: Sequence[tuple[int, list[bytes]]]) -> None:
+        """Have these events behind the others, in memory and in files that go when they do."""
+        records = [segment.Record(first, len(items), items, 0) for first, items in runs]
+        for record in records:
+            self._numbers.add(record.first_sequence, record.last_sequence)
+        self.last_sequence = records[-1].last_sequence
+        self._segments.append(LoadedSegment(paths, records))
 
     def _left_parts(self) -> list[LeftPart]:
         """Read the files of a queue in their order; set aside what is none, or too old."""
@@ -409,19 +428,6 @@ class Spool:
             else:
                 found.append(part)
         return sorted(found, key=lambda part: part.index)
-
-    def _take_up_part(self, part: LeftPart, first_sequence: int, above: int) -> None:
-        """Append what is in a file of a queue, with numbers `above` this one."""
-        run: list[bytes] = []
-        size = 0
-        for sequence, item in enumerate([*part.items, None], start=first_sequence):
-            is_end = item is None or len(run) == RECORD_EVENTS or size >= RECORD_BYTES
-            if run and is_end:
-                self._append(sequence - len(run), run, is_bounded=False)
-                run, size = [], 0
-            if item is not None and sequence > above:
-                run.append(item)
-                size += len(item)
 
     def _room_for(self, size: int, first_sequence: int, *, is_bounded: bool = True) -> SegmentFile:
         """Return the segment to append to: the last one, or a new one."""
@@ -466,6 +472,19 @@ class Spool:
 
     def _pass_to(self, sequence: int) -> None:
         self.loaded_sequence = max(self.loaded_sequence, sequence)
+
+
+def _runs(part: LeftPart, first_sequence: int, *, above: int) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the events of a part with numbers `above` this one: a record's worth at a time."""
+    run: list[bytes] = []
+    size = 0
+    for sequence, item in enumerate([*part.items, None], start=first_sequence):
+        if run and (item is None or len(run) == RECORD_EVENTS or size >= RECORD_BYTES):
+            yield sequence - len(run), run
+            run, size = [], 0
+        if item is not None and sequence > above:
+            run.append(item)
+            size += len(item)
 
 
 def _map_new(path: Path, size: int) -> mmap.mmap:

@@ -18,7 +18,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -298,6 +298,31 @@ def test_a_full_spool_directory_keeps_events_in_memory_until_there_is_room(place
             end(process, "\n", complaint="in memory alone: ")
             assert operations(daemon) == names(15_000)
         assert list((small / "spool").iterdir()) == []
+
+
+@is_root
+def test_what_the_dead_left_on_a_full_disk_is_delivered_from_where_it_is(place: Path) -> None:
+    with small_file_system(place, "size=256k") as small:
+        spool = small / "spool"
+        program = f"""
+            client = Client(spool_dir={os.fspath(spool)!r})
+            for n in range(300):
+                assert client.emit(audit(f"{{os.getpid()}} {{n}}"))
+            os.kill(os.getpid(), 9)
+            """
+        killed = [start(place, program) for _ in range(2)]
+        for process in killed:
+            process.communicate(timeout=PATIENCE_SECONDS)
+        with suppress(OSError), (small / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        with Daemon(place) as daemon:
+            report = replay(spool, lambda: [daemon.socket], timeout=PATIENCE_SECONDS)
+            assert (report.events, report.left, report.error) == (600, 0, None)
+            assert sorted(operations(daemon)) == sorted(
+                f"{process.pid} {n}" for process in killed for n in range(300)
+            )
+        assert list(spool.iterdir()) == []
 
 
 @is_root

@@ -7,9 +7,11 @@ which is shared with a file where there is a shelf for it: what was taken outliv
 
 Between reading the place where the next record goes and moving it there is no call, so CPython
 switches no thread there, nor runs a handler; the counters rest on the same. (A build without the
-global interpreter lock takes a lock.) Events have the order of their places. The worker never
-passes a place that is reserved and not filled yet, so whoever finds the file of a dead process
-counts the events as the worker did.
+global interpreter lock takes a lock. Who traces every line in Python, as a debugger, puts calls
+there: beside it, of two that emit at the same moment one can be lost.)
+
+Events have the order of their places. The worker never passes a place that is reserved and not
+filled yet, so whoever finds the file of a dead process counts the events as the worker did.
 
 The queue is a chain of parts: when one is full, the next is begun, by who needs it. What is
 settled, or in the spool, is let go by the part; one is kept to be used again.

@@ -164,9 +164,10 @@ class SegmentFile:
             # What was written of it goes; else this file is not appended to any more.
             try:
                 os.ftruncate(descriptor, self.end)
-            except BaseException:
+            except BaseException as failure:
                 self.stop_writing()
-                raise
+                if not isinstance(failure, OSError):
+                    raise
             if isinstance(error, OSError):
                 raise unusable(self.path, error) from error
             raise

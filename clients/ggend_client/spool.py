@@ -434,6 +434,8 @@ class Spool:
         used = sum(one.end for one in self._segments)
         if is_bounded and used + size > self._most_bytes:
             raise SpoolFull(f"{self.directory}: {used} bytes of this process are there already")
+        if self._segments and not (self._segments[-1].is_open or self._segments[-1].last_sequence):
+            self._segments.pop()  # its first record was not written: the next has its path
         if self._segments and self._segments[-1].is_open:
             if self._segments[-1].end + size <= SEGMENT_BYTES:
                 return self._segments[-1]

@@ -400,3 +400,26 @@ def test_a_relative_socket_is_named_by_its_whole_path(
         spool.append(1, pairs(1, 1))
         [summary] = list_spools(directory)
         assert summary.destination == str(directory.parent / "g.sock")
+
+
+def test_a_file_of_which_the_first_record_failed_is_made_again(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the record nor its undoing could be written; then the disk is well again."""
+
+    def fail(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    with closing(Spool(directory, PRODUCER)) as spool:
+        spool.remove_part(spool.make_part(4096))  # has its lock from here on
+        original = os.write
+        writes = iter([original, fail])
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda *given: next(writes)(*given))
+            patch.setattr(os, "ftruncate", fail)
+            with pytest.raises(SpoolUnusable, match="Input/output"):
+                spool.append(1, pairs(1, 1))
+        spool.append(1, pairs(1, 2))
+        spool.settle(0)
+        assert numbers(load_all(spool)) == [1, 2]
+        assert len(list(directory.glob("*.segment"))) == 1

@@ -689,7 +689,9 @@ def test_a_program_that_becomes_another_user_goes_on_under_an_id_of_its_own(plac
         daemon.stop()
         daemon.start()
         _, complaints = process.communicate("\n", timeout=PATIENCE_SECONDS)
-        assert (process.returncode, complaints) == (0, "")
+        assert process.returncode == 0, complaints
+        # It may have come to rest, and then could not have a file of its own again.
+        assert complaints == "" or "spool: belongs to uid 0" in complaints
         deliver(daemon)  # what it could not remove is root's, and holds nothing that is to be sent
         assert operations(daemon) == once(
             "as root", "as another, connected as root", *(f"as another {n}" for n in range(3))

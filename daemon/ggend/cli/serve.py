@@ -60,7 +60,11 @@ def serve(
     set_up_logs(loaded.config.log_level)
     try:
         anyio.run(run_daemon, loaded.config, os.environ)
-    except* GgendError as errors:
+    except BaseExceptionGroup as group:
+        # Not `except*`: what is raised in one arrives in a group of its own on Python 3.11.2.
+        errors, others = group.split(GgendError)
+        if errors is None or others is not None:
+            raise
         raise _first(errors) from None
 
 

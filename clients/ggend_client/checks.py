@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from ggend_client.pairs import opened
 from ggend_schema.codec import decode_event
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.explained import explained, field_of
@@ -14,17 +15,15 @@ from ggend_schema.rows import row_of
 
 __all__ = ["explain_reject", "fault_in"]
 
-_pair = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
-
 
 def fault_in(pair: bytes) -> tuple[str, str] | None:
     """Return the kind of fault that an encoded pair has, and what it is in words; None: none."""
     try:
-        stamp_ns, raw = _pair.decode(pair)
+        stamp_ns, raw = opened(pair)
         row_of(decode_event(memoryview(raw)), stamp_ns or time.time_ns())
     except InvalidEvent as error:
         return explain_reject(pair, error.code, error.message)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         return "unreadable", str(error)
     return None
 

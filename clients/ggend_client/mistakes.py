@@ -1,8 +1,7 @@
-"""Mistakes: tells who wants to know that an event was dropped, or will not be stored.
+"""Mistakes: says to the program that an event was dropped, is lost, or will not be stored.
 
-The first of each kind is a warning on the logger `ggend`, so that a program that says something
-wrong learns it where it looks for such things; the others are counted. A strict client raises
-InvalidCall instead, at the call.
+The first of each kind is a warning on the logger `ggend`; the others are counted. For what is the
+program's own mistake a strict client raises InvalidCall at the call instead.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import msgspec
 from ggend_schema import EVENT_TYPES, Event, limits
 from ggend_schema.portable import portable_event
 
-__all__ = ["EVENT_CLASSES", "PAIR_BYTES", "PAIR_BYTES_MAX", "encode", "pair_of"]
+__all__ = ["EVENT_CLASSES", "PAIR_BYTES", "PAIR_BYTES_MAX", "encode", "opened", "pair_of"]
 
 #: Bytes of a pair beside its event: the array's head and the stamp.
 PAIR_BYTES = 10
@@ -20,6 +20,7 @@ PAIR_BYTES_MAX = limits.EVENT_BYTES + PAIR_BYTES
 EVENT_CLASSES = frozenset(EVENT_TYPES.values())
 
 encode = msgspec.msgpack.Encoder().encode
+_pair = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
 
 
 def pair_of(event: Event) -> bytes:
@@ -33,3 +34,14 @@ def pair_of(event: Event) -> bytes:
         return encode((time_ns(), event))
     except (UnicodeEncodeError, OverflowError):
         return encode((time_ns(), portable_event(event)))
+
+
+def opened(pair: bytes) -> tuple[int, msgspec.Raw]:
+    """Return the stamp and the encoded event, however deeply that is nested.
+
+    Raises msgspec.DecodeError.
+    """
+    try:
+        return _pair.decode(pair)
+    except RecursionError:
+        return int.from_bytes(pair[2:PAIR_BYTES]), msgspec.Raw(pair[PAIR_BYTES:])

@@ -29,6 +29,7 @@ from struct import Struct
 
 import msgspec
 
+from ggend_client.pairs import opened
 from ggend_schema.errors import MessageMalformed
 from ggend_schema.limits import PRODUCER_BYTES
 from ggend_schema.msgpack_spans import skip
@@ -64,7 +65,6 @@ GROWTH_BYTES = 64 * 1024
 _POPULATE_WRITE = 23
 
 _values = msgspec.msgpack.Decoder(list[msgspec.Raw])
-_pair = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
 
 
 class QueuePart:
@@ -200,6 +200,12 @@ class LeftPart(msgspec.Struct, frozen=True, kw_only=True):
     #: Pairs; None: it cannot be read.
     items: list[bytes | None]
 
+    @property
+    def unsettled(self) -> int:
+        """How many of them may have to be sent, as far as this file says."""
+        settled = self.settled - self.first_sequence + 1 if self.first_sequence else 0
+        return max(0, len(self.items) - max(0, settled))
+
 
 def read_part(path: Path, producer: bytes) -> LeftPart | None:
     """Return what a file holds; None: it was not in use. Raises OSError, or ValueError: no part."""
@@ -256,8 +262,8 @@ def _walk(region: bytes, lap: int) -> tuple[list[bytes], int]:
 def _checked(pair: bytes) -> bytes | None:
     """Return the pair if it is one: a machine that lost power may have kept half of a page."""
     try:
-        stamp, event = _pair.decode(pair)
-    except (msgspec.DecodeError, RecursionError):
+        stamp, event = opened(pair)
+    except msgspec.DecodeError:
         return None
     head = bytes(event)[0]
     is_map = 0x80 <= head <= 0x8F or head in (0xDE, 0xDF)

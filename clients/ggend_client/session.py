@@ -23,6 +23,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ggend_client.numbers import Numbers
+from ggend_client.pairs import opened
 from ggend_schema import limits, messages
 from ggend_schema.codec import decode_daemon_message, encode_frame
 from ggend_schema.codes import GoodbyeCode
@@ -42,16 +43,11 @@ FRAME_BYTES = 256 * 1024
 #: Bytes of a Batch beside its events and stamps: the map's keys and three integers are under 90.
 ENVELOPE_BYTES = 128
 
-#: Where the stamp of a pair ends.
-STAMP_END = 10
-
 #: Frames remembered that may not have been written: more than fly at once.
 KEPT_FRAMES = 10_000
 
 #: Rejects kept for people to look at.
 KEPT_REJECTS = 100
-
-_pairs = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
 
 
 class Chunk(msgspec.Struct):
@@ -279,7 +275,7 @@ class Session:
             self.resent += min(self._framed_sequence, self._daemon_sequence) - first_sequence + 1
         self._framed_before.append(self._framed_sequence)
         self._framed_sequence = max(self._framed_sequence, self._daemon_sequence)
-        decoded = list(map(_opened, pairs))
+        decoded = list(map(opened, pairs))
         return encode_frame(
             messages.EncodedBatch(
                 first_sequence=first_sequence,
@@ -446,15 +442,6 @@ class Session:
                 self._unsent.appendleft(_split(chunk, 1, size))
             self._release(chunk, 1)
             self._lost.add(chunk.first_sequence, chunk.first_sequence)
-
-
-def _opened(pair: bytes) -> tuple[int, msgspec.Raw]:
-    """Return the stamp and the event, however deeply that is nested."""
-    try:
-        return _pairs.decode(pair)
-    except RecursionError:
-        # An array of two, of which the first is a uint64.
-        return int.from_bytes(pair[2:STAMP_END]), msgspec.Raw(pair[STAMP_END:])
 
 
 def _split(chunk: Chunk, events: int, size: int) -> Chunk:

@@ -1,11 +1,11 @@
 """Spool: one producer's events on disk, in the order of their numbers, until they are settled.
 
-Owns the producer's lock and segments. Appending, reading and settling may happen on different
-threads, one after the other. It knows nothing of sockets, and never decides when to
-spool.
+Owns the producer's lock, its segments and the files of its queue. Appending, reading and settling
+may happen on different threads, one after the other. It knows nothing of sockets, and never decides
+when to spool.
 
 What lies here is safe from the end of the process once `append` has returned, and from a power
-cut once `sync` has. There is no cursor: how far delivery got is what the daemon says it has
+cut once `sync` has. Segments have no cursor: how far delivery got is what the daemon says it has
 settled, and a segment is removed only after that.
 """
 
@@ -67,7 +67,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class Spool:
-    """The segments of one producer. Nothing is made on disk before the first `append`."""
+    """What one producer has on disk. Nothing is made there before the first event."""
 
     def __init__(
         self,
@@ -95,8 +95,8 @@ class Spool:
         self._is_claiming = False
         self._segments: deque[SegmentFile] = deque()
         self._numbers = Numbers()
-        #: Files of the queue by their paths, numbers for their names, and whether there can be any.
-        self._parts: dict[Path, QueuePart] = {}
+        #: Files of the queue, numbers for their names, and whether there can be any.
+        self._parts: set[Path] = set()
         self._part_numbers = itertools.count(1)
         self._keeps_stores: bool | None = None
         #: Whether a daemon may have been sent something under this id.
@@ -142,6 +142,7 @@ class Spool:
         try:
             if not self._take_lock():
                 return False
+            self._is_offered = self._spool_lock is None or self._spool_lock.is_offered
             for path in self._set_aside() if expired else ():
                 path.rename(path.with_suffix(""))
             for path in spool_directory.segments(self.directory, self.producer):
@@ -178,7 +179,8 @@ class Spool:
             if self._keeps_stores is None:
                 self._keeps_stores = spool_directory.keeps_stores(self.directory)
             if not self._keeps_stores:
-                raise SpoolUnusable(f"{self.directory}: not on ext4, xfs or tmpfs")
+                kinds = ", ".join(sorted(spool_directory.KEEPING))
+                raise SpoolUnusable(f"{self.directory}: its file system is none of {kinds}")
             used = spool_directory.used_bytes(self.directory)
             if used + size > self._directory_bytes:
                 raise SpoolFull(f"{self.directory}: {used} bytes are there already")
@@ -186,7 +188,7 @@ class Spool:
             part = QueuePart(_map_new(path, size), path)
         except OSError as error:
             raise unusable(path, error) from error
-        self._parts[path] = part
+        self._parts.add(path)
         return part
 
     def remove_part(self, part: QueuePart) -> None:
@@ -196,7 +198,7 @@ class Spool:
         if part.path is not None:
             with suppress(OSError):
                 part.path.unlink()
-            self._parts.pop(part.path, None)
+            self._parts.discard(part.path)
 
     @in_turn
     def sync(self) -> None:
@@ -343,8 +345,8 @@ class Spool:
         written_at = path.stat().st_mtime_ns
         if min(made_at, written_at) < CLOCK_SET_NS:
             return False
-        is_of_this_boot = self._is_of_this_boot()
-        return not is_of_this_boot and self._now_ns() - max(made_at, written_at) > EXPIRY_NS
+        age_ns = self._now_ns() - max(made_at, written_at)
+        return age_ns > EXPIRY_NS and not self._is_of_this_boot()
 
     def _take_up(self, path: Path) -> None:
         """Take up a segment, or set it aside, or remove one in which nothing was written whole."""

@@ -24,6 +24,7 @@ from ggend_client.errors import SpoolUnusable
 from ggend_client.spool_lock import SpoolLock
 
 __all__ = [
+    "KEEPING",
     "SpoolSummary",
     "Survey",
     "expired",
@@ -44,7 +45,7 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 #: File systems that write where they were told to: what is allocated can be written to. Those of
 #: containers (overlay) hand a new file to the one below.
-_KEEPING = frozenset({"ext2", "ext3", "ext4", "overlay", "tmpfs", "xfs"})
+KEEPING = frozenset({"ext2", "ext3", "ext4", "overlay", "tmpfs", "xfs"})
 
 _NAME = re.compile(r"([0-9a-f]{32})(\.lock|-(\d{20}\.segment|\d+\.queue)(\.corrupt|\.expired)?)")
 
@@ -202,7 +203,7 @@ def keeps_stores(directory: Path) -> bool:
         for line in mounts:
             fields = os.fsdecode(line).split(" ")
             if fields[2] == found:
-                return fields[fields.index("-") + 1] in _KEEPING
+                return fields[fields.index("-") + 1] in KEEPING
     return False
 
 

@@ -89,9 +89,8 @@ class SpoolLock:
         is_free = True
         try:
             if _is_own_file(path):
-                is_free = lock._take(
-                    os.O_RDONLY, fcntl.LOCK_SH | fcntl.LOCK_NB
-                )  # others may look too
+                # Shared: others may look, too.
+                is_free = lock._take(os.O_RDONLY, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 lock._read()
         except OSError:  # removed, or not to be read: then nobody can hold it
             pass

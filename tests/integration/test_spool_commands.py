@@ -250,3 +250,15 @@ def test_replay_sends_old_events_only_where_none_can_be_stored_twice(place: Path
         ggend(place, "spool", "replay", "--expired", "--accept-duplicates")
         assert operations(daemon) == ["known-1", "known-2", "unknown"]
         assert list((place / "spool").iterdir()) == []
+
+
+def test_old_events_of_which_the_lock_is_gone_may_be_stored_already(place: Path) -> None:
+    """Nobody knows whether any was sent."""
+    leave_old(place, b"p" * 16, "old")
+    lock_path(place / "spool", b"p" * 16).unlink()
+    with Daemon(place) as daemon:
+        ggend(place, "spool", "replay")  # sets it aside
+        ran = ggend(place, "spool", "replay", "--expired")
+        assert ran.returncode == 69
+        assert "--accept-duplicates" in ran.stderr
+        assert operations(daemon) == []

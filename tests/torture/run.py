@@ -8,10 +8,11 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn, Protocol, TypeVar
 
 import typer
 from rich.console import Console
@@ -22,13 +23,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script,
 
 from bench.machine import describe
 from running import free_place
-from torture import programs as programs_of
 from torture.faults import Fault, FaultBench, Trial
 from torture.fuzz import fuzz as fuzz_for
 from torture.interception import why_not
 from torture.kills import kill_round
 from torture.machine import explore
 from torture.power import power_cuts
+from torture.programs import program_round
 from torture.soak import soak as run_soak
 from torture.soak import summary
 from torture.trace import why_not_traced
@@ -42,6 +43,64 @@ _ROUND_KILLS = 25
 
 #: Programs before everything is checked and thrown away.
 _ROUND_PROGRAMS = 100
+
+
+class _Round(Protocol):
+    """What one round found."""
+
+    @property
+    def problems(self) -> list[str]:
+        """What was not as it should be, in words."""
+
+
+_R = TypeVar("_R", bound=_Round)
+
+
+def _bar(console: Console, what: str) -> Progress:
+    return Progress(
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _rounds(
+    console: Console,
+    what: str,
+    count: int,
+    most: int,
+    seed: int,
+    run: Callable[[int, int, Callable[[int], None]], _R],
+) -> list[_R]:
+    """Run so many in rounds of at most `most`, and print what each round found.
+
+    `run` is given the seed of its round, how many there are, and whom to tell how many are done.
+    """
+    rounds = []
+    with _bar(console, what) as bar:
+        task = bar.add_task("", total=count)
+        for first in range(0, count, most):
+            done = run(
+                seed + first,
+                min(most, count - first),
+                lambda number, first=first: bar.update(task, completed=first + number),  # type: ignore[misc]
+            )
+            rounds.append(done)
+            for problem in done.problems:
+                console.print(f"round with seed {seed + first}: {problem}", style="red")
+    return rounds
+
+
+def _conclude(console: Console, summary: str, rounds: Sequence[_Round]) -> NoReturn:
+    """Print what was done and how many promises were broken, and exit."""
+    failed = sum(len(done.problems) for done in rounds)
+    console.print(
+        f"{summary}: {failed or 'no'} broken promise{'s' * (failed > 1)}", highlight=False
+    )
+    raise typer.Exit(min(failed, 1))
 
 
 @app.callback()
@@ -63,33 +122,22 @@ def kills(
     Exit status: 0 every promise held, 1 not; the seed of the round is printed.
     """
     console = Console()
-    events, seconds, failed = 0, 0.0, 0
-    with Progress(
-        TextColumn("kills"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("", total=count)
-        for first in range(0, count, _ROUND_KILLS):
-            done = kill_round(
-                kills=min(_ROUND_KILLS, count - first),
-                producers=producers,
-                seed=seed + first,
-                tell=lambda number, first=first: bar.update(task, completed=first + number),  # type: ignore[misc]
-            )
-            events, seconds = events + done.events, seconds + done.seconds
-            for problem in done.problems:
-                failed += 1
-                console.print(f"round with seed {seed + first}: {problem}", style="red")
-    console.print(
-        f"{count} kills, {events:,} events from {producers} producers, {seconds / 60:.1f} minutes: "
-        f"{failed or 'no'} broken promise{'s' * (failed > 1)}",
-        highlight=False,
+    rounds = _rounds(
+        console,
+        "kills",
+        count,
+        _ROUND_KILLS,
+        seed,
+        lambda first, many, tell: kill_round(
+            kills=many, producers=producers, seed=first, tell=tell
+        ),
     )
-    raise typer.Exit(min(failed, 1))
+    events, seconds = sum(one.events for one in rounds), sum(one.seconds for one in rounds)
+    _conclude(
+        console,
+        f"{count} kills, {events:,} events from {producers} producers, {seconds / 60:.1f} minutes",
+        rounds,
+    )
 
 
 @app.command()
@@ -104,35 +152,22 @@ def programs(
     the programs are in the names of the events.
     """
     console = Console()
-    rounds: list[programs_of.Outcome] = []
-    with Progress(
-        TextColumn("programs"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("", total=count)
-        for first in range(0, count, _ROUND_PROGRAMS):
-            done = programs_of.program_round(
-                count=min(_ROUND_PROGRAMS, count - first),
-                seed=seed + first,
-                tell=lambda number, first=first: bar.update(task, completed=first + number),  # type: ignore[misc]
-            )
-            rounds.append(done)
-            for problem in done.problems:
-                console.print(f"round with seed {seed + first}: {problem}", style="red")
-    failed = sum(len(done.problems) for done in rounds)
-    console.print(
+    rounds = _rounds(
+        console,
+        "programs",
+        count,
+        _ROUND_PROGRAMS,
+        seed,
+        lambda first, many, tell: program_round(count=many, seed=first, tell=tell),
+    )
+    _conclude(
+        console,
         f"{count:,} programs, {sum(one.taken for one in rounds):,} events taken, "
         f"{sum(one.replayed for one in rounds):,} of them brought at the end, "
         f"{sum(one.kills for one in rounds)} kills of the daemon, "
-        f"{sum(one.seconds for one in rounds) / 60:.1f} minutes: "
-        f"{failed or 'no'} broken promise{'s' * (failed > 1)}",
-        highlight=False,
+        f"{sum(one.seconds for one in rounds) / 60:.1f} minutes",
+        rounds,
     )
-    raise typer.Exit(min(failed, 1))
 
 
 @app.command()
@@ -163,14 +198,7 @@ def faults(
     with (
         free_place() as name,
         ThreadPoolExecutor(at_a_time) as pool,
-        Progress(
-            TextColumn("faults"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        ) as bar,
+        _bar(console, "faults") as bar,
         ExitStack() as ends,
     ):
         bench = FaultBench(Path(name))

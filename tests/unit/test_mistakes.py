@@ -79,6 +79,13 @@ def place() -> Iterator[Path]:
         yield Path(name)
 
 
+def the_one_warning(caplog: pytest.LogCaptureFixture) -> str:
+    """Return what was logged: once, where programs look for it."""
+    [record] = caplog.records
+    assert (record.name, record.levelno) == ("ggend", logging.WARNING)
+    return record.getMessage()
+
+
 def make(place: Path, **options: Any) -> Client:
     return Client(place / "g.sock", spool_dir=place / "spool", **options)
 
@@ -92,9 +99,7 @@ def test_what_the_daemon_rejects_is_said_once_with_what_is_allowed(
             call(client)
         assert client.flush(PATIENCE_SECONDS)
         assert client.stats().rejected == len(daemon.rejected) == 3
-    [record] = caplog.records
-    assert (record.name, record.levelno) == ("ggend", logging.WARNING)
-    assert words in record.getMessage()
+    assert words in the_one_warning(caplog)
 
 
 @pytest.mark.parametrize(("call", "words"), MISTAKES)
@@ -106,8 +111,7 @@ def test_without_a_daemon_the_client_says_it_itself(
     call(client)
     wait_until(lambda: client.stats().spooled == 2)
     client.close(0)
-    [record] = caplog.records
-    assert words in record.getMessage()
+    assert words in the_one_warning(caplog)
 
 
 @pytest.mark.parametrize(("call", "words"), WRONG_CALLS)
@@ -117,8 +121,7 @@ def test_a_call_that_makes_no_event_is_said_once(
     client = make(place)
     for _ in range(3):
         assert call(client) is False
-    [record] = caplog.records
-    assert words in record.getMessage()
+    assert words in the_one_warning(caplog)
     assert client.stats().dropped.total == 3
 
 

@@ -186,10 +186,7 @@ def _events_in_queue(path: Path, producer: bytes) -> int:
         part = read_part(path, producer)
     except (OSError, ValueError):
         return 0
-    if part is None:
-        return 0
-    settled = max(0, part.settled - part.first_sequence + 1) if part.first_sequence else 0
-    return max(0, len(part.items) - settled)
+    return 0 if part is None else part.unsettled
 
 
 def _events(path: Path, producer: bytes) -> int:

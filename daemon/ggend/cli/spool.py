@@ -44,8 +44,8 @@ def list_spool(*, directory: DirectoryOption = None, form: FormatOption = Format
 
     A producer that is alive delivers its events itself. What the others left is delivered by the
     next client of the same user, or by `ggend spool replay`. Files that were set aside are not
-    sent: those that end in .corrupt are damaged, look at them and remove them; those that end in
-    .expired are older than 30 days, `ggend spool replay --expired` sends them.
+    sent. A file that ends in .corrupt is damaged: look at it, then remove it. A file that ends in
+    .expired is older than 30 days: `ggend spool replay --expired` sends it.
     `meant_for` is the socket of the daemon that gets the events: `default` stands for the user's
     and the host's.
 
@@ -101,10 +101,10 @@ def replay_spool(
     only, and the daemon recognises what it has. A user timer that calls it is a good idea where
     clients are rare.
 
-    --expired sends what is older than 30 days, too: what was never sent to any daemon, and what
-    comes from a producer that the daemon still knows, so that nothing is stored twice. Of another,
-    the daemon may have stored events and forgotten it since (after 60 days): those are sent with
-    --accept-duplicates.
+    --expired also sends events that are older than 30 days, where none can be stored twice: those
+    that were never sent to a daemon, and those of producers that the daemon still knows. A daemon
+    forgets a producer after 60 days, and may have stored its events before: --accept-duplicates
+    sends those, too.
 
     Exit status: 0 nothing is left, 69 something is.
 

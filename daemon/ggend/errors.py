@@ -23,6 +23,7 @@ __all__ = [
     "NotAllowed",
     "SocketUnusable",
     "UsageMistake",
+    "WalNotOurs",
     "WriterStopped",
 ]
 
@@ -93,6 +94,22 @@ class DatabaseCorrupt(DatabaseUnusable):
             hint=f"it was not touched: `ggend check {path}` says what is broken; restore a backup, "
             "or read it with `.recover` of sqlite3; with `set_aside_corrupt = true` it is renamed "
             "and a new one begun",
+        )
+
+
+class WalNotOurs(DatabaseUnusable):
+    """SQLite would recover a WAL into a file that it was not made for."""
+
+    code = "wal_not_ours"
+
+    @classmethod
+    def of(cls, path: Path, why: str) -> WalNotOurs:
+        """Say of a file what is wrong with its WAL, and which choices there are."""
+        return cls(
+            f"{path} is not opened: {why}",
+            hint="nothing was touched. `ggend restore --without-wal` keeps the file and sets its "
+            "WAL aside; `ggend restore --with-wal` takes both, if they were copied together; "
+            "`ggend restore FILE` puts a backup in their place",
         )
 
 

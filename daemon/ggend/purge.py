@@ -26,7 +26,7 @@ import msgspec
 from msgspec import Struct
 
 from ggend.books import Books
-from ggend.offline import open_offline, transaction
+from ggend.offline import open_offline
 
 __all__ = ["SLICE_ROWS", "Position", "Slice", "purge_file", "purge_slice"]
 
@@ -56,10 +56,12 @@ def purge_file(path: Path, cutoff: str, tell: Callable[[dict[str, int]], None]) 
     Raises AlreadyRunning, DatabaseUnusable, sqlite3.Error.
     """
     position: Position | None = None
-    with open_offline(path) as (connection, books):
+    with open_offline(path) as offline:
         while True:
-            with transaction(connection, books):
-                done = purge_slice(connection, books, cutoff=cutoff, position=position)
+            with offline.transaction():
+                done = purge_slice(
+                    offline.connection, offline.books, cutoff=cutoff, position=position
+                )
             tell(done.deleted)
             if (position := done.next) is None:
                 return

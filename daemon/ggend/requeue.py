@@ -19,7 +19,7 @@ from msgspec import Struct
 from ggend.books import Books
 from ggend.ledger import Item
 from ggend.ledger import Requeued as Ledger
-from ggend.offline import open_offline, transaction
+from ggend.offline import open_offline
 from ggend.settle import settle_again
 from ggend_schema.codec import decode_event, decode_line
 from ggend_schema.codes import EventCode
@@ -58,10 +58,10 @@ def requeue_file(path: Path, ids: Sequence[int]) -> list[Requeued]:
     Raises AlreadyRunning, DatabaseUnusable, sqlite3.Error.
     """
     done: list[Requeued] = []
-    with open_offline(path) as (connection, books):
+    with open_offline(path) as offline:
         for first in range(0, len(ids), REQUEUED_IDS):
-            with transaction(connection, books):
-                some = requeue(connection, books, ids[first : first + REQUEUED_IDS])
+            with offline.transaction():
+                some = requeue(offline.connection, offline.books, ids[first : first + REQUEUED_IDS])
             done += some
     return done
 
@@ -72,10 +72,12 @@ def purge_rejected_file(path: Path, ids: Sequence[int]) -> int:
     Raises AlreadyRunning, DatabaseUnusable, sqlite3.Error.
     """
     deleted = 0
-    with open_offline(path) as (connection, books):
+    with open_offline(path) as offline:
         for first in range(0, len(ids), REQUEUED_IDS):
-            with transaction(connection, books):
-                deleted += purge_rejected(connection, books, ids[first : first + REQUEUED_IDS])
+            with offline.transaction():
+                deleted += purge_rejected(
+                    offline.connection, offline.books, ids[first : first + REQUEUED_IDS]
+                )
     return deleted
 
 

@@ -26,9 +26,9 @@ from ggend.database.damaged import is_ours, is_sound, mark_suspect, set_aside
 from ggend.database.migrate import cannot_open
 from ggend.database.pinning import Checkpoint
 from ggend.database.upgrade import Preparation, Step, Tell, prepare_database
+from ggend.database.wal_keeper import WalKeeper, keep_wal
 from ggend.errors import (
     DatabaseCorrupt,
-    DatabaseReplaced,
     DiskFailed,
     GgendError,
     WriterStopped,
@@ -80,18 +80,22 @@ class Store:
     """The database as the writer sees it."""
 
     def __init__(
-        self, connection: _Connection, path: Path, report: Preparation, books: Books
+        self,
+        connection: _Connection,
+        keeper: WalKeeper,
+        report: Preparation,
+        books: Books,
     ) -> None:
         self._connection = connection
+        self._keeper = keeper
         self._books = books
-        self.path = path
+        self.path = keeper.path
         self.report = report
         #: How far the last checkpoint came, for whoever watches the WAL.
         self.last_checkpoint: Checkpoint | None = None
         #: When the call began that the writer's thread is in (monotonic seconds), for whoever
         #: wants to know whether it still returns; None between calls.
         self.in_call_since: float | None = None
-        self._identity = _identity(path)
 
     @property
     def parked(self) -> int:
@@ -118,19 +122,6 @@ class Store:
         Raises TryAgain when nothing was committed and the same batch may succeed later, and else a
         GgendError with which the process must end.
         """
-        try:
-            identity = _identity(self.path)
-        except OSError as error:
-            raise DiskFailed(
-                f"{self.path} cannot be looked at: {error.strerror}",
-                hint="clients send again what was not acknowledged; look at the disk",
-            ) from error
-        if identity != self._identity:
-            raise DatabaseReplaced(
-                f"{self.path} was removed or replaced while ggend had it open",
-                hint="put it back, or start again with what is there; clients send again what was "
-                "not acknowledged",
-            )
         # The thread keeps its last call until the next one: it must not keep the events with it.
         once = [batch]
         return await self.run(lambda connection: self._commit(connection, once.pop()))
@@ -147,31 +138,29 @@ class Store:
             mark_suspect(self.path, str(judged))
         return judged
 
-    async def checkpoint(self, mode: str = "PASSIVE", *, patience_ms: int = _READERS_MS) -> None:
+    async def checkpoint(
+        self, mode: str = "PASSIVE", *, patience_ms: int = _READERS_MS, is_last: bool = False
+    ) -> None:
         """Move committed pages from the WAL into the database file, as far as that goes now.
 
         Where it had no room or no lock, nothing is lost: the pages stay in the WAL until the next
         one. Raises what `judge` makes of other errors: after a failed sync a second one would say
         that the pages are in the file, and the WAL would be written over.
-        `patience_ms` is how long TRUNCATE waits for readers; PASSIVE waits for nobody.
+        `patience_ms` is how long TRUNCATE waits for readers; PASSIVE waits for nobody. The last one
+        begins no new WAL.
         """
 
         def checkpoint(connection: sqlite3.Connection) -> Checkpoint:
             connection.execute(f"PRAGMA busy_timeout = {patience_ms}").fetchall()
             try:
-                # Read to its end: a statement that is left open makes the next COMMIT fail.
-                ((_, frames, moved),) = connection.execute(
-                    f"PRAGMA wal_checkpoint({mode})"
-                ).fetchall()
+                return self._keeper.checkpoint(connection, mode, is_last=is_last)
             finally:
                 connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}").fetchall()
-            ((page_bytes,),) = connection.execute("PRAGMA page_size").fetchall()
-            return Checkpoint(frames, moved, page_bytes)
 
         try:
             self.last_checkpoint = await self.run(checkpoint)
-        except sqlite3.Error as error:
-            judged = self.judge(error)
+        except (sqlite3.Error, TryAgain) as error:
+            judged = error if isinstance(error, TryAgain) else self.judge(error)
             if not isinstance(judged, TryAgain):
                 raise (judged or error) from error
             log.warning("checkpoint failed", extra={"error": judged})
@@ -179,6 +168,7 @@ class Store:
     def _commit(
         self, connection: sqlite3.Connection, batch: Sequence[Submission | Call]
     ) -> list[object]:
+        self._keeper.look()
         with contextlib.suppress(*ROW_ERRORS):
             return self._transaction(connection, batch, isolate=False)
         try:
@@ -224,15 +214,6 @@ def _roll_back(connection: sqlite3.Connection, why: GgendError | TryAgain | None
         ) from error
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of the file, found without opening it."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 @contextlib.asynccontextmanager
 async def open_store(
     path: Path,
@@ -248,30 +229,34 @@ async def open_store(
     One of an older version is brought up to date if `upgrade` allows it, and a damaged one renamed
     if `set_aside_corrupt` does; `tell` is told how far that is. Raises DatabaseUnusable.
     """
+    with keep_wal(path) as keeper:
 
-    async def opened() -> tuple[_Connection, Preparation, Books]:
-        report = await _prepare_file(path, upgrade=upgrade, tell=tell)
-        return await _connect(path, report, page_cache_mib, bounds)
+        async def opened() -> tuple[_Connection, Preparation, Books]:
+            report = await _prepare_file(path, upgrade=upgrade, tell=tell)
+            keeper.attach(report.database_id)
+            return await _connect(path, report, page_cache_mib, bounds)
 
-    try:
-        connection, report, books = await opened()
-    except DatabaseCorrupt as error:
-        if not (set_aside_corrupt and await anyio.to_thread.run_sync(is_ours, path)):
-            raise
-        if await anyio.to_thread.run_sync(is_sound, path):
-            raise  # the next start will see
-        aside = await anyio.to_thread.run_sync(set_aside, path)
-        log.error("damaged, set aside", extra={"why": error, "to": aside})  # noqa: TRY400
-        connection, report, books = await opened()
-    try:
-        store = Store(connection, path, report, books)
-        # What recovery found in the WAL may be in the kernel's memory alone, if a sync has failed:
-        # moving it writes it again, before what clients send again is acked as replayed.
-        await store.checkpoint()
-        yield store
-        await store.checkpoint("TRUNCATE")
-    finally:
-        await connection.close()
+        try:
+            connection, report, books = await opened()
+        except DatabaseCorrupt as error:
+            if not (set_aside_corrupt and await anyio.to_thread.run_sync(is_ours, path)):
+                raise
+            if await anyio.to_thread.run_sync(is_sound, path):
+                raise  # the next start will see
+            aside = await anyio.to_thread.run_sync(set_aside, path)
+            log.error("damaged, set aside", extra={"why": error, "to": aside})  # noqa: TRY400
+            keeper.expect_changes()
+            connection, report, books = await opened()
+        try:
+            store = Store(connection, keeper, report, books)
+            # What recovery found in the WAL may be in the kernel's memory alone, if a sync has
+            # failed: moving it writes it again, before what clients send again is acked as
+            # replayed.
+            await store.checkpoint()
+            yield store
+            await store.checkpoint("TRUNCATE", is_last=True)
+        finally:
+            await connection.close()
 
 
 async def _connect(

@@ -30,8 +30,8 @@ from ggend import version
 from ggend.books import Bounds
 from ggend.config import Config
 from ggend.connection import Services
+from ggend.database.files import wal_size
 from ggend.database.pinning import WalAlarm
-from ggend.database.readonly import wal_size
 from ggend.database.upgrade import Step, Tell
 from ggend.errors import BadConfig
 from ggend.hooks import Commits, run_hooks

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+
+from moved import copy_as_made_there
 
 __all__ = ["contents", "copy_database", "settled", "unsound"]
 
@@ -28,10 +29,7 @@ _OTHER_TABLES = {"database_identity", "hook_watermarks", "sqlite_sequence"}
 
 def copy_database(database: Path, directory: Path) -> None:
     """Copy a file and its WAL, as far as they are there, so that looking changes nothing."""
-    for suffix in ("", "-wal", "-journal"):
-        file = database.with_name(database.name + suffix)
-        if file.exists():
-            shutil.copy(file, directory)
+    copy_as_made_there(database, directory / database.name)
 
 
 def settled(database: Path, producer: bytes) -> int:

@@ -36,6 +36,7 @@ from ggend.accounts import Sender
 from ggend.books import Books, Bounds, open_books
 from ggend.database.migrate import create
 from ggend.database.migrations import schema_version
+from ggend.database.wal_keeper import WalKeeper
 from ggend.entries import batch_entries, line_entry
 from ggend.intake import Call, Entry, Outcome, Submission
 from ggend.parking import Parked, Place
@@ -440,14 +441,18 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _open(self) -> None:
         """As `open_store` does, on this thread."""
+        self.keeper = WalKeeper(self.path)
+        self.keeper.attach()
         self.connection = sqlite3.connect(self.path, isolation_level=None)
         _prepare(self.connection, 1)
         bounds = Bounds(parked_events=PARKED_EVENTS)
         books = open_books(self.connection, bounds, schema_version())
-        self.store = Store(None, self.path, None, books)  # type: ignore[arg-type]
+        self.keeper.checkpoint(self.connection)
+        self.store = Store(None, self.keeper, None, books)  # type: ignore[arg-type]
 
     def _close(self) -> None:
         self.connection.close()
+        self.keeper.close()
 
     def _transaction(
         self, batch: Sequence[Submission | Call], *, isolate: bool | None = None

@@ -20,6 +20,7 @@ from ggend_schema import Event
 from ggend_schema.codec import decode_client_message, decode_daemon_message, encode_event_line
 from ggend_schema.framing import FrameSplitter, is_ndjson
 from ggend_schema.messages import Ack, Goodbye, Hello, Welcome
+from moved import FILES
 from torture.disk import Files
 from torture.recovered import encoded_batch
 from torture.trace import Call, TracedDaemon, read_calls
@@ -114,7 +115,7 @@ def record(place: Path, executions: int, producers: int, rng: random.Random) -> 
 
 
 def _files(database: Path) -> Files:
-    paths = {suffix: Path(f"{database}{suffix}") for suffix in ("", "-wal", "-journal")}
+    paths = {suffix: Path(f"{database}{suffix}") for suffix in FILES}
     return {suffix: path.read_bytes() for suffix, path in paths.items() if path.exists()}
 
 

@@ -20,6 +20,8 @@ import msgspec
 from msgspec import Struct
 
 from ggend.database.migrations import schema_version
+from ggend.database.wal_record import check_wal
+from ggend.errors import WalNotOurs
 from ggend_schema import (
     Audit,
     Collision,
@@ -32,6 +34,7 @@ from ggend_schema import (
 )
 from ggend_schema.codec import encode_event
 from ggend_schema.messages import Ack, EncodedBatch
+from moved import FILES, as_made_here
 from running import Daemon, free_place
 from torture.disk import Files
 from torture.work import SLOW_EXECUTIONS
@@ -69,11 +72,16 @@ class Oracle:
     def judge(self, files: Files, acked: Mapping[bytes, int]) -> list[str]:
         """Recover with a plain open; return the broken promises."""
         database = self._place / "tier2.db"
-        for suffix in ("", "-wal", "-journal", "-shm"):
+        for suffix in (*FILES, "-shm"):
             path = Path(f"{database}{suffix}")
             path.unlink(missing_ok=True)
             if suffix in files:
                 path.write_bytes(files[suffix])
+        as_made_here(database, power_cut=True)
+        try:
+            check_wal(database)
+        except WalNotOurs as error:
+            return [f"a false alarm: {error}"]
         try:
             with closing(sqlite3.connect(database, isolation_level=None)) as connection:
                 connection.execute("PRAGMA synchronous = OFF")  # nobody cuts the power here
@@ -88,6 +96,7 @@ class Oracle:
             daemon = Daemon(Path(name), log_level="warning")
             for suffix, content in files.items():
                 Path(f"{daemon.database}{suffix}").write_bytes(content)
+            as_made_here(daemon.database, power_cut=True)
             settled = {}
             try:
                 with daemon:

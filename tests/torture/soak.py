@@ -23,7 +23,7 @@ from msgspec import Struct, field
 from rich.table import Table
 
 from bench.machine import memory_mib
-from ggend.database.readonly import wal_size
+from ggend.database.files import wal_size
 from ggend_schema.messages import Answer, Request
 from running import Daemon, free_place
 from torture.kills import Producer, producing

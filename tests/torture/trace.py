@@ -21,6 +21,7 @@ from typing import IO
 
 from msgspec import Struct
 
+from moved import FILES
 from running import Daemon
 from support.patience import PATIENCE_SECONDS
 from support.processes import SERVE
@@ -151,7 +152,7 @@ def _keep(
         on = os.fsdecode(_unescaped(text[1]))
     else:
         return
-    is_file = on in {f"{database}{suffix}" for suffix in ("", "-wal", "-journal")}
+    is_file = on in {f"{database}{suffix}" for suffix in FILES}
     if is_file and name in _FOREIGN:
         raise AssertionError(f"{name} on {on}: this test does not know what that does")
     if name == "openat":

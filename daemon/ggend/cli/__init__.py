@@ -28,6 +28,7 @@ from ggend.cli.rejected import rejected
 from ggend.cli.reload import reload
 from ggend.cli.reports import report
 from ggend.cli.reset import reset
+from ggend.cli.restore import restore
 from ggend.cli.serve import serve
 from ggend.cli.slo import slo
 from ggend.cli.spool import spool
@@ -58,6 +59,7 @@ app.command()(check)
 app.command()(maintain)
 app.command()(purge)
 app.command()(reset)
+app.command()(restore)
 app.command()(accounts)
 app.command()(stats)
 app.command()(analytics)

@@ -43,7 +43,8 @@ def check(
     """
     import sqlite3
 
-    from ggend.database.readonly import open_readonly, primary_code, wal_size
+    from ggend.database.files import wal_size
+    from ggend.database.readonly import open_readonly, primary_code
     from ggend.database.verify import table_sizes, verify
 
     database = chosen_database(path)

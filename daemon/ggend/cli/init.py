@@ -55,6 +55,7 @@ def init(
     from ggend.database.readonly import open_readonly
     from ggend.database.upgrade import prepare_database
     from ggend.database.verify import self_test, table_sizes, verify
+    from ggend.database.wal_keeper import keep_wal
     from ggend.lock import hold_lock
 
     database = chosen_database(path)
@@ -67,7 +68,7 @@ def init(
             hint="give the path of a file in a directory that this user may write to",
         ) from error
     rows: dict[str, int] = {}
-    with at_work() as tell, hold_lock(database, what="database"):
+    with at_work() as tell, hold_lock(database, what="database"), keep_wal(database):
         prepared = prepare_database(
             database, upgrade=upgrade, tell=lambda step: tell(step.what, step.share)
         )

@@ -45,23 +45,24 @@ def maintain(
 
         ggend maintain --rebuild-rollups
     """
-    from ggend.offline import open_offline, transaction
+    from ggend.offline import open_offline
 
     if not rebuild_rollups:
         raise UsageMistake("nothing to do", hint="`ggend maintain --help` says what there is")
     path = chosen_database(database)
     try:
-        with open_offline(path) as (connection, books):
+        with open_offline(path) as offline:
             from ggend.database.rollups import clear
             from ggend.rollups import rollup_hooks
 
-            with transaction(connection, books):
-                clear(connection)
+            with offline.transaction():
+                clear(offline.connection)
             with progress(rows=True) as bar:
                 for hook in rollup_hooks():
                     task = bar.add_task(hook.source, total=None)
-                    while left := hook.turn(connection):
+                    while left := hook.turn(offline.connection):
                         bar.update(task, completed=hook.seen, total=hook.seen + left)
+                        offline.empty_wal()
     except AlreadyRunning as error:
         place = socket_of_holder(path, chosen_socket(socket), otherwise=error)
         ask_holder(place, "rebuild_rollups", {})

@@ -40,11 +40,12 @@ def reset(
         ggend reset tier2.db --confirm tier2.db
     """
     from ggend.database.reset import reset_file, rows_of
+    from ggend.database.wal_keeper import keep_wal
     from ggend.lock import hold_lock
 
     database = chosen_database(path)
     rows_of(database)  # says what is wrong with the file before a lock is put beside it
-    with hold_lock(database, what="database"):
+    with hold_lock(database, what="database"), keep_wal(database):
         lost = rows_of(database)
         show(Result(columns=["table", "rows"], rows=list(lost.items())))
         show_line(f"{database}: {database.stat().st_size / 2**20:,.1f} MiB")

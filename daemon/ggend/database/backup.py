@@ -16,11 +16,23 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from ggend.database.readonly import database_uri, primary_code
+from ggend.database.files import database_uri
+from ggend.database.readonly import primary_code
+from ggend.database.set_aside import sync_directory
 from ggend.database.structure import promised
 from ggend.errors import DatabaseUnusable
 
-__all__ = ["Step", "Tell", "back_up", "count_rows", "damage", "free_name", "keep", "watch"]
+__all__ = [
+    "Step",
+    "Tell",
+    "back_up",
+    "copy_pages",
+    "count_rows",
+    "damage",
+    "free_name",
+    "keep",
+    "watch",
+]
 
 #: Pages copied at once: 4 MiB, some 10 ms.
 _COPY_PAGES = 1024
@@ -43,7 +55,9 @@ Tell: TypeAlias = Callable[[Step], None]
 def back_up(path: Path, partial: Path, rows: dict[str, int], tell: Tell) -> None:
     """Copy the database, to which nobody else can write now, and check the copy."""
     try:
-        _copy(path, partial, tell)
+        # From a connection of its own: the backup API waits for good for one in a transaction.
+        with closing(sqlite3.connect(database_uri(path, "mode=ro"), uri=True)) as source:
+            copy_pages(source, partial, tell)
         with closing(sqlite3.connect(database_uri(partial, "immutable=1"), uri=True)) as copy:
             problem = damage(copy, "checking the copy", tell)
             if problem is None and count_rows(copy, tell) != rows:
@@ -63,11 +77,7 @@ def back_up(path: Path, partial: Path, rows: dict[str, int], tell: Tell) -> None
 def keep(partial: Path, backup: Path) -> None:
     """Give the copy the name that says it is whole, durably."""
     partial.rename(backup)
-    directory = os.open(backup.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(backup.parent)
 
 
 def free_name(path: Path) -> Path:
@@ -76,11 +86,16 @@ def free_name(path: Path) -> Path:
     return next(place for name in names if not (place := path.with_name(name)).exists())
 
 
-def damage(connection: sqlite3.Connection, what: str, tell: Tell) -> str | None:
-    """Return the first thing that is wrong with the pages, if something is."""
+def damage(
+    connection: sqlite3.Connection, what: str, tell: Tell, *, check: str = "quick_check"
+) -> str | None:
+    """Return the first thing that is wrong with the pages, if something is.
+
+    `integrity_check` compares the indexes with the rows too.
+    """
     watch(connection, what, tell)
     try:
-        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        (found,) = connection.execute(f"PRAGMA {check}(1)").fetchone()
     except sqlite3.DatabaseError as error:
         if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
             raise
@@ -103,17 +118,18 @@ def watch(connection: sqlite3.Connection, what: str, tell: Tell) -> None:
     connection.set_progress_handler(lambda: tell(Step(what)), _STEPS_BETWEEN_TICKS)
 
 
-def _copy(path: Path, partial: Path, tell: Tell) -> None:
+def copy_pages(source: sqlite3.Connection, partial: Path, tell: Tell) -> None:
+    """Copy what a connection sees, which is in no transaction, into a new file.
+
+    Raises sqlite3.Error, OSError.
+    """
     for leftover in (partial, partial.with_name(partial.name + "-journal")):
         leftover.unlink(missing_ok=True)
 
     def copied(_status: int, remaining: int, total: int) -> None:
         tell(Step("copying", 1 - remaining / max(1, total)))
 
-    # From a connection of its own: the backup API waits for good for one that is in a transaction.
-    with (
-        closing(sqlite3.connect(database_uri(path, "mode=ro"), uri=True)) as source,
-        closing(sqlite3.connect(partial, isolation_level=None)) as target,
-    ):
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    with closing(sqlite3.connect(partial, isolation_level=None)) as target:
         target.execute("PRAGMA synchronous = FULL").fetchall()
         source.backup(target, pages=_COPY_PAGES, progress=copied)

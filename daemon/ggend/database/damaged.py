@@ -9,16 +9,15 @@ again by every batch. Set aside, the file keeps its bytes and its WAL as `NAME.c
 from __future__ import annotations
 
 import contextlib
-import itertools
-import os
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 from ggend.database.backup import Tell, watch
+from ggend.database.files import companion, database_uri
 from ggend.database.migrations import APPLICATION_ID
-from ggend.database.readonly import companion, database_uri, primary_code
+from ggend.database.readonly import primary_code
+from ggend.database.set_aside import name_aside, sync_directory
 from ggend.errors import DatabaseCorrupt, DatabaseUnusable
 
 __all__ = ["check_suspect", "is_ours", "is_sound", "mark_suspect", "set_aside"]
@@ -93,36 +92,14 @@ def set_aside(path: Path) -> Path:
     At no moment is a part of it without a name, or the old name's WAL beside a new file: SQLite
     would delete it. Raises DatabaseUnusable.
     """
-    real = companion(path, "")
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     try:
-        parts = ["", *(suffix for suffix in ("-wal", "-journal") if _has_bytes(path, suffix))]
-        for number in itertools.count(1):
-            aside = real.with_name(f"{real.name}.corrupt-{stamp}{f'-{number}' * (number > 1)}")
-            with contextlib.suppress(FileExistsError):
-                for suffix in parts:
-                    os.link(companion(path, suffix), aside.with_name(aside.name + suffix))
-                break
-        _sync_directory(real.parent)
+        aside = name_aside(path, "corrupt")
         for suffix in ("", "-wal", "-journal", "-shm", ".suspect"):
             companion(path, suffix).unlink(missing_ok=True)
-        _sync_directory(real.parent)
+        sync_directory(companion(path, "").parent)
     except OSError as error:
         raise DatabaseUnusable(
             f"{path} is damaged, and cannot be set aside: {error.strerror}",
             hint="move it away together with its -wal, and start again",
         ) from error
     return aside
-
-
-def _has_bytes(path: Path, suffix: str) -> bool:
-    part = companion(path, suffix)
-    return part.exists() and part.stat().st_size > 0
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,6 +13,7 @@ from contextlib import closing
 from enum import Enum
 from pathlib import Path
 
+from ggend.database.files import database_uri, wal_size
 from ggend.database.migrations import (
     APPLICATION_ID,
     Migration,
@@ -20,7 +21,7 @@ from ggend.database.migrations import (
     schema_version,
     statements,
 )
-from ggend.database.readonly import database_uri, primary_code, wal_size
+from ggend.database.readonly import primary_code
 from ggend.errors import DatabaseCorrupt, DatabaseUnusable
 
 __all__ = ["State", "apply", "cannot_open", "create", "recognise"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from ggend.database.readonly import companion, wal_size
+from ggend.database.files import companion, wal_size
 
 __all__ = ["Checkpoint", "Reader", "WalAlarm", "readers"]
 

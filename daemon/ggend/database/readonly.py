@@ -9,22 +9,21 @@ nobody writes (the lock beside the file is free) and no committed row is still i
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sqlite3
 from pathlib import Path
-from urllib.parse import quote_from_bytes
 
+from ggend.database.files import companion, database_uri
+from ggend.database.wal_record import check_wal
 from ggend.errors import DatabaseUnusable
 from ggend.lock import lock_path
 
 __all__ = [
     "STEPS_BETWEEN_LOOKS",
-    "companion",
-    "database_uri",
     "open_readonly",
     "primary_code",
-    "wal_size",
 ]
 
 #: How long a reader waits for a lock. Readers of a WAL file wait for nobody; a file of version
@@ -74,9 +73,14 @@ _LOOKING_WITHOUT_VALUE = frozenset(
 )
 
 
-def open_readonly(path: Path) -> sqlite3.Connection:
-    """Open a tier 2 database for reading. Raises DatabaseUnusable."""
+def open_readonly(path: Path, *, is_copy: bool = False) -> sqlite3.Connection:
+    """Open a tier 2 database for reading. Raises DatabaseUnusable.
+
+    A WAL beside it that was made for another file is refused; beside a copy it is not asked for.
+    """
     _check_is_file(path)
+    if not is_copy:
+        _check_wal(path)
     try:
         connection = _connect(path, "mode=ro")
     except sqlite3.DatabaseError as error:
@@ -88,26 +92,6 @@ def open_readonly(path: Path) -> sqlite3.Connection:
         except sqlite3.DatabaseError as second:
             raise _unusable(path, second) from second
     return connection
-
-
-def database_uri(path: Path, mode: str) -> str:
-    """Return the SQLite URI of a path, which may hold any bytes; `mode` is such as `mode=ro`."""
-    # Path.as_uri would do, but refuses relative paths; `?`, `#` and `%` in a name must be escaped.
-    return f"file:{quote_from_bytes(bytes(path.absolute()))}?{mode}"
-
-
-def companion(path: Path, suffix: str) -> Path:
-    """Return where SQLite keeps the `-wal` or `-journal`: beside the file that a link names."""
-    real = Path(os.path.realpath(path))
-    return real.with_name(real.name + suffix)
-
-
-def wal_size(path: Path) -> int:
-    """Return the bytes of the `-wal` of a database; 0 where there is none."""
-    try:
-        return companion(path, "-wal").stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def primary_code(error: BaseException) -> int:
@@ -174,6 +158,16 @@ def _check_is_file(path: Path) -> None:
         f"there is no database at {path}",
         hint="`ggend serve` and `ggend init` make one; --database looks at another",
     )
+
+
+def _check_wal(path: Path) -> None:
+    """Raise WalNotOurs, unless a daemon has the file: it has looked, and changes it."""
+    try:
+        with contextlib.suppress(FileNotFoundError), lock_path(path).open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            check_wal(path, only_recorded=True)
+    except OSError:
+        return  # a daemon holds it, or this user may not look
 
 
 def _check_nobody_writes(path: Path, why: sqlite3.DatabaseError) -> None:

@@ -75,6 +75,8 @@ def reset_file(path: Path, *, busy_ms: int = _BUSY_MS) -> Reset:
     """Empty a database that `rows_of` let pass, and whose lock is held. Raises sqlite3.Error."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA busy_timeout = {busy_ms}").fetchall()
+        # One WAL until the end, so that it can be told whose it is if this is cut short.
+        connection.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
         # Tables of others may refer to ggend's, and the order of dropping would matter.
         connection.execute("PRAGMA foreign_keys = OFF")
         # What was in the pages is gone with the pages, when VACUUM writes the file anew.

@@ -26,10 +26,11 @@ from msgspec import Struct
 
 from ggend.database.backup import Step, Tell, back_up, count_rows, damage, free_name, keep, watch
 from ggend.database.damaged import check_suspect
+from ggend.database.files import database_uri, wal_size
 from ggend.database.migrate import State, apply, cannot_open, create, recognise
 from ggend.database.migrations import migrations, schema_version
 from ggend.database.oddities import Oddity, count_oddities
-from ggend.database.readonly import database_uri, primary_code, wal_size
+from ggend.database.readonly import primary_code
 from ggend.database.structure import differences, promised, structure_of
 from ggend.errors import DatabaseCorrupt, DatabaseUnusable
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ggend.database.readonly import wal_size
+from ggend.database.files import wal_size
 from ggend.reading.snapshot import columns_of
 
 __all__ = ["Stats", "stats_of"]

@@ -1,0 +1,29 @@
+"""Files: where SQLite keeps what belongs to a database, and how it is told a path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import quote_from_bytes
+
+__all__ = ["companion", "database_uri", "wal_size"]
+
+
+def database_uri(path: Path, mode: str) -> str:
+    """Return the SQLite URI of a path, which may hold any bytes; `mode` is such as `mode=ro`."""
+    # Path.as_uri would do, but refuses relative paths; `?`, `#` and `%` in a name must be escaped.
+    return f"file:{quote_from_bytes(bytes(path.absolute()))}?{mode}"
+
+
+def companion(path: Path, suffix: str) -> Path:
+    """Return where SQLite keeps the `-wal` or `-journal`: beside the file that a link names."""
+    real = Path(os.path.realpath(path))
+    return real.with_name(real.name + suffix)
+
+
+def wal_size(path: Path) -> int:
+    """Return the bytes of the `-wal` of a database; 0 where there is none."""
+    try:
+        return companion(path, "-wal").stat().st_size
+    except FileNotFoundError:
+        return 0

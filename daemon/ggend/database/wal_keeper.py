@@ -1,0 +1,230 @@
+"""WAL keeper: keeps the record of an open database right, and notices when its files are changed.
+
+Whoever writes to a database holds its lock and has one of these, and moves the WAL into the file
+through it alone: SQLite's own checkpoints are off (`wal_autocheckpoint = 0`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import sqlite3
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import structs
+
+from ggend.database.files import companion
+from ggend.database.pinning import Checkpoint
+from ggend.database.wal_file import COOKIE_AT, read_wal
+from ggend.database.wal_record import RecordFile, WalRecord, check_wal, describe, read_record
+from ggend.errors import DatabaseReplaced, DatabaseUnusable, DiskFailed
+from ggend.trouble import TryAgain
+
+__all__ = ["WalKeeper", "keep_wal"]
+
+#: Errors of the system that say nothing about the disk, and may be over soon.
+_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+#: The bytes of the file that SQLite locks while it has it open (`SHARED_FIRST` in its os.h), as
+#: fcntl(2) wants it: type, whence, start, length, pid.
+_SHARED = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0x40000002, 510, 0)
+
+
+class WalKeeper:
+    """Of one database. All its methods are for the thread of the connection that writes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        before = read_record(path)
+        self._database_id = "" if before is None else before.database_id
+        self._record_file = RecordFile(path)
+        self._record: WalRecord | None = None
+        self._file = -1
+        #: Inode and bytes of the WAL, when it was last looked at.
+        self._wal: tuple[int, int] | None = None
+        self._shm = 0
+
+    def expect_changes(self) -> None:
+        """Record that from now on SQLite may change the file, made if missing. Raises OSError."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._describe(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def attach(self, database_id: str | None = None) -> None:
+        """Begin to watch the file. Nobody in this process may have a connection to it now.
+
+        Closing the descriptor would drop SQLite's locks: it stays open until `close`.
+        Raises DatabaseUnusable.
+        """
+        self._database_id = database_id or self._database_id
+        try:
+            self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            self._describe(self._file)
+        except OSError as error:
+            raise _cannot_open(self.path, error) from error
+
+    def _describe(self, descriptor: int) -> None:
+        wal = read_wal(self.path, whole=False)
+        record = describe(os.fstat(descriptor), _cookie(descriptor), wal)
+        self._write(structs.replace(record, moving=True))
+
+    def look(self) -> None:
+        """See that the files are those that the connection has open, as it left them.
+
+        Raises DatabaseReplaced, DiskFailed, TryAgain.
+        """
+        if self._known.moving:  # a checkpoint could not be recorded to its end
+            with _judged(self.path):
+                self._settle()
+        record = self._known
+        try:
+            file = self.path.stat()
+            wal = companion(self.path, "-wal").stat()
+            shm = companion(self.path, "-shm").stat()
+        except FileNotFoundError as error:
+            raise self._replaced(f"{error.filename} was removed") from None
+        except OSError as error:
+            raise DiskFailed(
+                f"{self.path} cannot be looked at: {error.strerror}",
+                hint="clients send again what was not acknowledged; look at the disk",
+            ) from error
+        if (file.st_dev, file.st_ino) != (record.device, record.inode):
+            raise self._replaced("it was replaced by another file")
+        assert self._wal is not None, "a checkpoint comes first"  # noqa: S101
+        inode, size = self._wal
+        if (wal.st_ino, shm.st_ino) != (inode, self._shm):
+            raise self._replaced("its -wal or -shm was replaced by another file")
+        is_written = (file.st_mtime_ns, file.st_size) != (record.mtime_ns, record.bytes)
+        if is_written or wal.st_size < size:
+            self._look_closer()
+        self._wal = inode, wal.st_size
+
+    def _look_closer(self) -> None:
+        """Tell the checkpoint of another program from a file that was written over."""
+        record = self._known
+        with _judged(self.path):
+            wal, cookie = read_wal(self.path), _cookie(self._file)
+            if wal is None or (wal.salts == record.salts and cookie not in wal.cookies):
+                raise self._replaced("it was written over")
+            if wal.salts != record.salts and cookie != record.mark:
+                raise self._replaced("it was written over")
+            self._settle()
+
+    def checkpoint(
+        self, connection: sqlite3.Connection, mode: str = "PASSIVE", *, is_last: bool = False
+    ) -> Checkpoint:
+        """Move the WAL into the file as far as that goes; begin a new one if all of it went.
+
+        With `is_last` none is begun. Raises DatabaseReplaced, DiskFailed, TryAgain, sqlite3.Error.
+        """
+        if self._wal is not None:
+            self.look()
+        record = self._known
+        mark = secrets.randbelow(2**31 - 1) + 1
+        with _judged(self.path):
+            self._write(structs.replace(record, moving=True, next_mark=mark))
+        # Read to its end: a statement that is left open makes the next COMMIT fail.
+        ((_, frames, moved),) = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        ((page_bytes,),) = connection.execute("PRAGMA page_size").fetchall()
+        done = Checkpoint(frames, moved, page_bytes)
+        if is_last:
+            return done
+        if done.is_complete:
+            ((cookie,),) = connection.execute("PRAGMA schema_version").fetchall()
+            with _judged(self.path):
+                found = _cookie(self._file)
+            if found != cookie % 2**32:
+                raise self._replaced("it was written over")
+            # Any number will do that is not there already; SQLite prepares its statements again.
+            connection.execute(f"PRAGMA schema_version = {mark}").fetchall()
+        with _judged(self.path):
+            self._settle()
+        return done
+
+    def _settle(self) -> None:
+        """Record how the files are now, until the next checkpoint."""
+        os.fsync(self._file)
+        wal = read_wal(self.path, whole=False)
+        self._write(describe(os.fstat(self._file), _cookie(self._file), wal))
+        status = companion(self.path, "-wal").stat()
+        self._wal = status.st_ino, status.st_size
+        self._shm = companion(self.path, "-shm").stat().st_ino
+
+    def _replaced(self, why: str) -> DatabaseReplaced:
+        """Keep SQLite from moving the WAL when it closes: the file is not ours any more.
+
+        A lock of an open file also excludes the process that has it (fcntl(2)).
+        """
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _SHARED)
+        return DatabaseReplaced(
+            f"{self.path} was changed while ggend had it open: {why}",
+            hint="clients send again what was not acknowledged; `ggend restore FILE` puts a backup "
+            "in its place",
+        )
+
+    def close(self) -> None:
+        """Close the files, after the connection."""
+        self._record_file.close()
+        if self._file >= 0:
+            os.close(self._file)
+
+    @property
+    def _known(self) -> WalRecord:
+        assert self._record is not None, "attach comes first"  # noqa: S101
+        return self._record
+
+    def _write(self, record: WalRecord) -> None:
+        record = structs.replace(record, database_id=self._database_id)
+        self._record_file.write(record)
+        self._record = record
+
+
+@contextlib.contextmanager
+def keep_wal(path: Path) -> Iterator[WalKeeper]:
+    """Check that the WAL belongs to the file, and say from now on that it does.
+
+    Under the lock, before SQLite opens anything. Raises WalNotOurs, DatabaseUnusable.
+    """
+    try:
+        check_wal(path)
+        keeper = WalKeeper(path)
+        keeper.expect_changes()
+    except OSError as error:
+        raise _cannot_open(path, error) from error
+    try:
+        yield keeper
+    finally:
+        keeper.close()
+
+
+def _cookie(descriptor: int) -> int | None:
+    found = os.pread(descriptor, 4, COOKIE_AT)
+    return int.from_bytes(found, "big") if len(found) == 4 else None
+
+
+def _cannot_open(path: Path, error: OSError) -> DatabaseUnusable:
+    return DatabaseUnusable(
+        f"cannot open the database {path}: {error.strerror} ({error.filename or 'its WAL record'})",
+        hint="check that its directory exists and has room, and that both are writable",
+    )
+
+
+@contextlib.contextmanager
+def _judged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        said = f"the files of {path} cannot be read or written: {error.strerror}"
+        if error.errno in _PASSING:
+            raise TryAgain(said) from error
+        raise DiskFailed(
+            said, hint="clients send again what was not acknowledged; look at the disk"
+        ) from error

@@ -1,4 +1,4 @@
--- The schema of a tier-2 database, version 3. Generated from the migrations in
+-- The schema of a tier-2 database, version 4. Generated from the migrations in
 -- ggend_schema/sql by `python schema/build.py`; do not edit.
 
 PRAGMA journal_mode = WAL;
@@ -205,7 +205,7 @@ CREATE TABLE producers (
     lost INTEGER NOT NULL DEFAULT 0,
     replayed INTEGER NOT NULL DEFAULT 0,
     purged INTEGER NOT NULL DEFAULT 0,
-    shed INTEGER NOT NULL DEFAULT 0,
+    shed INTEGER NOT NULL DEFAULT 0, seen_s INTEGER NOT NULL DEFAULT 0,
     CHECK ((kind = 'producer') = (producer IS NOT NULL)),
     CHECK (last_sequence = stored + duplicate + superseded + parked + rejected + lost),
     CHECK (min(stored, duplicate, superseded, parked, rejected, lost) >= 0)
@@ -219,7 +219,7 @@ CREATE TABLE parked_events (
     arrival_ns INTEGER NOT NULL,
     schema_version INTEGER NOT NULL,
     events INTEGER NOT NULL,
-    payload BLOB NOT NULL,
+    payload BLOB NOT NULL, seen_s INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (parent_id, parent, arrival_ns)
 ) WITHOUT ROWID;
 
@@ -526,8 +526,31 @@ FROM parts AS p
 GROUP BY stage
 ORDER BY 1.0 * SUM(duration_ms) / SUM(executions) DESC, stage;
 
+CREATE TABLE seen_time (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    seen_s INTEGER NOT NULL,
+    -- When that was saved, to tell a clock that was set: wall clock, boot, and time since the boot.
+    wall_ns INTEGER NOT NULL,
+    boot_id TEXT NOT NULL,
+    boot_ns INTEGER NOT NULL
+);
+
+CREATE TABLE forgotten_producers (
+    producer BLOB PRIMARY KEY CHECK (length(producer) = 16),
+    uid INTEGER NOT NULL,
+    account_id INTEGER NOT NULL,
+    last_sequence INTEGER NOT NULL,
+    duplicate INTEGER NOT NULL,
+    superseded INTEGER NOT NULL,
+    rejected INTEGER NOT NULL,
+    lost INTEGER NOT NULL,
+    seen_s INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX idx_forgotten_producers_seen ON forgotten_producers (seen_s);
+
 INSERT INTO database_identity (id) VALUES (lower(hex(randomblob(16))));
 
 PRAGMA application_id = 1734831716;
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;
 COMMIT;

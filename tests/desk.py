@@ -238,7 +238,13 @@ def call(function: Callable[[sqlite3.Connection, Books], object]) -> Call:
 
 
 def submission(
-    producer: bytes, first: int, events: Sequence[Event], *, lost: int = 0, shed: int = 0
+    producer: bytes,
+    first: int,
+    events: Sequence[Event],
+    *,
+    lost: int = 0,
+    shed: int = 0,
+    uid: int | None = None,
 ) -> Submission:
     """What a frame with these events becomes, on the daemon's own way."""
     encoded = msgspec.msgpack.encode(
@@ -253,7 +259,7 @@ def submission(
     batch = decode_client_message(memoryview(encoded))
     assert isinstance(batch, Batch | SalvagedBatch)
     return Submission(
-        sender(producer),
+        sender(producer) if uid is None else msgspec.structs.replace(sender(producer), uid=uid),
         batch_entries([(batch, memoryview(encoded))]),
         lambda _s, _o: None,
         size=len(encoded),

@@ -70,8 +70,10 @@ class MoodyDaemon(FakeDaemon):
         Connections are kept; `hang_up` too, as the restart of a real one does.
         """
         with self.changed:
-            for producer, settled in self.settled.items():
+            for producer, settled in list(self.settled.items()):
                 self.settled[producer] = min(settled, last_sequence)
+                if not last_sequence:
+                    del self.settled[producer]
             for sequences in self.stored.values():
                 sequences[:] = [number for number in sequences if number <= last_sequence]
 

@@ -138,6 +138,8 @@ class Reckoning:
         self._sessions: dict[str, SessionStarted] = {}
         self._ends: dict[str, SessionEnded] = {}
         self._freed: list[Account] = []
+        #: Accounts that were added to the total.
+        self.remembered: dict[bytes | None, Account] = {}
 
     # What is asked of it
 
@@ -155,6 +157,8 @@ class Reckoning:
             if account.kind == kind and (account.producer or account.uid) == (producer or uid):
                 account.finished = False
                 return account
+        if producer in self.remembered:
+            return self._reopen(self.remembered.pop(producer), permanent=permanent)
         account = Account(kind, producer, uid, permanent)
         self.accounts.append(account)
         return account
@@ -176,6 +180,8 @@ class Reckoning:
                 self.rejected[place] = replace(self.rejected[place], code=code)
             else:
                 del self.rejected[place]
+                if (forgotten := self.remembered.get(held.producer)) is not None:
+                    forgotten.counts["rejected"] = max(0, forgotten.counts["rejected"] - 1)
             told[held.offer.stamp_ns] = outcome, code
             self._move(held.account, "parked", outcome)
 
@@ -186,6 +192,12 @@ class Reckoning:
             [(replace(held, account=held.account.current, code=None), tell) for held in wanted]
         )
         return [told[held.offer.stamp_ns] for held in wanted]
+
+    def settled(self, producer: bytes | None) -> int:
+        """Return the last number of a producer that is known, also of one that is forgotten."""
+        known = [account for account in self.accounts if account.producer == producer]
+        known += [self.remembered[producer]] if producer in self.remembered else []
+        return max((account.last_sequence for account in known), default=0)
 
     def purge_rejected(self, unwanted: Sequence[Held]) -> None:
         """Throw rejected events away."""
@@ -349,6 +361,25 @@ class Reckoning:
         total.shed += account.shed
         account.folded_into = total
         self.accounts.remove(account)
+        if account.last_sequence:
+            self.remembered[account.producer] = account
+
+    def _reopen(self, account: Account, *, permanent: bool) -> Account:
+        """Take one that is forgotten out of the total, as far as its counts are still there."""
+        (total,) = (other for other in self.accounts if other.kind == "folded")
+        names = ("stored", "duplicate", "superseded", "rejected", "lost")
+        wanted = Counter({name: account.counts[name] for name in names[1:]})
+        wanted["stored"] = account.last_sequence - wanted.total()
+        moved = Counter({name: min(wanted[name], total.counts[name]) for name in names})
+        for name in names:
+            moved[name] += min(wanted.total() - moved.total(), total.counts[name] - moved[name])
+        total.counts.subtract(moved)
+        total.last_sequence -= moved.total()
+        moved["duplicate"] += account.last_sequence - moved.total()
+        account.counts, account.shed, account.permanent = moved, 0, permanent
+        account.finished, account.folded_into = False, None
+        self.accounts.append(account)
+        return account
 
 
 def parent_of(event: Event) -> Parent | None:

@@ -156,6 +156,7 @@ class Client(Emitter):
             backoff=Backoff(),
             on_look=self._look_around,
             on_not_yours=self._take_new_id,
+            on_unknown=self._mistakes.unknown,
             on_reject=self._tell_reject,
         )
         self._thread: threading.Thread | None = None

@@ -85,6 +85,14 @@ class Mistakes:
             ("in memory", ""), "%s; what is not sent when the program is killed is lost", reason
         )
 
+    def unknown(self, reason: str) -> None:
+        """Say that the daemon's database knows nothing of what it acknowledged before."""
+        self._tell(
+            ("unknown", ""),
+            "what was acknowledged before is not in the daemon's database any more: %s",
+            reason,
+        )
+
     def left(self, events: int, reason: str | None) -> None:
         """Say that a client ended with events that are nowhere else."""
         self._tell(

@@ -75,6 +75,7 @@ class Session:
         "_daemon_sequence",
         "_framed_before",
         "_framed_sequence",
+        "_is_unknown",
         "_lost",
         "_rejected_sequences",
         "_sent",
@@ -121,6 +122,8 @@ class Session:
         #: Numbers up to this one are sent one by one: a frame that held them could not be read.
         self._singly_to = 0
         self._lost = Numbers()
+        #: Whether the daemon said that it does not know this producer.
+        self._is_unknown = False
         #: The highest number given so far.
         self.last_sequence = base
         #: The highest number that was pushed, or that is never to be pushed.
@@ -190,8 +193,18 @@ class Session:
                 producer=self.producer,
                 permanent=self.permanent,
                 client=self._client_name,
+                acked=0 if self.permanent or self._is_unknown else max(0, self.acked_sequence),
             )
         )
+
+    def begin_anew(self) -> bool:
+        """The daemon knows nothing of what it acked: do not say any more that it did.
+
+        What is not settled keeps its numbers, and those before it are declared lost. Returns False
+        where that was done already.
+        """
+        was_unknown, self._is_unknown = self._is_unknown, True
+        return not was_unknown
 
     def number(self, events: int) -> int:
         """Give the next numbers to this many events; return the first."""
@@ -327,6 +340,7 @@ class Session:
             # An Ack for numbers that were never given would settle events still to come.
             sequence = min(message.sequence, self.last_sequence)
             self._settle(sequence)
+            self._is_unknown = False
             # It may be for frames of the connection before, which this one need not repeat.
             self._daemon_sequence = max(self._daemon_sequence, sequence)
         elif isinstance(message, messages.Reject):

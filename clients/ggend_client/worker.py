@@ -81,6 +81,7 @@ class Worker:
         "_on_look",
         "_on_not_yours",
         "_on_reject",
+        "_on_unknown",
         "_outbox",
         "_places",
         "_progress_at",
@@ -105,13 +106,15 @@ class Worker:
         clock: Callable[[], float] = time.monotonic,
         on_look: Callable[[], float] = lambda: math.inf,
         on_not_yours: Callable[[], None] = lambda: None,
+        on_unknown: Callable[[str], None] = lambda _: None,
         on_reject: Callable[[Reject, bytes | None], None] = lambda *_: None,
     ) -> None:
         """`places` is asked for the sockets to try, in order, before every attempt.
 
         `on_look` looks for what others left, while a daemon is there, and returns in how many
         seconds it wants to look again. `on_not_yours` may take a new id, after the daemon refused
-        this one. `on_reject` is told what went to quarantine, with what was sent.
+        this one. `on_unknown` is told that the daemon knows nothing of what was acked. `on_reject`
+        is told what went to quarantine, with what was sent.
         """
         self._outbox = outbox
         self._session = session
@@ -122,6 +125,7 @@ class Worker:
         self._clock = clock
         self._on_look = on_look
         self._on_not_yours = on_not_yours
+        self._on_unknown = on_unknown
         self._on_reject = on_reject
         self._connection: Connection | None = None
         self._connects_at = 0.0
@@ -327,6 +331,9 @@ class Worker:
         if session.goodbye is not None:
             if session.goodbye.code == GoodbyeCode.NOT_YOURS:
                 self._on_not_yours()
+            elif session.goodbye.code == GoodbyeCode.UNKNOWN_PRODUCER and session.begin_anew():
+                self._nudged = True  # nothing is wrong with the daemon
+                self._on_unknown(session.goodbye.message)
             raise ConnectionLost(
                 f"the daemon said goodbye: {session.goodbye.code}: {session.goodbye.message}"
             )

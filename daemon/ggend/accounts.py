@@ -10,13 +10,14 @@ lives on the writer's thread and is thrown away when a transaction is rolled bac
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from ggend.seen_time import SeenTime
 from ggend_schema.errors import SchemaError
 
-__all__ = ["Account", "Accounts", "NotYours", "Sender"]
+__all__ = ["Account", "Accounts", "NotYours", "Sender", "UnknownProducer"]
 
 #: Accounts remembered between batches. More than producers alive at a time on one host; the
 #: cache is emptied, not searched for the oldest, since every entry can be read again.
@@ -41,6 +42,17 @@ class NotYours(SchemaError):
         self.producer, self.uid = producer, uid
         super().__init__(
             f"producer {producer.hex()} belongs to another user than uid {uid}; take a new id"
+        )
+
+
+class UnknownProducer(LookupError):
+    """A producer was told an Ack, and no account of it is there: the database is another one."""
+
+    def __init__(self, producer: bytes, acked: int) -> None:
+        super().__init__(
+            f"producer {producer.hex()} was told that {acked} is stored, and nothing is known of "
+            "it: the database was replaced, is an older copy, or has forgotten it; say Hello "
+            "without `acked` to begin anew"
         )
 
 
@@ -89,19 +101,27 @@ class Account:
 class Accounts:
     """The accounts that the current batches touch."""
 
-    def __init__(self) -> None:
+    def __init__(self, seen: SeenTime) -> None:
         #: The time of the batch, as stored.
         self.now = ""
+        self._seen = seen
         self._by_key: dict[bytes | int, Account] = {}
         self._touched: dict[int, Account] = {}
         self._released: dict[int, list[int]] = {}
 
     def of(self, connection: sqlite3.Connection, sender: Sender) -> Account:
-        """Return the sender's account, opened if it is new. Raises NotYours."""
+        """Return the sender's account, opened if it is new. Raises NotYours.
+
+        One that was forgotten is opened again where it was.
+        """
         key = sender.uid if sender.producer is None else sender.producer
         account = self._by_key.get(key)
         if account is None:
-            account = _load(connection, sender) or _open(connection, sender, self.now)
+            account = (
+                _load(connection, sender)
+                or self._reopen(connection, sender)
+                or self._open(connection, sender)
+            )
             if len(self._by_key) >= _REMEMBERED:
                 # Those of this batch hold numbers that are in no row yet.
                 touched = self._touched.keys()
@@ -116,6 +136,10 @@ class Accounts:
         self._touched[account.id] = account
         return account
 
+    def is_known(self, connection: sqlite3.Connection, producer: bytes) -> bool:
+        """Whether there is an account of a producer, or was one that is remembered."""
+        return connection.execute(_IS_KNOWN, (producer, producer)).fetchone() is not None
+
     def release(
         self, account_id: int, *, stored: int = 0, duplicate: int = 0, rejected: int = 0
     ) -> None:
@@ -127,12 +151,14 @@ class Accounts:
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Write what the batch added, in its transaction."""
+        seen_s = self._seen.now()
         connection.executemany(
             _ADD,
             [
                 (
                     account.last_sequence,
                     self.now,
+                    seen_s,
                     account.stored,
                     account.duplicate,
                     account.superseded,
@@ -158,7 +184,7 @@ class Accounts:
                 ],
             )
             for account_id in self._released:
-                _fold(connection, account_id, self.now)
+                self._fold(connection, account_id)
             self._released.clear()
 
     def identity(
@@ -174,19 +200,23 @@ class Accounts:
         """Move the count of one rejected event to what became of it."""
         connection.execute(_REQUEUE, {"id": account_id, "outcome": outcome})
 
+    def accept_requeued(self, connection: sqlite3.Connection, producer: bytes | None) -> None:
+        """Note that one rejected event of a producer, which may be forgotten, is no more."""
+        connection.execute(_REJECTED_NO_MORE, (producer,))
+
     def forget_silent(
-        self, connection: sqlite3.Connection, *, before: str, after: int, limit: int
+        self, connection: sqlite3.Connection, *, before_s: int, after: int, limit: int
     ) -> int | None:
-        """Finish, among the next `limit` producers, those last heard of before a moment.
+        """Finish, among the next `limit` producers, those last heard of before a seen time.
 
         Returns the id after which the next slice begins; None: this was the last.
         """
-        found = connection.execute(_SILENT, (before, after, limit)).fetchall()
+        found = connection.execute(_SILENT, (before_s, after, limit)).fetchall()
         for account_id, producer, is_silent in found:
             if is_silent:
                 self._by_key.pop(producer, None)
                 connection.execute(_FINISH, (account_id,))
-                _fold(connection, account_id, self.now)
+                self._fold(connection, account_id)
         return found[-1][0] if len(found) == limit else None
 
     def finish(self, connection: sqlite3.Connection, sender: Sender) -> None:
@@ -196,7 +226,22 @@ class Accounts:
             return
         self._by_key.pop(sender.producer, None)
         connection.execute(_FINISH, (account.id,))
-        _fold(connection, account.id, self.now)
+        self._fold(connection, account.id)
+
+    def forget_forgotten(
+        self, connection: sqlite3.Connection, *, before_s: int, most: int, limit: int
+    ) -> bool:
+        """Drop up to `limit` of what is remembered of forgotten producers; say if that was all.
+
+        Dropped is what was forgotten before a seen time, and of more than `most` the oldest.
+        """
+        (count,) = connection.execute(_REMEMBERED_COUNT).fetchone()
+        dropped = connection.execute(_DROP_OLD, (before_s, limit)).rowcount
+        if dropped < limit and count - dropped > most:
+            dropped += connection.execute(
+                _DROP_OLD, (2**62, min(limit - dropped, count - dropped - most))
+            ).rowcount
+        return dropped < limit
 
     def purge(self, connection: sqlite3.Connection, rows: Mapping[int | None, int]) -> None:
         """Count purged rows on the accounts that they came under.
@@ -219,6 +264,73 @@ class Accounts:
         self._touched.clear()
         self._released.clear()
 
+    def _open(self, connection: sqlite3.Connection, sender: Sender) -> Account:
+        cursor = connection.execute(
+            _OPEN,
+            (
+                "anonymous" if sender.producer is None else "producer",
+                sender.producer,
+                sender.uid,
+                sender.gid,
+                sender.pid,
+                sender.client,
+                sender.permanent,
+                self.now,
+                self.now,
+            ),
+        )
+        assert cursor.lastrowid is not None  # noqa: S101 - a successful INSERT has one
+        return Account(cursor.lastrowid, sender.producer, sender.uid, 0)
+
+    def _reopen(self, connection: sqlite3.Connection, sender: Sender) -> Account | None:
+        """Take a producer that was forgotten out of the folded total again."""
+        found = connection.execute(_REMEMBERED_ONE, (sender.producer,)).fetchone()
+        if found is None:
+            return None
+        uid, account_id, last_sequence, *counts = found
+        if uid == sender.uid:
+            folded = connection.execute(_FOLDED).fetchone()
+            moved = _take_out(folded, [last_sequence - sum(counts), *counts])
+            connection.execute(_UNFOLD, (sum(moved), *moved))
+            # What was parked since, by a requeue, waits on in the folded total.
+            moved[1] += last_sequence - sum(moved)
+            connection.execute(
+                _OPEN_AGAIN,
+                (
+                    *(account_id, sender.producer, uid, sender.gid, sender.pid, sender.client),
+                    *(sender.permanent, self.now, self.now, last_sequence, *moved),
+                ),
+            )
+            connection.execute(_REMEMBER_NO_MORE, (sender.producer,))
+        return Account(account_id, sender.producer, uid, last_sequence)
+
+    def _fold(self, connection: sqlite3.Connection, account_id: int) -> None:
+        """Add an account to the folded total and delete it, if it is finished and nothing parked.
+
+        How far it came is remembered. One that would bring the total near what an integer holds
+        stays as it is: producers may lie.
+        """
+        if connection.execute(_IS_DONE, (account_id,)).fetchone() is None:
+            return
+        connection.execute(_OPEN_FOLDED, (self.now, self.now))
+        connection.execute(_FOLD, (self.now, account_id))
+        connection.execute(_REMEMBER, (self._seen.now(), account_id))
+        connection.execute(_FORGET, (account_id,))
+
+
+def _take_out(folded: Sequence[int], wanted: Sequence[int]) -> list[int]:
+    """Return what to take of each count, all of `wanted` together where that is possible.
+
+    Requeued events have moved from one count of the folded total to another since.
+    """
+    moved = [min(want, there) for want, there in zip(wanted, folded, strict=True)]
+    left = sum(wanted) - sum(moved)
+    for position, there in enumerate(folded):
+        more = min(left, there - moved[position])
+        moved[position] += more
+        left -= more
+    return moved
+
 
 def _load(connection: sqlite3.Connection, sender: Sender) -> Account | None:
     if sender.producer is None:
@@ -229,37 +341,6 @@ def _load(connection: sqlite3.Connection, sender: Sender) -> Account | None:
         return None
     account_id, uid, last_sequence, finished = row
     return Account(account_id, sender.producer, uid, last_sequence, is_finished=bool(finished))
-
-
-def _open(connection: sqlite3.Connection, sender: Sender, now: str) -> Account:
-    cursor = connection.execute(
-        _OPEN,
-        (
-            "anonymous" if sender.producer is None else "producer",
-            sender.producer,
-            sender.uid,
-            sender.gid,
-            sender.pid,
-            sender.client,
-            sender.permanent,
-            now,
-            now,
-        ),
-    )
-    assert cursor.lastrowid is not None  # noqa: S101 - a successful INSERT has one
-    return Account(cursor.lastrowid, sender.producer, sender.uid, 0)
-
-
-def _fold(connection: sqlite3.Connection, account_id: int, now: str) -> None:
-    """Add an account to the folded total and delete it, if it is finished and nothing is parked.
-
-    One that would bring the total near what an integer holds stays as it is: producers may lie.
-    """
-    if connection.execute(_IS_DONE, (account_id,)).fetchone() is None:
-        return
-    connection.execute(_OPEN_FOLDED, (now, now))
-    connection.execute(_FOLD, (now, account_id))
-    connection.execute(_FORGET, (account_id,))
 
 
 _LOAD = """
@@ -283,6 +364,7 @@ _ADD = """
     UPDATE producers
     SET last_sequence = ?,
         last_seen = ?,
+        seen_s = ?,
         stored = stored + ?,
         duplicate = duplicate + ?,
         superseded = superseded + ?,
@@ -313,7 +395,7 @@ _REQUEUE = """
         parked = parked + (:outcome = 'parked')
     WHERE id = :id"""
 _SILENT = """
-    SELECT id, producer, permanent = 0 AND finished = 0 AND last_seen < ?
+    SELECT id, producer, permanent = 0 AND finished = 0 AND seen_s < ?
     FROM producers
     WHERE id > ?
       AND kind = 'producer'
@@ -359,6 +441,61 @@ _PURGE_FOLDED = """
     UPDATE producers
     SET purged = purged + ?
     WHERE kind = 'folded'"""
+_REMEMBER = """
+    INSERT OR REPLACE INTO forgotten_producers
+        (producer, uid, account_id, last_sequence, duplicate, superseded, rejected, lost, seen_s)
+    SELECT producer, uid, id, last_sequence, duplicate, superseded, rejected, lost, ?
+    FROM producers
+    WHERE id = ?
+      AND last_sequence > 0"""
+_REMEMBERED_ONE = """
+    SELECT uid, account_id, last_sequence, duplicate, superseded, rejected, lost
+    FROM forgotten_producers
+    WHERE producer = ?"""
+_REMEMBERED_COUNT = "SELECT COUNT(*) FROM forgotten_producers"
+_REMEMBER_NO_MORE = """
+    DELETE FROM forgotten_producers
+    WHERE producer = ?"""
+_REJECTED_NO_MORE = """
+    UPDATE forgotten_producers
+    SET rejected = max(0, rejected - 1)
+    WHERE producer = ?"""
+_DROP_OLD = """
+    DELETE FROM forgotten_producers
+    WHERE producer IN (
+        SELECT producer
+        FROM forgotten_producers
+        WHERE seen_s < ?
+        ORDER BY seen_s
+        LIMIT ?)"""
+_IS_KNOWN = """
+    SELECT 1
+    FROM producers
+    WHERE producer = ?
+    UNION ALL
+    SELECT 1
+    FROM forgotten_producers
+    WHERE producer = ?"""
+_FOLDED = """
+    SELECT stored, duplicate, superseded, rejected, lost
+    FROM producers
+    WHERE kind = 'folded'
+      AND kind <> 'producer' -- lets the partial index serve"""
+_UNFOLD = """
+    UPDATE producers
+    SET last_sequence = last_sequence - ?,
+        stored = stored - ?,
+        duplicate = duplicate - ?,
+        superseded = superseded - ?,
+        rejected = rejected - ?,
+        lost = lost - ?
+    WHERE kind = 'folded'
+      AND kind <> 'producer' -- lets the partial index serve"""
+_OPEN_AGAIN = """
+    INSERT INTO producers (
+        kind, id, producer, uid, gid, pid, client, permanent, first_seen, last_seen, last_sequence,
+        stored, duplicate, superseded, rejected, lost)
+    VALUES ('producer', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _FORGET = """
     DELETE FROM producers
     WHERE id = ?"""

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from collections.abc import Callable
 from typing import TypeAlias
 
 from msgspec import Struct
 
 from ggend.accounts import Accounts
+from ggend.boot import boot_ns
 from ggend.parking import Parking
 from ggend.quarantine import Quarantine
+from ggend.seen_time import SeenTime, open_seen_time
 from ggend_schema.limits import EVENT_BYTES
 
 __all__ = ["Books", "Bounds", "Mark", "open_books"]
@@ -35,10 +38,11 @@ class Bounds(Struct, frozen=True, kw_only=True):
 class Books:
     """The accounts, the parked and the rejected events of one database."""
 
-    __slots__ = ("accounts", "parking", "quarantine")
+    __slots__ = ("accounts", "parking", "quarantine", "seen")
 
-    def __init__(self, parking: Parking, quarantine: Quarantine) -> None:
-        self.accounts = Accounts()
+    def __init__(self, parking: Parking, quarantine: Quarantine, seen: SeenTime) -> None:
+        self.seen = seen
+        self.accounts = Accounts(seen)
         self.parking = parking
         self.quarantine = quarantine
 
@@ -54,10 +58,16 @@ class Books:
         self.quarantine.forget(*mark[2:])
 
 
-def open_books(connection: sqlite3.Connection, bounds: Bounds, schema_version: int) -> Books:
-    """Return the books of a database as they stand."""
+def open_books(
+    connection: sqlite3.Connection,
+    bounds: Bounds,
+    schema_version: int,
+    boot: Callable[[], int] = boot_ns,
+) -> Books:
+    """Return the books of a database as they stand. `boot` is the clock of the seen time."""
     parked, parked_bytes = connection.execute(_PARKED).fetchone()
     rejected, rejected_bytes = connection.execute(_REJECTED).fetchone()
+    seen = open_seen_time(connection, boot=boot)
     return Books(
         Parking(
             count=parked,
@@ -65,6 +75,7 @@ def open_books(connection: sqlite3.Connection, bounds: Bounds, schema_version: i
             limit=bounds.parked_events,
             limit_bytes=bounds.parked_bytes,
             schema_version=schema_version,
+            seen=seen,
         ),
         Quarantine(
             count=rejected,
@@ -74,6 +85,7 @@ def open_books(connection: sqlite3.Connection, bounds: Bounds, schema_version: i
             undecodable_bytes=bounds.undecodable_bytes,
             schema_version=schema_version,
         ),
+        seen,
     )
 
 

@@ -15,7 +15,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from ggend.accounts import NotYours, Sender
+from ggend.accounts import NotYours, Sender, UnknownProducer
 from ggend.books import Books
 from ggend.budget import weigh
 from ggend.connection import Connection, End
@@ -187,6 +187,8 @@ class Framed:
         producer = hello.producer
 
         def last_sequence(connection: sqlite3.Connection, books: Books) -> int:
+            if hello.acked and not books.accounts.is_known(connection, producer):
+                raise UnknownProducer(producer, hello.acked)
             last_sequence = books.accounts.of(connection, sender).last_sequence
             # That it was heard of is saved now: the next batch may be rolled back, and whoever was
             # welcomed must not be forgotten for its silence.
@@ -220,7 +222,12 @@ class Framed:
         )
 
     def _refuse(self, error: Exception) -> None:
-        code = GoodbyeCode.NOT_YOURS if isinstance(error, NotYours) else GoodbyeCode.INTERNAL
+        if isinstance(error, UnknownProducer):
+            code = GoodbyeCode.UNKNOWN_PRODUCER
+        elif isinstance(error, NotYours):
+            code = GoodbyeCode.NOT_YOURS
+        else:
+            code = GoodbyeCode.INTERNAL
         self._part(code, str(error))
 
     async def _submit(self, run: _Run | None) -> None:

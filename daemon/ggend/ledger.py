@@ -131,16 +131,20 @@ class Requeued:
     Rejected again, it stays where it is; `code` and `message` then say why.
     """
 
-    __slots__ = ("_account_id", "_books", "code", "message", "order_producer", "outcome")
+    __slots__ = ("_account_id", "_books", "code", "message", "outcome", "producer")
 
     def __init__(self, books: Books, account_id: int, producer: bytes | None) -> None:
         self._books = books
         self._account_id = account_id
-        #: The producer's part of a memory's order key.
-        self.order_producer = producer or b""
+        self.producer = producer
         self.outcome: Literal["stored", "duplicate", "superseded", "parked", "rejected"] = "stored"
         self.code: EventCode | None = None
         self.message: str | None = None
+
+    @property
+    def order_producer(self) -> bytes:
+        """The producer's part of a memory's order key."""
+        return self.producer or b""
 
     def reject(self, _item: Item, code: EventCode, message: str) -> None:
         """It stays in quarantine, with this reason."""

@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from ggend.seen_time import SeenTime
 from ggend.tables import PARKED, json_list
 from ggend_schema.events import Event
 
@@ -57,6 +58,7 @@ class Parking:
         "_limit_bytes",
         "_pending",
         "_schema_version",
+        "_seen",
         "bytes",
         "count",
         "limit",
@@ -70,6 +72,7 @@ class Parking:
         limit: int,
         limit_bytes: int,
         schema_version: int,
+        seen: SeenTime,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.count = count
@@ -78,6 +81,7 @@ class Parking:
         self.limit = limit
         self._limit_bytes = limit_bytes
         self._schema_version = schema_version
+        self._seen = seen
         self._clock = clock
         self._last_arrival_ns = 0
         self._pending: dict[tuple[str, Parent], list[Parked]] = {}
@@ -94,16 +98,19 @@ class Parking:
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Write what was parked in this batch."""
+        if not self._pending:
+            return
         arrival_ns = max(self._last_arrival_ns + 1, self._clock())
+        version, seen_s = self._schema_version, self._seen.now()
         rows = [
-            (parent_id, parent, arrival_ns, self._schema_version, len(together), _encode(together))
+            (parent_id, parent, arrival_ns, version, len(together), _encode(together), seen_s)
             for arrival_ns, ((parent_id, parent), together) in enumerate(
                 self._pending.items(), arrival_ns
             )
         ]
         self._last_arrival_ns = arrival_ns + len(rows)
         PARKED.insert(connection, rows)
-        self.bytes += sum(len(row[-1]) for row in rows)
+        self.bytes += sum(len(row[5]) for row in rows)
         self._pending.clear()
 
     def release(
@@ -121,22 +128,23 @@ class Parking:
         return released
 
     def expire(
-        self, connection: sqlite3.Connection, *, before_ns: int, after: Place | None, limit: int
+        self, connection: sqlite3.Connection, *, before_s: int, after: Place | None, limit: int
     ) -> tuple[list[Expired], Place | None]:
-        """Take out what arrived before a moment, among the next `limit` rows.
+        """Take out what arrived before a moment of the seen time, among the next `limit` rows.
 
         Returns it, and where the next slice begins; None: this was the last.
         """
-        places = connection.execute(_NEXT, (*(after or _FIRST), limit)).fetchall()
+        found = connection.execute(_NEXT, (*(after or _FIRST), limit)).fetchall()
         expired: list[Expired] = []
-        for place in places:
-            if place[2] < before_ns:
+        for *columns, seen_s in found:
+            place: Place = (columns[0], columns[1], columns[2])
+            if seen_s < before_s:
                 (payload,) = connection.execute(_TAKE, place).fetchone()
-                parent_id, parent, _ = place
+                parent_id, parent, _ = columns
                 together = _decoder.decode(payload)
                 expired += [Expired(parent, parent_id, parked) for parked in together]
                 self._leave(len(together), len(payload))
-        return expired, places[-1] if len(places) == limit else None
+        return expired, found[-1][:3] if len(found) == limit else None
 
     def _leave(self, events: int, size: int) -> None:
         self.count -= events
@@ -163,7 +171,7 @@ _RELEASE = """
     WHERE parent = ?
       AND parent_id IN (SELECT value FROM json_each(?))"""
 _NEXT = """
-    SELECT parent_id, parent, arrival_ns
+    SELECT parent_id, parent, arrival_ns, seen_s
     FROM parked_events
     WHERE (parent_id, parent, arrival_ns) > (?, ?, ?)
     ORDER BY parent_id, parent, arrival_ns

@@ -119,6 +119,7 @@ def requeue(connection: sqlite3.Connection, books: Books, ids: Sequence[int]) ->
         else:
             connection.execute(_DELETE, (rejected_id,))
             books.quarantine.leave(1, size)
+            books.accounts.accept_requeued(connection, ledger.producer)
     books.accounts.save(connection)
     return [done[rejected_id] for rejected_id in wanted]
 

@@ -96,7 +96,9 @@ AUDITS = Table(
     "execution_id, session_id",
 )
 SESSIONS = Table("workflow_sessions", "session_id, start_time, status, agent_count, context_json")
-PARKED = Table("parked_events", "parent_id, parent, arrival_ns, schema_version, events, payload")
+PARKED = Table(
+    "parked_events", "parent_id, parent, arrival_ns, schema_version, events, payload, seen_s"
+)
 COLLISIONS = Table(
     "collision_detection",
     "session_id, agent_id_1, agent_id_2, collision_type, description, resolution, severity, "

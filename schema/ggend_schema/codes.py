@@ -50,6 +50,8 @@ class GoodbyeCode(StrEnum):
     """Numbers are missing before this batch; nothing of it was stored."""
     NOT_YOURS = "not_yours"
     """The producer id belongs to another user."""
+    UNKNOWN_PRODUCER = "unknown_producer"
+    """The Hello says that something was acked, and the database knows nothing of this producer."""
     TAKEN_OVER = "taken_over"
     """A newer connection uses this producer id."""
     PROTOCOL = "protocol"

@@ -53,6 +53,8 @@ class Hello(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="hello"):
     permanent: bool = False
     #: Name and version of the client, for people.
     client: ShortText = ""
+    #: The highest sequence that was acked to this producer, as far as the client knows.
+    acked: SequenceOrZero = 0
 
 
 class Limits(Struct, frozen=True, kw_only=True):

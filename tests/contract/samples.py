@@ -56,6 +56,7 @@ EVENTS: tuple[Event, ...] = (
 #: Files with one frame each.
 FRAMES: dict[str, ClientMessage | DaemonMessage | EncodedBatch] = {
     "hello": Hello(protocol=1, producer=_PRODUCER, client="example/1.0"),
+    "hello_again": Hello(protocol=1, producer=_PRODUCER, client="example/1.0", acked=44),
     "hello_requests_only": Hello(protocol=1),
     "welcome": Welcome(
         protocol=1,

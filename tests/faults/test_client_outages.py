@@ -477,7 +477,7 @@ def test_a_socket_path_that_another_daemon_takes_over_is_followed(place: Path) -
         assert process.stdout.readline() == "first\n"
     (place / "tier2.db").rename(place / "other.db")
     with Daemon(place) as daemon:
-        end(process, "\n")
+        end(process, "\n", complaint="is not in the daemon's database any more")
         assert operations(daemon) == ["second"]
         assert unbalanced_accounts(daemon) == []
 

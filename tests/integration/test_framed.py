@@ -10,6 +10,7 @@ import pytest
 
 from ggend_schema import Audit, limits
 from ggend_schema.messages import (
+    PROTOCOL,
     Ack,
     Answer,
     Batch,
@@ -645,6 +646,40 @@ def test_folded_accounts_add_up(daemon: Daemon) -> None:
         _be_done_with_everything(daemon, execution_id)
     assert _totals(daemon) == (27, 6, 3, 3, 0, 3, 12, 6, 9)
     assert daemon.query("SELECT COUNT(*) FROM producers") == [(1,)]
+
+
+def test_a_producer_that_is_done_is_known_when_it_comes_back(daemon: Daemon) -> None:
+    """What an older connection still had under way is recognised, with every count as it was."""
+    producer = _be_done_with_everything(daemon, "x")
+    with Peer(daemon.socket) as peer:
+        assert peer.hello(producer).last_sequence == 9
+        peer.send(batch(8, audit("agent"), audit("agent"), audit("agent")))
+        peer.read_to_ack(10)
+    assert _totals(daemon) == (0, 0, 0, 0, 0, 0, 0, 2, 3)
+    counts = ("last_sequence", "stored", "duplicate", "superseded", "rejected", "lost", "replayed")
+    assert _account(daemon, producer, *counts) == (10, 3, 1, 1, 1, 4, 2)
+    assert unbalanced_accounts(daemon) == []
+
+
+def test_a_producer_that_was_acked_and_is_unknown_is_told_so(shared: Daemon) -> None:
+    """The database is another one than that which acked. One that is known says the same."""
+    producer = new_producer()
+    hello = Hello(protocol=PROTOCOL, producer=producer, client="test", acked=5)
+    with Peer(shared.socket) as peer:
+        peer.send(hello)
+        goodbye = peer.read_goodbye()
+        assert goodbye.code == "unknown_producer"
+        assert producer.hex() in goodbye.message
+    assert shared.query("SELECT * FROM producers WHERE producer = ?", producer) == []
+    with Peer(shared.socket) as peer:
+        assert peer.hello(producer).last_sequence == 0
+        peer.send(batch(6, audit("agent"), lost=5))
+        peer.read_to_ack(6)
+    with Peer(shared.socket) as peer:
+        peer.send(hello)
+        welcome = peer.read()
+        assert isinstance(welcome, Welcome)
+        assert welcome.last_sequence == 6
 
 
 def test_a_done_producer_with_parked_events_stays_until_they_are_released(daemon: Daemon) -> None:

@@ -169,7 +169,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.events: list[Event] = []
         self.stamps = 0
         self.waiting: list[tuple[Submission, Delivery]] = []
+        #: The seen time of each commit; each is a second after the one before.
         self.moments: list[int] = []
+        self.seconds = 1
         with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
             create(connection)
             _refuse(connection)
@@ -281,7 +283,7 @@ class StoreMachine(RuleBasedStateMachine):
         def fail(connection: sqlite3.Connection, books: Books) -> None:
             everything = [row[0] for row in connection.execute(REJECTED_IDS)]
             requeue(connection, books, everything)
-            give_up_parked(connection, books, before_ns=2**62, days=7, after=None)
+            give_up_parked(connection, books, before_s=2**40, days=7, after=None)
             books.accounts.of(connection, self._sender(self.producers[1]))
             raise LookupError("nothing there")
 
@@ -342,11 +344,11 @@ class StoreMachine(RuleBasedStateMachine):
         """What was parked before one of the last commits, in slices."""
         self._commit()
         before = max(0, len(self.moments) - moment)
-        before_ns = self.moments[before] if before < len(self.moments) else time.time_ns() + 10**9
+        before_s = self.moments[before] if before < len(self.moments) else self.seconds + 1
         after: Place | None = None
         while True:
             after = self._call(
-                partial(give_up_parked, before_ns=before_ns, days=7, after=after, limit=limit)
+                partial(give_up_parked, before_s=before_s, days=7, after=after, limit=limit)
             )
             if after is None:
                 break
@@ -373,7 +375,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._call(age)
         after: int | None = 0
         while after is not None:
-            after = self._call(partial(forget_silent, before="2001", after=after, limit=limit))
+            after = self._call(partial(forget_silent, before_s=1, after=after, limit=limit))
         self._finish(silent)
 
     # After every step
@@ -445,8 +447,15 @@ class StoreMachine(RuleBasedStateMachine):
         self.keeper.attach()
         self.connection = sqlite3.connect(self.path, isolation_level=None)
         _prepare(self.connection, 1)
+        # A daemon saves it every ten minutes, and a kill takes those back; here none is lost.
+        self.connection.execute("UPDATE seen_time SET seen_s = ?", (self.seconds,))
         bounds = Bounds(parked_events=PARKED_EVENTS)
-        books = open_books(self.connection, bounds, schema_version())
+        books = open_books(
+            self.connection,
+            bounds,
+            schema_version(),
+            boot=lambda: self.seconds * 1_000_000_000,
+        )
         self.keeper.checkpoint(self.connection)
         self.store = Store(None, self.keeper, None, books)  # type: ignore[arg-type]
 
@@ -471,7 +480,8 @@ class StoreMachine(RuleBasedStateMachine):
         waiting, self.waiting = self.waiting, []
         if not waiting and and_then is None:
             return
-        self.moments.append(time.time_ns())
+        self.seconds += 1
+        self.moments.append(self.seconds)
         batch: list[Submission | Call] = [submission for submission, _ in waiting]
         if and_then is not None:
             batch.append(call(and_then))
@@ -490,7 +500,8 @@ class StoreMachine(RuleBasedStateMachine):
                     producer.next_sequence = fates.last_sequence + 1
 
     def _call(self, function: Callable[[sqlite3.Connection, Books], T]) -> T:
-        self.moments.append(time.time_ns())
+        self.seconds += 1
+        self.moments.append(self.seconds)
         (result,) = self._transaction([call(function)])
         self.reckoning.commits += 1
         if isinstance(result, Exception):
@@ -510,14 +521,11 @@ class StoreMachine(RuleBasedStateMachine):
             producer = self.producers[number]
             assert producer.id is not None
             self.reckoning.finish(producer.id)
-            # It begins anew: what it sends again then would be other events with the same stamps.
-            producer.sent.clear()
 
     def _forget_waiting(self) -> None:
         """It was on its way as the daemon was killed: the producers will send it again."""
-        settled = {account.producer: account.last_sequence for account in self.reckoning.accounts}
         for producer in self.producers.values():
-            producer.next_sequence = settled.get(producer.id, 0) + 1
+            producer.next_sequence = self.reckoning.settled(producer.id) + 1
         self.waiting.clear()
 
     def _refuses(self, event: Event) -> bool:
@@ -696,4 +704,4 @@ REJECTED = """
     FROM rejected_events"""
 REJECTED_IDS = "SELECT id FROM rejected_events"
 IDS_AND_STAMPS = "SELECT id, stamp_ns FROM rejected_events ORDER BY id"
-AGE = "UPDATE producers SET last_seen = '2000' WHERE producer = ?"
+AGE = "UPDATE producers SET seen_s = 0 WHERE producer = ?"

@@ -186,8 +186,9 @@ def test_a_goodbye_is_kept_as_the_last_error_and_the_client_comes_back(
 
 
 def test_a_replaced_database_is_told_how_many_numbers_are_lost(
-    daemon: MoodyDaemon, client: Client
+    daemon: MoodyDaemon, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """And whoever runs the program is told that what was acknowledged is gone."""
     emit(client, "one", "two")
     assert client.flush(PATIENCE_SECONDS)
     daemon.restore()
@@ -195,6 +196,7 @@ def test_a_replaced_database_is_told_how_many_numbers_are_lost(
     emit(client, "three")
     assert client.flush(PATIENCE_SECONDS)
     assert (daemon.batches[-1].first_sequence, daemon.batches[-1].lost) == (3, 2)
+    assert "is not in the daemon's database any more" in caplog.text
 
 
 def test_a_rejected_event_is_settled_and_can_be_looked_at(

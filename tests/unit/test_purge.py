@@ -26,6 +26,7 @@ from ggend.database.migrate import create
 from ggend.intake import Call
 from ggend.purge import _STEPS, Position, purge_slice
 from ggend.reading.purgeable import purgeable
+from ggend.seen_time import SeenTime
 from ggend.store import open_store
 
 CUTOFF = "2026-01-01 00:00:00"
@@ -167,7 +168,7 @@ def fill(connection: sqlite3.Connection, tables: Tables) -> None:
             insert(connection, table, row)
             row["id"] = number
     connection.execute("PRAGMA foreign_keys = ON")
-    accounts = Accounts()
+    accounts = Accounts(SeenTime(0, None, 0))
     for number in (1, 2):  # the third was folded: its events are counted on the total
         accounts.of(connection, Sender(uid=number, gid=0, pid=0))
 

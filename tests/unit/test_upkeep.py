@@ -38,10 +38,10 @@ from ggend_schema.framing import FrameSplitter
 from ggend_schema.messages import Batch, Goodbye, Limits, Welcome
 
 #: Later than everything that is parked here.
-FUTURE_NS = 2**62
+FUTURE_S = 2**40
 
-#: Long ago, and a moment between then and now.
-SILENT, BEFORE = "2020-01-01T00:00:00.000Z", "2021-01-01T00:00:00.000Z"
+#: Seen times: long before now, and between that and now.
+SILENT, BEFORE = -2, -1
 
 
 @pytest.fixture
@@ -52,20 +52,20 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
 
 
 async def give_up(
-    desk: Desk, *, before_ns: int = FUTURE_NS, after: Place | None = None, limit: int = 1_000
+    desk: Desk, *, before_s: int = FUTURE_S, after: Place | None = None, limit: int = 1_000
 ) -> Place | None:
     return await desk.ask(
-        partial(give_up_parked, before_ns=before_ns, days=7, after=after, limit=limit)
+        partial(give_up_parked, before_s=before_s, days=7, after=after, limit=limit)
     )
 
 
 async def forget(desk: Desk, *silent: bytes, limit: int = 1_000) -> None:
     """Forget who was silent for long, of whom these are."""
     for producer in silent:
-        await desk.rows("UPDATE producers SET last_seen = ? WHERE producer = ?", SILENT, producer)
+        await desk.rows("UPDATE producers SET seen_s = ? WHERE producer = ?", SILENT, producer)
     after: int | None = 0
     while after is not None:
-        after = await desk.ask(partial(forget_silent, before=BEFORE, after=after, limit=limit))
+        after = await desk.ask(partial(forget_silent, before_s=BEFORE, after=after, limit=limit))
 
 
 async def rejected(desk: Desk) -> list[tuple[object, ...]]:
@@ -110,13 +110,13 @@ async def test_what_came_later_goes_on_waiting(tmp_path: Path) -> None:
     """Also beside something older that waits for the same receipt, and after a restart."""
     async with opened(tmp_path / "tier2.db") as desk:
         await desk.settle(stage(), stage("e2"))
-        between = 1 + await desk.value("SELECT max(arrival_ns) FROM parked_events")
+        await desk.rows("UPDATE parked_events SET seen_s = ?", SILENT)
         await desk.settle(stage(), producer=P2)
     async with opened(tmp_path / "tier2.db") as desk:
-        await give_up(desk, before_ns=between)
+        await give_up(desk, before_s=BEFORE)
         assert [row[:2] for row in await rejected(desk)] == [(P1, 1), (P1, 2)]
         assert await desk.account(P2) == {"last_sequence": 1, "parked": 1}
-        await give_up(desk, before_ns=between)
+        await give_up(desk, before_s=BEFORE)
         assert desk.store.parked == 1
 
 
@@ -157,7 +157,7 @@ async def test_over_the_limit_of_the_quarantine_an_orphan_is_counted(tmp_path: P
     async with opened(tmp_path / "tier2.db", rejected=1) as desk:
         await desk.settle(stage("e1"), stage("e2"))
         await desk.store.commit(
-            [call(partial(give_up_parked, before_ns=FUTURE_NS, days=7, after=None))]
+            [call(partial(give_up_parked, before_s=FUTURE_S, days=7, after=None))]
         )
         assert await desk.account() == {"last_sequence": 2, "rejected": 2}
         assert (await desk.count("rejected_events"), desk.store.parked) == (1, 0)
@@ -167,7 +167,7 @@ async def test_what_could_not_be_committed_waits_on(desk: Desk) -> None:
     await desk.settle(stage(), collision())
 
     def fail(connection: object, books: object) -> None:
-        give_up_parked(connection, books, before_ns=FUTURE_NS, days=7, after=None)  # type: ignore[arg-type]
+        give_up_parked(connection, books, before_s=FUTURE_S, days=7, after=None)  # type: ignore[arg-type]
         raise LookupError
 
     await desk.store.commit([call(fail)])
@@ -187,7 +187,7 @@ async def test_silent_producers_are_added_to_the_total(desk: Desk, limit: int) -
         await desk.settle(audit(), audit(operation=""), producer=producer)
     await desk.commit(lines(audit()))
     await desk.rows("UPDATE producers SET permanent = 1 WHERE producer = ?", P3)
-    await desk.rows("UPDATE producers SET last_seen = ? WHERE kind = 'anonymous'", SILENT)
+    await desk.rows("UPDATE producers SET seen_s = ? WHERE kind = 'anonymous'", SILENT)
     await forget(desk, P1, P3, limit=limit)
     assert await desk.rows("SELECT kind, producer FROM producers ORDER BY kind, producer") == [
         ("anonymous", None),
@@ -222,9 +222,9 @@ async def test_one_that_comes_back_before_that_is_known_still(desk: Desk) -> Non
 async def test_one_that_says_hello_in_the_same_batch_is_not_silent(desk: Desk) -> None:
     """Its Welcome says how far it was: what it sends next must not be a gap."""
     await desk.settle(audit())
-    await desk.rows("UPDATE producers SET last_seen = ?", SILENT)
+    await desk.rows("UPDATE producers SET seen_s = ?", SILENT)
     hello = call(lambda connection, books: books.accounts.of(connection, sender()).last_sequence)
-    upkeep = call(partial(forget_silent, before=BEFORE, after=0))
+    upkeep = call(partial(forget_silent, before_s=BEFORE, after=0))
     assert (await desk.store.commit([hello, upkeep]))[0] == 1
     assert counts(await desk.settle(audit())) == {"stored": 1}
 
@@ -232,15 +232,64 @@ async def test_one_that_says_hello_in_the_same_batch_is_not_silent(desk: Desk) -
 async def test_what_is_counted_for_a_forgotten_producer_later_counts_in_the_total(
     desk: Desk,
 ) -> None:
-    """As are its rejected events, beside an account that it may have opened anew."""
+    """As are its rejected events; it takes all of them along when it comes back."""
     await desk.settle(receipt(), receipt(status="failed"))
     await forget(desk, P1)
     await desk.rows("DELETE FROM receipts")
-    await desk.commit(submission(P1, 1, [audit()]))
     done = await desk.ask(lambda c, books: requeue(c, books, [1]))
     assert [one.outcome for one in done] == ["stored"]
     assert await desk.total() == {"last_sequence": 2, "stored": 2}
-    assert await desk.account() == {"last_sequence": 1, "stored": 1}
+    await desk.commit(submission(P1, 1, [receipt(), audit(), audit()]))
+    assert await desk.account() == {"last_sequence": 3, "stored": 3, "replayed": 2}
+    assert await desk.total() == {}
+
+
+async def test_what_a_forgotten_producer_sends_again_is_recognised(desk: Desk) -> None:
+    """Whatever was queued before it said that it was done, and after a restart."""
+    events: list[Event] = [audit(), audit(operation=""), receipt(), stage("e2")]
+    late = submission(P1, 1, events)
+    await desk.settle(*events)
+    await desk.settle(receipt("e2"), producer=P2)
+    done = call(lambda connection, books: books.accounts.finish(connection, sender(P1)))
+    await desk.store.commit([done])
+    assert await desk.count("producers") == 2  # the total, and P2
+    (outcome,) = await desk.commit(late)
+    assert counts(outcome) == {"replayed": 4}
+    assert await desk.account() == {
+        "last_sequence": 4,
+        "stored": 3,
+        "rejected": 1,
+        "replayed": 4,
+    }
+    await desk.check()
+    (stranger,) = await desk.commit(submission(P1, 5, [audit()], uid=7))
+    assert stranger.failure is EventCode.NOT_YOURS
+    await forget(desk, P1)
+    (stranger,) = await desk.commit(submission(P1, 5, [audit()], uid=7))
+    assert stranger.failure is EventCode.NOT_YOURS
+    assert counts(await desk.settle(audit())) == {"stored": 1}
+
+
+async def test_what_is_remembered_is_bounded_in_time_and_number(desk: Desk) -> None:
+    for number, producer in enumerate((P1, P2, P3)):
+        await desk.settle(audit(), producer=producer)
+        await forget(desk, producer)
+        await desk.rows(
+            "UPDATE forgotten_producers SET seen_s = ? WHERE producer = ?", number, producer
+        )
+
+    async def drop(before_s: int, most: int, limit: int = 10) -> tuple[bool, int]:
+        is_done = await desk.ask(
+            lambda c, books: books.accounts.forget_forgotten(
+                c, before_s=before_s, most=most, limit=limit
+            )
+        )
+        return is_done, await desk.count("forgotten_producers")
+
+    assert await drop(0, 3) == (True, 3)
+    assert await drop(1, 3, limit=1) == (False, 2)
+    assert await drop(1, 1) == (True, 1)
+    assert await desk.rows("SELECT producer FROM forgotten_producers") == [(P3,)]
 
 
 async def test_a_client_that_was_forgotten_loses_nothing_when_it_goes_on(desk: Desk) -> None:
@@ -285,13 +334,18 @@ async def test_a_client_that_was_forgotten_loses_nothing_when_it_goes_on(desk: D
     session._settle(3)
     await forget(desk, P1)
     push(audit(operation="3"))
+    assert counts(await sent()) == {"stored": 1}  # its account is open again
+    session._settle(4)
+    await forget(desk, P1)
+    await desk.rows("DELETE FROM forgotten_producers")
+    push(audit(operation="4"))
     gap = await sent()
     assert (gap.failure, gap.last_sequence) == (EventCode.GAP, 0)
     session.receive(encode_frame(Goodbye(code="gap", message="", last_sequence=0)))
     await connect()
     assert counts(await sent()) == {"stored": 1}
     assert await desk.rows("SELECT operation FROM audit_log ORDER BY id") == [
-        (f"{number}",) for number in range(4)
+        (f"{number}",) for number in range(5)
     ]
-    assert await desk.total() == {"last_sequence": 3, "stored": 3}
-    assert await desk.account() == {"last_sequence": 4, "stored": 1, "lost": 3}
+    assert await desk.total() == {"last_sequence": 4, "stored": 4}
+    assert await desk.account() == {"last_sequence": 5, "stored": 1, "lost": 4}

@@ -151,8 +151,6 @@ class FakeDaemon(Listening):
             return [self._greet(peer, message)]
         producer = None if peer.hello is None else peer.hello.producer
         if isinstance(message, Goodbye):
-            if message.code == GoodbyeCode.DONE and producer is not None:
-                self.settled.pop(producer, None)
             return None
         if peer.hello is None:
             raise MessageMalformed(f"a {type(message).__name__} before Hello")
@@ -217,6 +215,9 @@ class FakeDaemon(Listening):
         if hello.protocol != PROTOCOL:
             why = f"ggend speaks protocol {PROTOCOL}, not {hello.protocol}"
             return Goodbye(code=GoodbyeCode.UNSUPPORTED_VERSION, message=why)
+        if hello.acked and hello.producer not in self.settled:
+            why = f"nothing is known of producer {(hello.producer or b'').hex()}"
+            return Goodbye(code=GoodbyeCode.UNKNOWN_PRODUCER, message=why)
         peer.hello = hello
         return Welcome(
             protocol=PROTOCOL,

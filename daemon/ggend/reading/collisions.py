@@ -122,6 +122,7 @@ _SELECT = """
         session_id, agent_id_1, agent_id_2, collision_type, severity, description,
         coalesce(resolution, '') <> '', substr(timestamp, 1, 10)
     FROM collision_detection
-    WHERE (:since IS NULL OR replace(timestamp, ' ', 'T') >= :since)"""
+    WHERE (:since IS NULL
+           OR (timestamp LIKE '____-__-__%' AND julianday(timestamp) >= julianday(:since)))"""
 _COLLISIONS = _SELECT + "\n    ORDER BY id"
 _OF_SESSION = _SELECT + "\n      AND session_id = :session"

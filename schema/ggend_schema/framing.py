@@ -19,7 +19,7 @@ import struct
 from ggend_schema import limits
 from ggend_schema.errors import FrameTooLarge
 
-__all__ = ["FrameSplitter", "LineSplitter", "OverlongLine", "frame", "is_ndjson"]
+__all__ = ["FrameSplitter", "LineSplitter", "OverlongLine", "bare_line", "frame", "is_ndjson"]
 
 _LENGTH = struct.Struct(">I")
 
@@ -41,6 +41,12 @@ def is_ndjson(first_byte: int) -> bool:
 def frame(payload: bytes) -> bytes:
     """Put the length in front."""
     return _LENGTH.pack(len(payload)) + payload
+
+
+def bare_line(line: bytes) -> bytes:
+    """Return a line without the byte order marks and NULs before it."""
+    before = _BEFORE_LINE.match(line)
+    return line if before is None else line[before.end() :]
 
 
 class FrameSplitter:

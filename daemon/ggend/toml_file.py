@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from pathlib import Path
 
+from ggend.encodings import conversion, other_encoding
 from ggend.errors import BadConfig
 
 __all__ = ["read_toml"]
@@ -21,12 +23,16 @@ def read_toml(path: Path, what: str, *, example: str) -> dict[str, object]:
             f"the {what} {path} is no regular file", hint="name a file that can be read again"
         )
     try:
-        text = path.read_bytes().decode()
+        content = path.read_bytes()
     except OSError as error:
         raise BadConfig(
             f"the {what} {path} cannot be read: {error.strerror}",
             hint="it must be a regular file that this user may read",
         ) from error
+    if (encoding := other_encoding(content)) is not None:
+        raise BadConfig(f"the {what} {path} is {encoding}, not UTF-8", hint=conversion(encoding))
+    try:
+        text = content.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise BadConfig(

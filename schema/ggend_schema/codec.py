@@ -17,7 +17,7 @@ from ggend_schema import limits
 from ggend_schema.codes import EventCode
 from ggend_schema.errors import InvalidEvent, MessageMalformed
 from ggend_schema.events import EVENT_TYPES, Event
-from ggend_schema.framing import frame
+from ggend_schema.framing import bare_line, frame
 from ggend_schema.messages import (
     ClientMessage,
     DaemonMessage,
@@ -269,13 +269,16 @@ def decode_line_number(line: bytes) -> tuple[bytes | None, int | None, bool]:
 
 
 def _decode_portable(decoder: msgspec.json.Decoder[_T], line: bytes) -> _T:
-    """Decode a line, also one with texts that are not UTF-8 or not Unicode."""
+    """Decode a line, also one with texts that are not UTF-8 or not Unicode.
+
+    What stands before a line is cut off from it when it comes; in the quarantine are older ones.
+    """
     try:
         return decoder.decode(line)
     except msgspec.ValidationError:
         raise
     except DECODE_ERRORS:
-        mended = portable_line(line)
+        mended = portable_line(bare_line(line))
         if mended == line:
             raise
         return decoder.decode(mended)

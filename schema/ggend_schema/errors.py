@@ -40,7 +40,7 @@ class FrameTooLarge(ProtocolError):
         self.size, self.limit = size, limit
         super().__init__(
             f"a frame of {size} bytes is over the limit of {limit}; a frame is a big-endian "
-            "32-bit length and that many bytes of msgpack, NDJSON begins with '{'"
+            "32-bit length and that many bytes of msgpack, NDJSON is UTF-8 and begins with '{'"
         )
 
 

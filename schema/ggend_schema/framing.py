@@ -4,6 +4,8 @@ Framed:  +----------------+---------------------+
          | length, u32 BE | msgpack, that long  |  …
          +----------------+---------------------+
 Lines:   JSON text, LF, JSON text, LF, …, the last LF optional; CR before LF is white space.
+         Before a line, byte order marks (EF BB BF) and NULs are skipped: editors and joined files
+         leave the one, logs that were truncated beside their writer begin with a hole of the other.
 
 However the stream is cut into chunks, the frames and lines that come out are the same. Each
 splitter holds at most one unfinished frame or line.
@@ -11,24 +13,40 @@ splitter holds at most one unfinished frame or line.
 
 from __future__ import annotations
 
+import re
 import struct
 
 from ggend_schema import limits
 from ggend_schema.errors import FrameTooLarge
 
-__all__ = ["FrameSplitter", "LineSplitter", "OverlongLine", "frame", "is_ndjson"]
+__all__ = ["FrameSplitter", "LineSplitter", "OverlongLine", "bare_line", "frame", "is_ndjson"]
 
 _LENGTH = struct.Struct(">I")
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+#: What is no part of a line that follows it. Possessive: a hole of NULs may be long.
+_BEFORE_LINE = re.compile(rb"^(?:\0++|\xef\xbb\xbf)++", re.MULTILINE)
+
 
 def is_ndjson(first_byte: int) -> bool:
-    """Tell the two encodings apart by the first byte of a stream: `{` or white space is NDJSON."""
-    return first_byte in b"{ \t\r\n"
+    """Tell the two encodings apart by the first byte of a stream.
+
+    NDJSON begins with `{`, white space, or a byte order mark (no frame is as long as its first byte
+    would say).
+    """
+    return first_byte in b"{ \t\r\n\xef"
 
 
 def frame(payload: bytes) -> bytes:
     """Put the length in front."""
     return _LENGTH.pack(len(payload)) + payload
+
+
+def bare_line(line: bytes) -> bytes:
+    """Return a line without the byte order marks and NULs before it."""
+    before = _BEFORE_LINE.match(line)
+    return line if before is None else line[before.end() :]
 
 
 class FrameSplitter:
@@ -142,6 +160,9 @@ class LineSplitter:
         if found:
             block = bytes(self._pending) + whole if self._pending else whole
             self._pending.clear()
+            # Two looks for one byte each cost nothing beside the decoding; both find one rarely.
+            if b"\0" in block or (b"\xef" in block and _BYTE_ORDER_MARK in block):
+                block = _BEFORE_LINE.sub(b"", block)
             if len(block) <= self._limit:
                 out.append(block)
             else:
@@ -162,6 +183,13 @@ class LineSplitter:
         if self._skipping:
             return
         self._pending += part
+        if self._pending.startswith((b"\0", b"\xef")):
+            # Before its size is looked at: a hole may be larger than memory.
+            before = _BEFORE_LINE.match(self._pending)
+            if before is not None:
+                length = before.end()
+                del before  # it holds the buffer
+                del self._pending[:length]
         if len(self._pending) > self._limit:
             out.append(OverlongLine(bytes(self._pending[:_HEAD_BYTES])))
             self._pending.clear()

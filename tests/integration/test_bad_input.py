@@ -565,8 +565,8 @@ FATAL_AT_FIRST: dict[str, Fatal] = {
     "HTTP": Fatal(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "frame_too_large", "frame"),
     "TLS": Fatal(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "frame_too_large", "frame"),
     "a JSON array": Fatal(b'[{"type":"audit"}]\n', "frame_too_large", "NDJSON"),
-    "a byte order mark": Fatal(
-        b"\xef\xbb\xbf" + line_of(audit("bom")), "frame_too_large", "NDJSON"
+    "UTF-16": Fatal(
+        line_of(audit("bom")).decode().encode("utf-16"), "frame_too_large", "NDJSON is UTF-8"
     ),
     "garbage": Fatal(bytes(range(255, 127, -1)), "frame_too_large", "frame"),
 }

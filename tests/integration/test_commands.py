@@ -53,6 +53,26 @@ def test_emit_reads_events_from_standard_input(daemon: Daemon) -> None:
     assert daemon.query("SELECT count(*) FROM audit_log") == [(50,)]
 
 
+def test_emit_skips_byte_order_marks_and_nuls_before_lines(daemon: Daemon) -> None:
+    line = '{"type":"audit","agent_id":"me","operation":"x","status":"completed"}\n'
+    ran = ggend(daemon, "emit", "--strict", "--stdin", stdin=f"\ufeff{line}\0\0{line}\ufeff{line}")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert daemon.query("SELECT count(*) FROM audit_log") == [(3,)]
+
+
+@pytest.mark.parametrize(("strict", "status"), [([], 0), (["--strict"], os.EX_DATAERR)])
+def test_emit_says_once_that_its_input_is_utf_16(
+    daemon: Daemon, strict: list[str], status: int
+) -> None:
+    lines = b"\xff\xfe" + ("{}\n" * 9).encode("utf-16-le")
+    environ = {"GGEND_SOCKET": os.fspath(daemon.socket)}
+    ran = run_ggend("emit", "--stdin", *strict, environ=environ, stdin=lines)
+    assert ran.returncode == status
+    assert ran.stderr.count("ggend: ") == 1
+    assert "standard input is UTF-16" in ran.stderr
+    assert "iconv -f UTF-16 -t UTF-8" in ran.stderr
+
+
 def test_status_is_json_for_scripts(daemon: Daemon) -> None:
     ran = ggend(daemon, "status", "--json")
     assert ran.returncode == 0

@@ -271,6 +271,31 @@ def test_the_same_events_again_add_nothing(daemon: Daemon, place: Path) -> None:
     assert rows_of_all_tables(daemon) == before
 
 
+def test_what_stands_before_a_line_and_is_none_of_it_is_skipped(
+    daemon: Daemon, place: Path
+) -> None:
+    """Byte order marks, also where files were joined, and the hole of a truncated log."""
+    mark, hole = b"\xef\xbb\xbf", bytes(limits.EVENT_BYTES + 1)
+    lines, log = place / "events.ndjson", place / "receipt-log.jsonl"
+    lines.write_bytes(hole + mark + AUDIT.replace(b"\n", b"\r\n") + mark + AUDIT)
+    (report,), said = run(daemon, "events", lines)
+    assert (report["lines"], report["new"], said) == (2, 2, "")
+    log.write_bytes(mark + chain("1")[0] + hole + mark + log_line("2", "1"))
+    (report,), _ = run(daemon, "ggen-log", log)
+    assert (report["lines"], report["receipts"], report["chain breaks"]) == (2, 2, 0)
+
+
+@pytest.mark.parametrize("kind", ["events", "ggen-log"])
+def test_utf_16_is_refused_as_a_whole(daemon: Daemon, place: Path, kind: str) -> None:
+    file = place / "from-powershell"
+    file.write_text(AUDIT.decode() * 9, encoding="utf-16")
+    _, said = run(daemon, kind, file, status=os.EX_DATAERR)
+    assert said.count("ggend: ") == 1
+    assert "is UTF-16, not UTF-8" in said
+    assert "iconv -f UTF-16 -t UTF-8" in said
+    assert daemon.query("SELECT count(*) FROM rejected_events") == [(0,)]
+
+
 def test_bad_events_are_reported_by_line_each_time_and_shift_nothing(
     daemon: Daemon, place: Path
 ) -> None:
@@ -439,7 +464,7 @@ def test_a_file_that_is_rewritten_while_it_is_read_is_no_success(place: Path) ->
     path = place / "e.ndjson"
     path.write_bytes(b"{}\n" * 3)
     with path.open("rb") as stream:
-        producer, size = _derived_producer(stream)
+        producer, size = _derived_producer(stream, "the file")
         assert list(_lines(stream, producer, size, lambda _: None)) == [b"{}"] * 3 + [b""]
         path.write_bytes(b"[]\n" * 3)
         stream.seek(0)

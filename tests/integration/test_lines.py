@@ -174,6 +174,17 @@ def test_white_space_around_an_event_is_allowed(shared: Daemon, agent: str) -> N
     assert _counts(answer) == {"lines": 1, "stored": 1}
 
 
+def test_byte_order_marks_and_nuls_before_a_line_are_skipped(shared: Daemon, agent: str) -> None:
+    """Also as the first bytes of the connection, and where files were joined."""
+    mark, line = b"\xef\xbb\xbf", line_of(audit(agent))
+    sent = mark + line + bytes(9) + line + mark + line + mark + b"\r\n" + mark + line[:-1]
+    assert _counts(_tell(shared, sent)) == {"lines": 4, "stored": 4}
+    assert _counts(_tell(shared, mark + b"\n" + _numbered(agent, new_producer(), 1))) == {
+        "lines": 1,
+        "stored": 1,
+    }
+
+
 def test_an_event_over_several_lines_is_not_one_line(shared: Daemon, agent: str) -> None:
     """Pretty-printed JSON is not NDJSON: it is rejected whatever the network cuts it into."""
     pretty = json.dumps(audit(agent), indent=1).encode() + b"\n"

@@ -20,7 +20,7 @@ from msgspec import Struct
 from ggend_schema.codec import decode_daemon_message, encode_frame
 from ggend_schema.codes import GoodbyeCode
 from ggend_schema.errors import ProtocolError
-from ggend_schema.framing import FrameSplitter, LineSplitter, is_ndjson
+from ggend_schema.framing import FrameSplitter, LineSplitter, bare_line, is_ndjson
 from ggend_schema.messages import (
     PROTOCOL,
     Ack,
@@ -183,7 +183,7 @@ def _judge_lines(sent: bytes, received: bytes, way: _Way, _: Heard) -> Iterator[
     if answer.lines != outcomes + answer.refused or received.count(b"\n") != 1:
         yield f"an answer that does not add up: {received[:300]!r}"
     # The one over the limit may be blank and is counted; these here never are.
-    lines = sum(1 for line in sent.split(b"\n") if line.strip())
+    lines = sum(1 for line in sent.split(b"\n") if bare_line(line).strip())
     if answer.lines != lines and way in (_Way.POLITE, _Way.TWICE, _Way.SHORT):
         yield f"{lines} lines, and {answer.lines} answered: {received[:300]!r}"
     if len(answer.errors) + answer.errors_omitted != answer.rejected + answer.refused:

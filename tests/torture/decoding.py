@@ -28,7 +28,7 @@ from ggend_schema.codec import (
 )
 from ggend_schema.errors import InvalidEvent, MessageMalformed
 from ggend_schema.events import Audit, Event, MemorySaved, ReceiptEmitted, SessionStarted
-from ggend_schema.framing import FrameSplitter, LineSplitter, OverlongLine, is_ndjson
+from ggend_schema.framing import FrameSplitter, LineSplitter, OverlongLine, bare_line, is_ndjson
 from ggend_schema.messages import Batch
 from ggend_schema.msgpack_spans import SKIPPED_VALUES, array_spans, map_spans, skip
 from torture.mutations import cuts
@@ -128,7 +128,7 @@ def _lines(sent: bytes, rng: random.Random) -> Iterator[str]:
     whole = _lines_of(_chunks(sent))
     if whole != _lines_of(part for cut in cuts(rng, sent) for part in _chunks(cut)):
         yield "another cut of the stream gave other lines"
-    plain = [line for line in sent.split(b"\n") if line.strip()]
+    plain = [line for line in map(bare_line, sent.split(b"\n")) if line.strip()]
     if whole != [line if len(line) <= limits.EVENT_BYTES else None for line in plain]:
         yield "other lines than `split` gives"
     together = block_entries(b"\n".join(line for line in whole if line is not None), STAMP_NS)

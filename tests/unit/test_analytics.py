@@ -42,6 +42,7 @@ def _written(moment: datetime, rng: random.Random) -> str:
             f"{text}Z",
             text,
             text.replace("T", " "),
+            f"{text.replace('T', 't')}z",
             abroad.isoformat(timespec="milliseconds"),
             abroad.isoformat(sep=" ", timespec="milliseconds"),
         ]

@@ -62,6 +62,31 @@ def test_rows_before_the_moment_do_not_count(connection: sqlite3.Connection) -> 
     assert (tally.proposed, tally.today) == (3, 3)
 
 
+@pytest.mark.parametrize(
+    ("written", "counted"),
+    [
+        ("2026-01-09 00:00:00", 1),
+        ("2026-01-09 00:00:00.000", 1),
+        ("2026-01-09T00:00:00", 1),
+        ("2026-01-09T01:00:00+01:00", 1),
+        ("2026-01-08T23:30:00-00:30", 1),
+        ("2026-01-09t00:00:00z", 1),
+        ("2026-01-09T23:59:60Z", 1),
+        ("2026-01-09T00:59:59+01:00", 0),
+        ("2026-01-08 23:59:59", 0),
+        ("soon", 0),
+    ],
+)
+def test_moments_are_compared_and_not_their_notation(
+    connection: sqlite3.Connection, written: str, counted: int
+) -> None:
+    """Version 1.0.0 wrote them as each program liked."""
+    connection.execute("UPDATE receipts SET timestamp = ? WHERE execution_id = 'e3'", (written,))
+    proposed = Objectives([Threshold(SLOW, warning=1)])
+    (tally,) = backtest(connection, proposed, proposed, since="2026-01-09T00:00:00.000Z")
+    assert tally.proposed == 2 + counted
+
+
 @pytest.mark.parametrize("size", [1, 3, 20])
 def test_the_slices_do_not_show(
     connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, size: int

@@ -57,6 +57,28 @@ def test_all_collisions(connection: sqlite3.Connection) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("written", "counted"),
+    [
+        ("2026-01-09 00:00:00", 1),
+        ("2026-01-09T00:00:00", 1),
+        ("2026-01-09T01:00:00+01:00", 1),
+        ("2026-01-08T23:30:00-00:30", 1),
+        ("2026-01-09t00:00:00z", 1),
+        ("2026-01-09T23:59:60Z", 1),
+        ("2026-01-09T00:59:59+01:00", 0),
+        ("now", 0),
+    ],
+)
+def test_moments_are_compared_and_not_their_notation(
+    connection: sqlite3.Connection, written: str, counted: int
+) -> None:
+    """Version 1.0.0 wrote them as each program liked."""
+    connection.execute("UPDATE collision_detection SET timestamp = ? WHERE id = 1", (written,))
+    found = report_collisions(connection, session=None, since="2026-01-09T00:00:00.000Z")
+    assert found.collisions == counted
+
+
 def test_a_session_from_a_moment_on(connection: sqlite3.Connection) -> None:
     since = "2026-01-03T00:00:00.000Z"
     assert report_collisions(connection, session="t", since=None).collisions == 2

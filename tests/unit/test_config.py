@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,31 @@ def test_what_is_not_toml_names_file_and_line(
     with pytest.raises(BadConfig) as caught:
         load(environ, file)
     assert caught.value.message.startswith(f"{file}, line {line}: not ")
+
+
+def test_a_byte_order_mark_before_the_file_is_skipped(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('\ufefflog_level = "error"\r\n')
+    assert load(environ, file).log_level == "error"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_another_encoding_is_named(encoding: str, environ: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('log_level = "error"\n', encoding=encoding)
+    with pytest.raises(BadConfig, match=f"is {encoding.upper()}, not UTF-8") as caught:
+        load(environ, file)
+    assert f"iconv -f {encoding.upper()} -t UTF-8" in caught.value.hint
+
+
+def test_a_pipe_as_the_file_is_an_error_and_not_waited_for(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadConfig, match="is no regular file"):
+        load(environ, tmp_path / "pipe")
 
 
 def test_a_path_may_begin_with_the_home_directory(environ: dict[str, str], tmp_path: Path) -> None:

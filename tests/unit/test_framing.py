@@ -30,7 +30,11 @@ line = st.one_of(
     st.integers(LINE_LIMIT - 2, LINE_LIMIT + 3).map(lambda size: b"%d" % (size % 7) * size),
     st.integers(3, 5).map(lambda times: b"long" * times * LINE_LIMIT),
 )
-lines = st.lists(line, max_size=8)
+#: Lines with what is skipped before them.
+marked = st.tuples(
+    st.lists(st.sampled_from([b"\xef\xbb\xbf", b"\0", bytes(2 * LINE_LIMIT)]), max_size=3), line
+).map(lambda parts: b"".join(parts[0]) + parts[1])
+lines = st.lists(line | marked, max_size=8)
 
 
 def cut(stream: bytes, at: list[float], most: int | None = None) -> Iterable[bytes]:
@@ -64,8 +68,16 @@ def lines_of(chunks: Iterable[bytes]) -> list[bytes | None]:
 
 def plain_lines(stream: bytes) -> list[bytes | None]:
     """The same, said without a splitter."""
-    whole = [part for part in stream.split(b"\n") if part.strip() or len(part) > LINE_LIMIT]
+    bare = [bare_line(part) for part in stream.split(b"\n")]
+    whole = [part for part in bare if part.strip() or len(part) > LINE_LIMIT]
     return [None if len(part) > LINE_LIMIT else part for part in whole]
+
+
+def bare_line(line: bytes) -> bytes:
+    """The line without the marks and NULs before it."""
+    while line.startswith((b"\0", b"\xef\xbb\xbf")):
+        line = line.lstrip(b"\0").removeprefix(b"\xef\xbb\xbf")
+    return line
 
 
 @given(payloads, cuts)
@@ -160,6 +172,17 @@ def test_the_beginning_of_an_overlong_line_is_kept_at_any_cut(at: list[float]) -
     assert [mark.head[: len(beginning)] for mark in marks] == [beginning]
 
 
+def test_nothing_is_kept_of_a_hole_before_a_line() -> None:
+    """It may be larger than memory."""
+    splitter = LineSplitter(LINE_LIMIT)
+    for _ in range(1_000):
+        assert splitter.feed(bytes(LINE_LIMIT)) == []
+        assert splitter.partial_bytes == 0
+    assert splitter.feed(b"\xef\xbb\xbf{}\n\0\0[]\n\xef\xbb") == [b"{}\n[]"]
+    assert splitter.feed(b"\xbf\0") == []
+    assert splitter.feed(b'"\0"\n') == [b'"\0"'], "within a line, a NUL is the line's own"
+
+
 @pytest.mark.parametrize("ends_with_lf", [True, False])
 def test_a_line_is_partial_until_its_lf(
     ends_with_lf: bool,
@@ -186,7 +209,7 @@ def test_a_line_is_overlong_from_one_byte_over_the_limit(size: int, ending: byte
 @pytest.mark.parametrize(
     ("first", "is_lines"),
     [
-        *((first, True) for first in (b"{", b" ", b"\t", b"\r", b"\n")),
+        *((first, True) for first in (b"{", b" ", b"\t", b"\r", b"\n", b"\xef\xbb\xbf{")),
         *((first, False) for first in (b"\0", b"[", b'"', b"\x85")),
     ],
 )

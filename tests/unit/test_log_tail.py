@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from ggend.cli.import_follow import LogTail
+from ggend.encodings import WrongEncoding
 from ggend.errors import UsageMistake
 from ggend.importing.ggen_log import LogLine
 from ggend_schema.events import ReceiptEmitted
+from ggend_schema.limits import EVENT_BYTES
 
 
 def line(number: int, *, previous: int | None = None) -> str:
@@ -101,6 +103,50 @@ def test_a_log_that_was_truncated_and_has_outgrown_itself_is_noticed(log: Follow
     log.path.write_text(line(5, previous=0) + line(6) + line(7))
     assert log.new() == ["5", "6", "7"]
     assert list(log.tail.finish()) == []
+
+
+def test_a_writer_that_writes_on_behind_a_truncation_leaves_a_hole(log: Follower) -> None:
+    """`copytruncate` beside a writer without O_APPEND: NULs, and then each line once."""
+    before = line(1) + line(2)
+    with log.path.open("w") as writer:
+        writer.write(before)
+        writer.flush()
+        assert log.new() == ["1", "2"]
+        os.truncate(log.path, 0)
+        writer.write(line(3))
+        writer.flush()
+        assert log.path.read_bytes().startswith(bytes(len(before)))
+        assert log.new() == ["3"]
+        writer.write(line(4))
+    assert log.new() == ["4"]
+
+
+def test_a_hole_larger_than_a_line_may_be_is_passed(log: Follower) -> None:
+    log.append(line(1))
+    assert log.new() == ["1"]
+    os.truncate(log.path, 0)
+    os.truncate(log.path, 3 * EVENT_BYTES + 1)
+    log.append(line(2))
+    assert log.new() == ["2"]
+    assert log.tail.lines == 2
+
+
+def test_a_byte_order_mark_is_skipped_also_after_rotation_and_truncation(log: Follower) -> None:
+    log.append("\ufeff" + line(1))
+    assert log.new() == ["1"]
+    log.path.rename(log.path.with_suffix(".1"))
+    log.append("\ufeff" + line(2))
+    assert log.new() == ["2"]
+    os.truncate(log.path, 0)
+    log.append("\ufeff" + line(3))
+    assert log.new() == ["3"]
+
+
+def test_utf_16_is_refused_once(log: Follower) -> None:
+    log.path.write_text(line(1) + line(2), encoding="utf-16")
+    with pytest.raises(WrongEncoding, match="is UTF-16, not UTF-8"):
+        log.tail.poll()
+    list(log.tail.finish())
 
 
 def test_a_log_that_is_gone_for_a_moment_goes_on(log: Follower) -> None:

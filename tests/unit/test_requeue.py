@@ -165,6 +165,14 @@ async def test_lines_are_put_back_like_frames(desk: Desk) -> None:
     ]
 
 
+async def test_a_line_that_was_rejected_for_its_byte_order_mark_is_put_back(desk: Desk) -> None:
+    """As versions before this one kept it."""
+    await desk.commit(lines(receipt(), receipt(status="failed")))
+    kept = b"\xef\xbb\xbf" + encode_event_line(audit())[:-1]
+    await desk.rows("UPDATE rejected_events SET encoding = 'json', event = ?", kept)
+    assert await requeued(desk, 1) == [(1, "stored", None)]
+
+
 async def test_what_is_rejected_again_keeps_its_id_and_says_why_now(desk: Desk) -> None:
     await refuse(desk, "receipts")
     await desk.settle(receipt(agent_id="bad"), audit(operation=""))

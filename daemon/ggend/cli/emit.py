@@ -14,6 +14,7 @@ from ggend.assignments import BadEvent, check_line, event_of
 from ggend.cli.delivery import Delivery, quiet_client, require_daemon
 from ggend.cli.options import SocketOption, chosen_socket
 from ggend.cli.output import complain
+from ggend.encodings import WrongEncoding, checked_chunks
 from ggend.errors import UsageMistake
 from ggend_client import Client
 from ggend_schema.codec import encode_event
@@ -97,7 +98,7 @@ def _emit_and_go_on(
                 _emit_line(client, number, line, seconds)
         else:
             client.emit(event_of(kind, fields, os.environ))
-    except BadEvent as error:
+    except (BadEvent, WrongEncoding) as error:
         complain(str(error), hint=error.hint)
     client.close(seconds)
     _report(client)
@@ -182,7 +183,8 @@ def _checked(line: bytes | OverlongLine) -> tuple[list[Event], int]:
 def _lines(stream: IO[bytes]) -> Iterator[bytes | OverlongLine]:
     splitter = LineSplitter()
     # os.read returns what is there: events from a pipe are sent as they come.
-    while chunk := os.read(stream.fileno(), _CHUNK_BYTES):
+    chunks = iter(lambda: os.read(stream.fileno(), _CHUNK_BYTES), b"")
+    for chunk in checked_chunks(chunks, "standard input"):
         for part in splitter.feed(chunk):
             if isinstance(part, OverlongLine):
                 yield part

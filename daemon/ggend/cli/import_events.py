@@ -21,6 +21,7 @@ from ggend.cli.forms import Format
 from ggend.cli.import_report import Problems, show_reports
 from ggend.cli.options import FormatOption, SocketOption, chosen_socket
 from ggend.cli.output import complain, progress
+from ggend.encodings import checked_chunks
 from ggend.errors import UsageMistake
 from ggend.importing.line_delivery import CHUNK_BYTES, CHUNK_LINES, LineDelivery, numbered
 from ggend_schema.codec import decode_line, decode_line_number
@@ -185,7 +186,7 @@ def events(
     with ExitStack() as stack:
         try:
             stream = stack.enter_context(_opened(file))
-            producer, size = _derived_producer(stream)
+            producer, size = _derived_producer(stream, str(file))
         except OSError as error:
             raise UsageMistake(
                 f"{file} cannot be read: {error.strerror or error}",
@@ -219,11 +220,14 @@ def _opened(file: Path) -> IO[bytes]:
     return copy
 
 
-def _derived_producer(stream: IO[bytes]) -> tuple[bytes, int]:
-    """Return the producer id that the content gives, and the size of what it was made of."""
+def _derived_producer(stream: IO[bytes], name: str) -> tuple[bytes, int]:
+    """Return the producer id that the content gives, and the size of what it was made of.
+
+    Raises WrongEncoding.
+    """
     content = _content()
     size = 0
-    while chunk := stream.read(_READ_BYTES):
+    for chunk in checked_chunks(iter(partial(stream.read, _READ_BYTES), b""), name):
         content.update(chunk)
         size += len(chunk)
     stream.seek(0)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, Self
 
+from ggend.encodings import WrongEncoding, other_encoding
 from ggend.errors import UsageMistake
 from ggend.importing.ggen_log import LogLine, LogReader
 
@@ -103,7 +104,7 @@ class LogTail:
         """Return the lines that are new, or None where nothing has happened.
 
         What it returns must be read to the end before the next look. Raises UsageMistake for what
-        cannot be read.
+        cannot be read, and WrongEncoding.
         """
         try:
             return self._look()
@@ -124,6 +125,8 @@ class LogTail:
         self._looked_at = found.st_size, found.st_mtime_ns
         chunk = os.pread(self._file, _READ_BYTES, self._offset)
         if chunk:
+            if not self._offset and (encoding := other_encoding(chunk)) is not None:
+                raise WrongEncoding(str(self._path), encoding)
             self._offset += len(chunk)
             self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
             self._reader.modified_ns = found.st_mtime_ns

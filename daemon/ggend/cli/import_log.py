@@ -19,6 +19,7 @@ from ggend.cli.import_follow import Stopped, follow
 from ggend.cli.import_report import Problems, show_reports
 from ggend.cli.options import FormatOption, SocketOption, chosen_socket
 from ggend.cli.output import complain, progress
+from ggend.encodings import checked_chunks
 from ggend.errors import DaemonUnreachable, UsageMistake
 from ggend.importing.ggen_log import DEFAULT_AGENT, LogLine, LogReader
 from ggend.importing.line_delivery import CHUNK_BYTES, CHUNK_LINES, LineDelivery, numbered_line
@@ -197,7 +198,8 @@ def _import(
     try:
         with file.open("rb") as log:
             reader = LogReader(agent=agent, modified_ns=os.fstat(log.fileno()).st_mtime_ns)
-            while chunk := log.read(_READ_BYTES):
+            chunks = iter(partial(log.read, _READ_BYTES), b"")
+            for chunk in checked_chunks(chunks, str(file)):
                 for line in reader.feed(chunk):
                     taken.take(line)
                 advance(len(chunk))

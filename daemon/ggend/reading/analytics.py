@@ -14,6 +14,7 @@ from enum import StrEnum
 
 import msgspec
 
+from ggend.reading.moments import MOMENT
 from ggend.reading.summaries import Bucket, Group, Groups, Summary, Tally, percentile, total_of
 from ggend_schema.timestamps import format_ms
 
@@ -221,6 +222,8 @@ def _audits(
 
 # Composed of this module's constants alone, hence S608.
 
+_OF_RECEIPT = MOMENT.format(time="r.timestamp")
+_OF_ROW = MOMENT.format(time="timestamp")
 #: Agents one by one through the index, instead of a scan: receipts have no index on time alone.
 _ALL_AGENTS = """
     WITH RECURSIVE agents (agent_id) AS (
@@ -235,7 +238,7 @@ _ONE_AGENT = """
     WITH agents (agent_id) AS (VALUES (:agent))"""
 _RECEIPTS = f"""
     SELECT
-        CAST(round((julianday(r.timestamp) - 2440587.5) * 86400000) AS INTEGER),
+        CAST(round(({_OF_RECEIPT} - 2440587.5) * 86400000) AS INTEGER),
         r.agent_id,
         r.operation,
         r.environment,
@@ -249,16 +252,16 @@ _BY_AGENT = """
 _BY_SCAN = """
     FROM receipts AS r NOT INDEXED
     WHERE true"""
-_RECEIPTS_IN_WINDOW = """
+_RECEIPTS_IN_WINDOW = f"""
       AND r.timestamp >= :low
       AND r.timestamp < :high
-      AND julianday(r.timestamp) >= julianday(:since)
-      AND julianday(r.timestamp) < julianday(:until)"""
-_IN_WINDOW = """
+      AND {_OF_RECEIPT} >= julianday(:since)
+      AND {_OF_RECEIPT} < julianday(:until)"""
+_IN_WINDOW = f"""
     WHERE timestamp >= :low
       AND timestamp < :high
-      AND julianday(timestamp) >= julianday(:since)
-      AND julianday(timestamp) < julianday(:until)"""
+      AND {_OF_ROW} >= julianday(:since)
+      AND {_OF_ROW} < julianday(:until)"""
 _OF_AGENT = """
       AND (:agent IS NULL OR EXISTS (
           SELECT 1
@@ -282,8 +285,8 @@ _AUDIT_ERRORS = f"""
     FROM audit_log
     WHERE status = 'failed'
       AND error_message <> ''
-      AND julianday(timestamp) >= julianday(:since)
-      AND julianday(timestamp) < julianday(:until)
+      AND {_OF_ROW} >= julianday(:since)
+      AND {_OF_ROW} < julianday(:until)
       AND (:agent IS NULL OR agent_id = :agent)
     GROUP BY 1"""  # noqa: S608
 _COLLISIONS = f"""

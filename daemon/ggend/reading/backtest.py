@@ -10,6 +10,8 @@ from msgspec import Struct
 from ggend.slo.breaches import Broken
 from ggend.slo.objectives import Objectives
 from ggend.slo.thresholds import Thresholds
+from ggend_schema.errors import InvalidEvent
+from ggend_schema.timestamps import parse_us
 
 __all__ = ["Tally", "backtest"]
 
@@ -40,14 +42,15 @@ def backtest(
 ) -> list[Tally]:
     """Judge all rows with a timestamp from `since` on by both; return one tally for each metric.
 
-    `report` is told how many rows were judged. Both judge the rows as they are today, whatever
-    was written about them when they came.
+    A row whose timestamp is none counts only without `since`. `report` is told how many rows were
+    judged. Both judge the rows as they are today, whatever was written about them when they came.
     """
     tallies: dict[tuple[str, str], Tally] = {}
+    since_us = None if since is None else parse_us(since)
     seen: tuple[set[tuple[str, str, str]], set[tuple[str, str, str]]] = (set(), set())
     for which, broken in _broken(connection, (proposed, today), report):
         breach = broken.breach
-        if since is not None and broken.timestamp < since:
+        if since_us is not None and not _is_since(broken.timestamp, since_us):
             continue
         key = (breach.metric, breach.severity)
         tally = tallies.setdefault(key, Tally(*key))
@@ -63,6 +66,14 @@ def backtest(
         else:
             tally.today += 1
     return [tallies[key] for key in sorted(tallies)]
+
+
+def _is_since(timestamp: object, since_us: int) -> bool:
+    """Compare moments, not texts: version 1.0.0 wrote them in several notations."""
+    try:
+        return isinstance(timestamp, str) and parse_us(timestamp) >= since_us
+    except InvalidEvent:
+        return False
 
 
 def _broken(

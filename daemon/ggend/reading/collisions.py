@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from ggend.reading.moments import MOMENT
+
 __all__ = ["CollisionReport", "Hotspot", "Kind", "Pair", "TrendDay", "report_collisions"]
 
 K = TypeVar("K")
@@ -117,11 +119,13 @@ def _most(counts: Counter[K]) -> list[tuple[K, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
 
 
-_SELECT = """
+_MOMENT = MOMENT.format(time="timestamp")
+_SELECT = f"""
     SELECT
         session_id, agent_id_1, agent_id_2, collision_type, severity, description,
         coalesce(resolution, '') <> '', substr(timestamp, 1, 10)
     FROM collision_detection
-    WHERE (:since IS NULL OR replace(timestamp, ' ', 'T') >= :since)"""
+    WHERE (:since IS NULL
+           OR (timestamp LIKE '____-__-__%' AND {_MOMENT} >= julianday(:since)))"""  # noqa: S608
 _COLLISIONS = _SELECT + "\n    ORDER BY id"
 _OF_SESSION = _SELECT + "\n      AND session_id = :session"

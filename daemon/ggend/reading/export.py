@@ -26,6 +26,7 @@ from enum import StrEnum
 import msgspec
 
 from ggend.errors import UsageMistake
+from ggend.reading.moments import MOMENT
 from ggend.reading.snapshot import columns_of
 
 __all__ = ["ExportForm", "TableExport", "encode", "exports"]
@@ -132,9 +133,9 @@ def _export(
     moment = _MOMENTS.get(table)
     limits = []
     if moment is not None and since is not None:
-        limits.append((f"julianday({moment}) >= julianday(?)", since))
+        limits.append((f"{MOMENT.format(time=moment)} >= julianday(?)", since))
     if moment is not None and until is not None:
-        limits.append((f"julianday({moment}) < julianday(?)", until))
+        limits.append((f"{MOMENT.format(time=moment)} < julianday(?)", until))
     where = f" WHERE {' AND '.join(limit for limit, _ in limits)}" if limits else ""
     order = " ORDER BY id" if "id" in columns and table != "database_identity" else ""
     total = connection.execute(f"SELECT COUNT(*) FROM {_name(table)}").fetchone()[0]  # noqa: S608

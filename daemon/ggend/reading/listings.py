@@ -21,6 +21,7 @@ import msgspec
 
 from ggend.errors import UsageMistake
 from ggend.reading.listed import LISTINGS, Listing
+from ggend.reading.moments import MOMENT
 from ggend.reading.queries import Result, columns_of, run
 
 __all__ = ["Filters", "read_listing"]
@@ -181,6 +182,6 @@ AMONG = "id IN (SELECT value FROM json_each(:ids))"
 WITHIN_TEXT = """{time} >= :since_text
   AND {time} < :until_text
   AND {time} LIKE '____-__-__%'"""
-SINCE = "julianday({time}) >= julianday(:since)"
-UNTIL = "julianday({time}) < julianday(:until)"
+SINCE = MOMENT + " >= julianday(:since)"
+UNTIL = MOMENT + " < julianday(:until)"
 HAS_TEXT = "{column} LIKE :text ESCAPE '\\'"

@@ -12,7 +12,11 @@ from ggend.errors import UsageMistake
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.timestamps import format_ms, parse_us
 
-__all__ = ["parse_age", "parse_moment"]
+__all__ = ["MOMENT", "parse_age", "parse_moment"]
+
+#: SQL: a number by which moments are compared, whatever their notation; NULL: it is none. What
+#: julianday() takes costs no more than that; it does not take small letters, and the second 60.
+MOMENT = "coalesce(julianday({time}), julianday(replace(upper({time}), ':60', ':59')))"
 
 _SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 #: Twelve digits are enough for any age, and bound the arithmetic.

@@ -27,6 +27,8 @@ def main() -> None:
             flush_output()
     except OutputUnwritable as error:
         _fail(error.message, error.hint, error.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
 
 
 def _run() -> None:
@@ -46,8 +48,6 @@ def _run() -> None:
             "pip install 'ggend[daemon]'",
             os.EX_UNAVAILABLE,
         )
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         pass
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 
 from ggend.errors import GgendError
+from ggend.streams import OutputUnwritable, flush_output, open_standard_streams
 
 __all__ = ["main"]
 
@@ -19,13 +19,25 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line and exit."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    open_standard_streams()
+    try:
+        try:
+            _run()
+        finally:
+            flush_output()
+    except OutputUnwritable as error:
+        _fail(error.message, error.hint, error.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+def _run() -> None:
     try:
         from ggend.cli import app
 
         app(prog_name="ggend")
+    except OutputUnwritable:
+        raise
     except GgendError as error:
         _fail(error.message, error.hint, error.exit_status)
     except ModuleNotFoundError as error:
@@ -36,12 +48,8 @@ def main() -> None:
             "pip install 'ggend[daemon]'",
             os.EX_UNAVAILABLE,
         )
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         pass
-    finally:
-        _flush()
 
 
 def _fail(message: str, hint: str, status: int) -> None:
@@ -52,14 +60,6 @@ def _fail(message: str, hint: str, status: int) -> None:
     else:
         complain(message, hint=hint)
     sys.exit(status)
-
-
-def _flush() -> None:
-    """Notice here that nobody reads any more: at exit the interpreter would complain about it."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -1,17 +1,25 @@
 """Logs: structured lines on standard error, `key=value` after the message (logfmt).
 
-ggend never logs into itself: what it has to say about itself goes here and to `status`.
+ggend never logs into itself: what it has to say about itself goes here and to `status`. Nor does it
+ever wait for whoever reads: see `log_queue`.
 """
 
 from __future__ import annotations
 
+import atexit
+import io
 import json
 import logging
 import sys
 from datetime import UTC, datetime
 from typing import Literal
 
-__all__ = ["set_up_logs"]
+from ggend.log_queue import LogQueue
+
+__all__ = ["dropped_lines", "queue_standard_error", "set_up_logs"]
+
+#: Seconds that the end of the process waits for the last lines to be read.
+LAST_LINES_SECONDS = 1.0
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -39,6 +47,36 @@ def _plain(value: object) -> str:
     if text and text.isprintable() and not set(' "=') & set(text):
         return text
     return json.dumps(text, ensure_ascii=False)
+
+
+def queue_standard_error() -> None:
+    """From now on nothing that this process says on standard error waits for its reader.
+
+    That is the log, the named error at the end, and what Python says of itself.
+    """
+    queue = LogQueue(2, _missing)
+    atexit.register(queue.drain, LAST_LINES_SECONDS)
+    sys.stderr = io.TextIOWrapper(
+        queue,
+        encoding="utf-8",
+        errors="backslashreplace",
+        line_buffering=True,
+    )
+
+
+def dropped_lines() -> int:
+    """Return how many lines of the log nobody could read."""
+    queue = getattr(sys.stderr, "buffer", None)
+    return queue.dropped if isinstance(queue, LogQueue) else 0
+
+
+def _missing(count: int) -> bytes:
+    """Return the line that stands where `count` others are missing."""
+    record = logging.LogRecord(
+        "ggend.logs", logging.WARNING, __file__, 0, "log lines dropped", None, None
+    )
+    record.dropped = count
+    return f"{_Logfmt().format(record)}\n".encode()
 
 
 def set_up_logs(level: Literal["debug", "info", "warning", "error"]) -> None:

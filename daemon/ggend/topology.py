@@ -38,6 +38,7 @@ from ggend.hooks import Commits, run_hooks
 from ggend.intake import Intake
 from ggend.listener import adopt_socket, bind_socket, run_listener
 from ggend.lock import hold_lock
+from ggend.logs import dropped_lines
 from ggend.metrics import Metrics
 from ggend.notify import listening_descriptor, notify
 from ggend.pulse import run_pulse
@@ -285,6 +286,7 @@ def _status(config: Config, store: Store, services: Services, alarm: WalAlarm) -
         "socket": _text(config.socket),
         "pid": os.getpid(),
         "version": version(),
+        "log_lines_dropped": dropped_lines(),
     }
 
 

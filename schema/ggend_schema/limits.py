@@ -59,9 +59,9 @@ BATCH_EVENTS = 4_096
 #: A producer id is a random 128-bit number.
 PRODUCER_BYTES = 16
 
-#: The largest sequence: a million events a second for thirty years. Far enough below 64 bits
-#: that sums over producers which lie about it are noticed before they overflow (docs/adr/0007).
-SEQUENCE_MAX = 10**15
+#: The largest sequence: 100,000 events a second of one producer for three years. Far enough below
+#: 64 bits that sums over producers which lie about it do not overflow (docs/adr/0007).
+SEQUENCE_MAX = 10**13
 
 #: Errors spelled out in an NDJSON answer; the rest is only counted.
 REPORTED_ERRORS = 100

@@ -179,7 +179,7 @@ def test_a_daemon_sets_aside_with_the_wal_and_takes_what_comes(sound: Path, plac
     with Daemon(place, set_aside_corrupt="true") as daemon:
         daemon.exchange(line_of(audit("after")))
         assert daemon.query("SELECT agent_id FROM audit_log") == [("after",)]
-        assert "level=error" in daemon.log.read_text()
+    assert "level=error" in daemon.log.read_text()
     aside, wal = sorted(place.glob("tier2.db.corrupt-*"))
     assert wal.name == f"{aside.name}-wal"
     assert wal.read_bytes() == b"a WAL"

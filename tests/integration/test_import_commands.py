@@ -449,7 +449,7 @@ def test_standard_input_that_is_closed_is_refused(daemon: Daemon) -> None:
         timeout=PATIENCE_SECONDS,
     )
     assert (ran.returncode, ran.stdout) == (os.EX_USAGE, b"")
-    assert b"standard input is closed" in ran.stderr
+    assert b"- cannot be read: Bad file descriptor" in ran.stderr
 
 
 def test_a_line_that_denies_it_makes_no_importer_forgotten(daemon: Daemon, place: Path) -> None:

@@ -301,11 +301,14 @@ def test_a_bad_setting_leaves_an_existing_database_alone(daemon: Daemon) -> None
 
 
 @contextmanager
-def _activated(place: Path, *, pid: str | None = None) -> Iterator[socket.socket]:
+def _activated(
+    place: Path, *, pid: str | None = None, before: str = "pass"
+) -> Iterator[socket.socket]:
     """Run a daemon as systemd does: with a listening socket as descriptor 3."""
     start = (
         "import os, sys; os.dup2(int(sys.argv[1]), 3);"
         "os.environ['LISTEN_PID'] = sys.argv[2] or str(os.getpid());"
+        f"{before};"
         "os.execv(sys.executable, [sys.executable, '-m', 'ggend', 'serve'])"
     )
     with socket.socket(socket.AF_UNIX) as listening:
@@ -341,6 +344,13 @@ def _tell(path: Path, sent: bytes) -> dict[str, Any]:
 def test_a_socket_from_systemd_is_used(place: Path) -> None:
     """What connects before the daemon runs waits in the backlog, and is served."""
     with _activated(place):
+        assert _tell(place / "systemd.sock", line_of(audit("agent")))["stored"] == 1
+        assert not (place / "own.sock").exists()
+
+
+def test_a_socket_from_systemd_is_used_where_the_standard_streams_are_closed(place: Path) -> None:
+    """They are taken by the null device, and descriptor 3 stays what it is."""
+    with _activated(place, before="os.closerange(0, 3)"):
         assert _tell(place / "systemd.sock", line_of(audit("agent")))["stored"] == 1
         assert not (place / "own.sock").exists()
 

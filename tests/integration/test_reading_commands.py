@@ -19,6 +19,7 @@ from ggend.errors import GgendError
 from running import Daemon
 from support.processes import run_ggend
 from version1 import TABLES, make_version_1
+from wire import audit, line_of
 
 
 @pytest.fixture(scope="module")
@@ -212,3 +213,25 @@ def test_an_export_that_makes_no_sense_is_refused(old: Path, arguments: list[str
     ran = ggend("export", *arguments, "-d", old)
     assert isinstance(ran.exception, GgendError)
     assert ran.exception.exit_status == os.EX_USAGE
+
+
+def test_producers_that_lie_about_their_losses_overflow_no_sum(daemon: Daemon) -> None:
+    """`stats`, `accounts` and `check` add up what no integer of SQLite holds."""
+    lie = 10**15  # as it was once allowed
+    liars = 2**63 // lie + 2
+    daemon.exchange(line_of(audit("agent")))
+    daemon.stop()
+    with closing(sqlite3.connect(daemon.database)) as connection, connection:
+        connection.execute(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+            "INSERT INTO producers "
+            "(kind, producer, uid, first_seen, last_seen, last_sequence, lost) "
+            "SELECT 'producer', CAST(printf('%016d', i) AS BLOB), 0, '', '', ?, ? FROM n",
+            (liars, lie, lie),
+        )
+    environ = {"GGEND_DATABASE": os.fspath(daemon.database)}
+    for command in (["stats"], ["accounts", "--limit", "1"], ["check"]):
+        ran = run_ggend(*command, environ=environ)
+        assert ran.returncode == 0, ran.stderr
+    ran = run_ggend("stats", "--format", "json", environ=environ)
+    assert json.loads(ran.stdout)["accounts"]["lost"] == liars * lie

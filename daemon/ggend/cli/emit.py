@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Annotated
+from typing import Annotated
 
 import typer
 
@@ -94,11 +94,11 @@ def _emit_and_go_on(
     client = quiet_client(socket, service=_CLIENT_NAME)
     try:
         if kind is None:
-            for number, line in enumerate(_lines(sys.stdin.buffer), start=1):
+            for number, line in enumerate(_lines(sys.stdin.fileno()), start=1):
                 _emit_line(client, number, line, seconds)
         else:
             client.emit(event_of(kind, fields, os.environ))
-    except (BadEvent, WrongEncoding) as error:
+    except (BadEvent, UsageMistake, WrongEncoding) as error:
         complain(str(error), hint=error.hint)
     client.close(seconds)
     _report(client)
@@ -154,7 +154,7 @@ def _emit_lines(socket: Path | None, timeout: float) -> None:
     require_daemon(socket)
     invalid = 0
     with Delivery(socket, name=_CLIENT_NAME, timeout_seconds=timeout) as delivery:
-        for number, line in enumerate(_lines(sys.stdin.buffer), start=1):
+        for number, line in enumerate(_lines(sys.stdin.fileno()), start=1):
             try:
                 events, size = _checked(line)
             except InvalidEvent as error:
@@ -180,10 +180,9 @@ def _checked(line: bytes | OverlongLine) -> tuple[list[Event], int]:
     return [check_line(line)] if line.strip() else [], len(line)
 
 
-def _lines(stream: IO[bytes]) -> Iterator[bytes | OverlongLine]:
+def _lines(descriptor: int) -> Iterator[bytes | OverlongLine]:
     splitter = LineSplitter()
-    # os.read returns what is there: events from a pipe are sent as they come.
-    chunks = iter(lambda: os.read(stream.fileno(), _CHUNK_BYTES), b"")
+    chunks = iter(lambda: _read(descriptor), b"")
     for chunk in checked_chunks(chunks, "standard input"):
         for part in splitter.feed(chunk):
             if isinstance(part, OverlongLine):
@@ -191,3 +190,14 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes | OverlongLine]:
             else:
                 yield from part.split(b"\n")
     yield splitter.finish()
+
+
+def _read(descriptor: int) -> bytes:
+    """Return what is there: events from a pipe are sent as they come."""
+    try:
+        return os.read(descriptor, _CHUNK_BYTES)
+    except OSError as error:
+        raise UsageMistake(
+            f"standard input cannot be read: {error.strerror}",
+            hint="give it a file or a pipe: ggend emit --stdin < events.ndjson",
+        ) from error

@@ -207,8 +207,6 @@ def events(
 
 def _opened(file: Path) -> IO[bytes]:
     """Open a file that can be read twice: what comes through a pipe is copied to one."""
-    if str(file) == "-" and sys.stdin is None:
-        raise OSError("standard input is closed")
     stream = sys.stdin.buffer if str(file) == "-" else file.open("rb")
     if stat.S_ISREG(os.fstat(stream.fileno()).st_mode) and stream is not sys.stdin.buffer:
         return stream

@@ -10,6 +10,7 @@ import typer
 
 from ggend.config import load_config
 from ggend.errors import GgendError
+from ggend.logs import queue_standard_error, set_up_logs
 
 __all__ = ["serve"]
 
@@ -46,6 +47,7 @@ def serve(
 
         ggend serve --database ./tier2.db --socket ./ggend.sock
     """
+    queue_standard_error()
     loaded = load_config(
         path=config,
         environ=os.environ,
@@ -54,7 +56,6 @@ def serve(
     # The parts that only the daemon needs are imported when it is sure to start.
     import anyio
 
-    from ggend.logs import set_up_logs
     from ggend.topology import run_daemon
 
     set_up_logs(loaded.config.log_level)

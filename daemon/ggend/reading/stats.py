@@ -77,8 +77,9 @@ def _own(
 
 
 def _accounts(connection: sqlite3.Connection) -> dict[str, int]:
-    cursor = connection.execute(_ACCOUNTS)
-    return dict(zip((name for name, *_ in cursor.description), cursor.fetchone(), strict=True))
+    (producers, *halves) = connection.execute(_ACCOUNTS).fetchone()
+    sums = (high * _HALF + low for high, low in zip(halves[::2], halves[1::2], strict=True))
+    return {"producers": producers, **dict(zip(_SUMMED, sums, strict=True))}
 
 
 _COUNT = 'SELECT COUNT(*) FROM "{}"'
@@ -122,14 +123,12 @@ _SEVERITIES = """
 _PARKED = """
     SELECT coalesce(SUM(events), 0)
     FROM parked_events"""
-_ACCOUNTS = """
-    SELECT
-        COUNT(*) AS producers,
-        coalesce(SUM(last_sequence), 0) AS last_sequence,
-        coalesce(SUM(stored), 0) AS stored,
-        coalesce(SUM(duplicate), 0) AS duplicate,
-        coalesce(SUM(superseded), 0) AS superseded,
-        coalesce(SUM(parked), 0) AS parked,
-        coalesce(SUM(rejected), 0) AS rejected,
-        coalesce(SUM(lost), 0) AS lost
-    FROM producers"""
+_SUMMED = ("last_sequence", "stored", "duplicate", "superseded", "parked", "rejected", "lost")
+#: Both halves of a number are summed up by themselves: producers may lie, and SQLite's integers
+#: come to an end.
+_HALF = 2**32
+_SUMS = ", ".join(
+    f"coalesce(SUM({column} >> 32), 0), coalesce(SUM({column} & {_HALF - 1}), 0)"
+    for column in _SUMMED
+)
+_ACCOUNTS = f"SELECT COUNT(*), {_SUMS} FROM producers"  # noqa: S608 - names of this module

@@ -63,6 +63,8 @@ _UCRED = struct.Struct("iII")
 class Owner(Protocol):
     """A dialogue that speaks for a producer."""
 
+    sender: Sender | None
+
     def take_over(self) -> None:
         """A newer connection speaks for the producer now."""
 

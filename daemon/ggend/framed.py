@@ -74,7 +74,8 @@ class Framed:
         self._connection = connection
         self._services = connection.services
         self._splitter = FrameSplitter()
-        self._sender: Sender | None = None
+        #: Who is at the other end, once that is said.
+        self.sender: Sender | None = None
         #: What is said last, once everything that was read is settled and told.
         self._goodbye: Goodbye | None = None
 
@@ -106,7 +107,7 @@ class Framed:
                     reserved = await self._connection.reserve(size)
                 message = await self._connection.apart(size, decode_client_message, payload)
                 if isinstance(message, (Batch, SalvagedBatch)):
-                    if self._sender is None or self._sender.producer is None:
+                    if self.sender is None or self.sender.producer is None:
                         raise MessageMalformed("a Batch before a Hello with a producer id")
                     check_batch(message)
                     if (
@@ -161,13 +162,13 @@ class Framed:
             self._part(GoodbyeCode.TIMEOUT, f"nothing came for {seconds:g} s")
         if self._goodbye is not None:
             self._connection.tell(encode_frame(self._goodbye))
-        if self._sender is not None and self._sender.producer is not None:
+        if self.sender is not None and self.sender.producer is not None:
             owners = self._services.owners
-            if owners.get(self._sender.producer) is self:
-                del owners[self._sender.producer]
+            if owners.get(self.sender.producer) is self:
+                del owners[self.sender.producer]
 
     async def _hear_hello(self, hello: Hello) -> None:
-        if self._sender is not None:
+        if self.sender is not None:
             raise MessageMalformed("a second Hello on one connection")
         if hello.protocol != PROTOCOL:
             self._part(
@@ -175,7 +176,7 @@ class Framed:
                 f"ggend speaks protocol {PROTOCOL}, not {hello.protocol}",
             )
             return
-        sender = self._sender = msgspec.structs.replace(
+        sender = self.sender = msgspec.structs.replace(
             self._connection.peer,
             producer=hello.producer,
             permanent=hello.permanent,
@@ -231,11 +232,11 @@ class Framed:
         self._part(code, str(error))
 
     async def _submit(self, run: _Run | None) -> None:
-        if run is None or self._sender is None:
+        if run is None or self.sender is None:
             return
         await self._connection.submit(
             Submission(
-                self._sender,
+                self.sender,
                 await self._connection.apart(run.size, batch_entries, run.batches),
                 self._settled,
                 size=run.size,
@@ -267,7 +268,7 @@ class Framed:
             self._connection.tell(b"".join(told))
 
     async def _hear_request(self, request: Request) -> None:
-        if self._sender is None:
+        if self.sender is None:
             raise MessageMalformed("a Request before Hello")
 
         def answer(result: object) -> None:
@@ -311,7 +312,7 @@ class Framed:
                 await self._connection.wait_for_reader()
 
     async def _hear_goodbye(self, goodbye: Goodbye) -> bool:
-        sender = self._sender
+        sender = self.sender
         if goodbye.code == GoodbyeCode.DONE and sender is not None and sender.producer is not None:
 
             def finish(connection: sqlite3.Connection, books: Books) -> None:

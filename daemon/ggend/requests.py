@@ -84,6 +84,8 @@ def local_answer(request: Request, uid: int, services: Services) -> Callable[[],
     if request.op == "reload":
         _expect_owner(request, uid)
         return services.reload
+    if request.op == "senders":
+        return lambda: _senders(services, request.arguments.get("client"))
     return services.status if request.op == "status" else None
 
 
@@ -96,9 +98,15 @@ def stored_answer(request: Request, uid: int) -> Stored:
         _expect_owner(request, uid)
     answer = (_READING | _CHANGING).get(request.op)
     if answer is None:
-        known = ", ".join(["status", "reload", *_READING, *_CHANGING])
+        known = ", ".join(["status", "reload", "senders", *_READING, *_CHANGING])
         raise UnknownRequest(f"no request is called {request.op!r}; there are {known}")
     return answer(request.arguments)
+
+
+def _senders(services: Services, client: object) -> list[int]:
+    """Return the pids of those who send under this name; what they have sent is not all settled."""
+    senders = (owner.sender for owner in services.owners.values())
+    return [sender.pid for sender in senders if sender is not None and sender.client == client]
 
 
 def _expect_owner(request: Request, uid: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -18,10 +19,12 @@ import pytest
 from ggend.cli.import_events import _derived_producer, _lines
 from ggend.errors import UsageMistake
 from ggend_schema import limits
+from ggend_schema.messages import Hello, Welcome
 from running import Daemon
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.processes import run_ggend
 from version1 import make_version_1
+from wire import Peer, new_producer
 
 LOGS = Path(__file__).parents[3] / "shared" / "data" / "ggen-receipt-logs"
 ROOT_LOG = LOGS / "ggen-root.jsonl"
@@ -394,6 +397,37 @@ def test_a_merge_that_was_killed_is_completed_by_the_next(daemon: Daemon, place:
         "(SELECT count(*) FROM audit_log), (SELECT count(*) FROM collision_detection), "
         "(SELECT count(*) FROM parked_events), (SELECT count(*) FROM rejected_events)"
     ) == [(4_000, 20_000, 12_000, 400, 0, 0)]
+
+
+def test_of_two_merges_at_once_one_is_refused(daemon: Daemon, place: Path) -> None:
+    """Also into one database from two others, which may have the same rows."""
+    make_version_1(place / "one.db", executions=1_500, odd=False)
+    shutil.copy(place / "one.db", place / "two.db")
+    both = [start(daemon, "database", place / name) for name in ("one.db", "two.db")]
+    said = [merging.communicate(timeout=PATIENCE_SECONDS)[1].decode() for merging in both]
+    statuses = [merging.returncode for merging in both]
+    if os.EX_TEMPFAIL in statuses:  # they did overlap
+        assert sorted(statuses) == [0, os.EX_TEMPFAIL]
+        assert "another import has" in said[statuses.index(os.EX_TEMPFAIL)]
+    with start(daemon, "database", place / "one.db") as merging, (place / "one.db").open() as held:
+        merging.wait(PATIENCE_SECONDS)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        _, told = run(daemon, "database", place / "one.db", status=os.EX_TEMPFAIL)
+        assert "another import has" in told
+    assert daemon.query("SELECT count(*) FROM pipeline_metrics") == [(7_500,)]
+    assert daemon.query("SELECT count(*) FROM audit_log") == [(4_500,)]
+
+
+def test_a_merge_waits_for_what_an_earlier_one_has_sent(daemon: Daemon, place: Path) -> None:
+    """It compares with what is stored: what is still on its way would go in twice."""
+    make_version_1(place / "one.db", executions=1, odd=False)
+    with Peer(daemon.socket) as earlier:
+        earlier.send(Hello(protocol=1, producer=new_producer(), client="ggend import database"))
+        assert isinstance(earlier.read(), Welcome)
+        arguments = ("database", place / "one.db", "--timeout", "0.1")
+        _, said = run(daemon, *arguments, status=os.EX_TEMPFAIL)
+        assert f"pid {os.getpid()}" in said
+    run(daemon, "database", place / "one.db")
 
 
 def test_what_cannot_be_merged_is_refused(daemon: Daemon, place: Path) -> None:

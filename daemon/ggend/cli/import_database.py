@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import sqlite3
+import time
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -24,7 +28,7 @@ from ggend.cli.options import (
 from ggend.cli.output import complain, progress
 from ggend.database.migrations import schema_version
 from ggend.database.readonly import open_readonly
-from ggend.errors import DaemonUnreachable, DatabaseUnusable, UsageMistake
+from ggend.errors import AlreadyRunning, DaemonUnreachable, DatabaseUnusable, UsageMistake
 from ggend.importing.merge import TABLES, Merge, Tally
 from ggend.reading.snapshot import columns_of, snapshot
 from ggend_client import ClientError, ask
@@ -33,6 +37,12 @@ from ggend_schema.events import Event
 from ggend_schema.places import client_sockets
 
 __all__ = ["database"]
+
+#: The name under which a merge sends, by which the next one finds what is left of it.
+_SENDER = "ggend import database"
+
+#: Seconds between two looks at whether it is all stored.
+_LOOK_SECONDS = 0.1
 
 
 def database(
@@ -51,7 +61,7 @@ def database(
 
     What is missing is sent to the daemon as events with their own timestamps; OTHER.db is only
     read. Rows are compared by content, so merging twice adds nothing, and a merge that was cut
-    short can be run again. Run one merge at a time.
+    short can be run again. One merge runs at a time: a second one is refused.
 
     An execution or a session that is in both with other content is a conflict: it is reported, it
     stays as it is here, and what belongs to it is skipped. The later memory of an agent wins. Rows
@@ -62,7 +72,7 @@ def database(
     new.
 
     Exit status: 0 all is here, 65 there were conflicts or unreadable rows, 69 the daemon is not
-    there.
+    there, 75 another merge runs.
 
     Example:
 
@@ -74,9 +84,12 @@ def database(
     _check_other(other, path)
     problems = Problems(str(other))
     with (
+        _alone(other),
+        _alone(path),
+        _after_others(place, timeout),
         closing(open_readonly(path)) as here,
         snapshot(other) as there,
-        Delivery(place, name="ggend import", timeout_seconds=timeout) as delivery,
+        Delivery(place, name=_SENDER, timeout_seconds=timeout) as delivery,
         progress(rows=True) as bar,
     ):
         _check_identity(here, path, database_id)
@@ -130,8 +143,6 @@ def _daemons_database(
     for place in client_sockets(os.environ) if socket is None else [socket]:
         try:
             status = ask(place, "status", timeout=timeout)
-            # Answered in its turn: what an earlier run sent before it was cut short is stored now.
-            ask(place, "load_memory", {"agent_id": "ggend import"}, timeout=timeout)
         except DaemonAbsent as error:
             absent = absent or error
         except ClientError as error:
@@ -139,6 +150,50 @@ def _daemons_database(
         else:
             return place, status["database_id"], flag or _written_to(Path(status["database"]))
     raise DaemonUnreachable(str(absent), hint=absent.hint if absent else "") from absent
+
+
+@contextlib.contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Keep other merges from a database, until this process has closed its connections to it.
+
+    Raises AlreadyRunning, DatabaseUnusable.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield  # opening it as a database says what is wrong
+        return
+    try:
+        # SQLite takes locks of another kind (fcntl), and closing the file would drop those.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise AlreadyRunning(
+            f"another import has {file}", hint="wait for its end, and run this again"
+        ) from None
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _after_others(place: Path, timeout: float) -> Iterator[None]:
+    """Wait until all is settled that an import sent before it was cut short.
+
+    It is compared with what is here: what comes later would be there twice.
+    Raises AlreadyRunning, DaemonUnreachable.
+    """
+    deadline = time.monotonic() + timeout
+    try:
+        while others := ask(place, "senders", {"client": _SENDER}, timeout=timeout):
+            if time.monotonic() >= deadline:
+                raise AlreadyRunning(
+                    f"what another import (pid {others[0]}) has sent is not stored yet",
+                    hint="wait for its end, and run this again",
+                )
+            time.sleep(_LOOK_SECONDS)
+    except ClientError as error:
+        raise DaemonUnreachable(str(error), hint=error.hint) from error
+    yield
 
 
 def _written_to(path: Path) -> Path:

@@ -205,7 +205,7 @@ CREATE TABLE producers (
     lost INTEGER NOT NULL DEFAULT 0,
     replayed INTEGER NOT NULL DEFAULT 0,
     purged INTEGER NOT NULL DEFAULT 0,
-    shed INTEGER NOT NULL DEFAULT 0, seen_s INTEGER NOT NULL DEFAULT 0,
+    shed INTEGER NOT NULL DEFAULT 0, seen_s INTEGER NOT NULL DEFAULT 0, source BLOB,
     CHECK ((kind = 'producer') = (producer IS NOT NULL)),
     CHECK (last_sequence = stored + duplicate + superseded + parked + rejected + lost),
     CHECK (min(stored, duplicate, superseded, parked, rejected, lost) >= 0)
@@ -534,6 +534,8 @@ CREATE TABLE seen_time (
     boot_id TEXT NOT NULL,
     boot_ns INTEGER NOT NULL
 );
+
+CREATE UNIQUE INDEX idx_producers_source ON producers (source, uid) WHERE source IS NOT NULL;
 
 CREATE TABLE forgotten_producers (
     producer BLOB PRIMARY KEY CHECK (length(producer) = 16),

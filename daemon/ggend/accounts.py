@@ -9,6 +9,7 @@ lives on the writer's thread and is thrown away when a transaction is rolled bac
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 
@@ -16,6 +17,7 @@ from msgspec import Struct
 
 from ggend.seen_time import SeenTime
 from ggend_schema.errors import SchemaError
+from ggend_schema.limits import PRODUCER_BYTES
 
 __all__ = ["Account", "Accounts", "NotYours", "Sender", "UnknownProducer"]
 
@@ -69,6 +71,7 @@ class Account:
         "producer",
         "rejected",
         "replayed",
+        "rival",
         "shed",
         "stored",
         "superseded",
@@ -89,6 +92,8 @@ class Account:
         self.producer = producer
         self.uid = uid
         self.last_sequence = last_sequence
+        #: Another user who has an account for the same content; None: nobody.
+        self.rival: int | None = None
         self.shed = 0
         self.clear()
 
@@ -105,7 +110,7 @@ class Accounts:
         #: The time of the batch, as stored.
         self.now = ""
         self._seen = seen
-        self._by_key: dict[bytes | int, Account] = {}
+        self._by_key: dict[object, Account] = {}
         self._touched: dict[int, Account] = {}
         self._released: dict[int, list[int]] = {}
 
@@ -114,12 +119,12 @@ class Accounts:
 
         One that was forgotten is opened again where it was.
         """
-        key = sender.uid if sender.producer is None else sender.producer
+        key = _key(sender)
         account = self._by_key.get(key)
         if account is None:
             account = (
                 _load(connection, sender)
-                or self._reopen(connection, sender)
+                or (None if sender.permanent else self._reopen(connection, sender))
                 or self._open(connection, sender)
             )
             if len(self._by_key) >= _REMEMBERED:
@@ -221,8 +226,10 @@ class Accounts:
 
     def finish(self, connection: sqlite3.Connection, sender: Sender) -> None:
         """Forget a producer that is done; one with parked events waits until they are released."""
+        if sender.producer is None or sender.permanent:
+            return
         account = _load(connection, sender)
-        if sender.producer is None or account is None or account.uid != sender.uid:
+        if account is None or account.uid != sender.uid:
             return
         self._by_key.pop(sender.producer, None)
         connection.execute(_FINISH, (account.id,))
@@ -269,7 +276,8 @@ class Accounts:
             _OPEN,
             (
                 "anonymous" if sender.producer is None else "producer",
-                sender.producer,
+                os.urandom(PRODUCER_BYTES) if sender.permanent else sender.producer,
+                sender.producer if sender.permanent else None,
                 sender.uid,
                 sender.gid,
                 sender.pid,
@@ -280,7 +288,9 @@ class Accounts:
             ),
         )
         assert cursor.lastrowid is not None  # noqa: S101 - a successful INSERT has one
-        return Account(cursor.lastrowid, sender.producer, sender.uid, 0)
+        account = Account(cursor.lastrowid, sender.producer, sender.uid, 0)
+        account.rival = _rival(connection, sender)
+        return account
 
     def _reopen(self, connection: sqlite3.Connection, sender: Sender) -> Account | None:
         """Take a producer that was forgotten out of the folded total again."""
@@ -332,23 +342,53 @@ def _take_out(folded: Sequence[int], wanted: Sequence[int]) -> list[int]:
     return moved
 
 
+def _key(sender: Sender) -> object:
+    """Return by what an account is remembered between batches."""
+    if sender.producer is None:
+        return sender.uid
+    return (sender.producer, sender.uid) if sender.permanent else sender.producer
+
+
 def _load(connection: sqlite3.Connection, sender: Sender) -> Account | None:
     if sender.producer is None:
         row = connection.execute(_LOAD_ANONYMOUS, (sender.uid,)).fetchone()
+    elif sender.permanent:
+        row = connection.execute(_LOAD_PERMANENT, (sender.producer, sender.uid)).fetchone()
     else:
         row = connection.execute(_LOAD, (sender.producer,)).fetchone()
     if row is None:
         return None
     account_id, uid, last_sequence, finished = row
-    return Account(account_id, sender.producer, uid, last_sequence, is_finished=bool(finished))
+    account = Account(account_id, sender.producer, uid, last_sequence, is_finished=bool(finished))
+    account.rival = _rival(connection, sender)
+    return account
+
+
+def _rival(connection: sqlite3.Connection, sender: Sender) -> int | None:
+    if not sender.permanent:
+        return None
+    found = connection.execute(_RIVAL, (sender.producer, sender.uid)).fetchone()
+    return None if found is None else int(found[0])
 
 
 _LOAD = """
     SELECT id, uid, last_sequence, finished
     FROM producers
     WHERE producer = ?"""
+_LOAD_PERMANENT = """
+    SELECT id, uid, last_sequence, finished
+    FROM producers
+    WHERE source = ?
+      AND uid = ?"""
+_RIVAL = """
+    SELECT uid
+    FROM producers
+    WHERE source = ?
+      AND uid <> ?
+    ORDER BY id
+    LIMIT 1"""
 _IDENTITY = """
-    SELECT producer, uid, client
+    SELECT coalesce(source, producer), uid, client
     FROM producers
     WHERE id = ?"""
 _LOAD_ANONYMOUS = """
@@ -358,8 +398,9 @@ _LOAD_ANONYMOUS = """
       AND kind <> 'producer' -- lets the partial index serve
       AND uid = ?"""
 _OPEN = """
-    INSERT INTO producers (kind, producer, uid, gid, pid, client, permanent, first_seen, last_seen)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    INSERT INTO producers (
+        kind, producer, source, uid, gid, pid, client, permanent, first_seen, last_seen)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _ADD = """
     UPDATE producers
     SET last_sequence = ?,

@@ -48,6 +48,7 @@ class Outcome:
         "duplicate",
         "failure",
         "first_sequence",
+        "imported_by",
         "last_sequence",
         "parked",
         "rejected",
@@ -66,6 +67,8 @@ class Outcome:
         self.rejects: list[tuple[int, EventCode, str]] = []
         #: Why nothing was settled: GAP or NOT_YOURS.
         self.failure: EventCode | None = None
+        #: Another user who has imported from the same source.
+        self.imported_by: int | None = None
 
 
 class Submission:

@@ -61,6 +61,7 @@ class Lines:
         )
         self._errors: list[LineError] = []
         self._errors_omitted = 0
+        self._imported_by: set[int] = set()
 
     @property
     def is_partial(self) -> bool:
@@ -111,6 +112,7 @@ class Lines:
                     **counts,
                     errors=sorted(self._errors, key=lambda error: error.line),
                     errors_omitted=self._errors_omitted,
+                    imported_by=sorted(self._imported_by) or msgspec.UNSET,
                 )
             )
         )
@@ -209,6 +211,8 @@ class Lines:
             for position in range(lines):
                 self._report(line_of(position), outcome.failure, why)
             return
+        if outcome.imported_by is not None and outcome.duplicate:
+            self._imported_by.add(outcome.imported_by)
         counts["stored"] += outcome.stored + outcome.parked
         counts["parked"] += outcome.parked
         counts["replayed"] += outcome.replayed

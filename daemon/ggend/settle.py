@@ -20,6 +20,7 @@ from ggend.accounts import NotYours
 from ggend.books import Books
 from ggend.intake import Call, Outcome, Rejection, Submission
 from ggend.ledger import Fresh, Item, Released
+from ggend.likes import is_stored
 from ggend.memory import OrderKey, order_keys, save_memories
 from ggend.parking import Parent
 from ggend.sessions import count_late_receipts, end_session
@@ -138,8 +139,14 @@ class _Settlement:
         outcome.last_sequence = account.last_sequence
         items = self._items
         sequence = first + settled
-        for event, stamp_ns, row in islice(entries, settled, None) if settled else entries:
-            items[type(event)].append((ledger, sequence, event, stamp_ns, row))
+        fresh = islice(entries, settled, None) if settled else entries
+        if account.rival is not None:
+            outcome.imported_by = account.rival
+        for event, stamp_ns, row in fresh:
+            if account.rival is not None and is_stored(self._connection, event, row):
+                ledger.count_duplicate()
+            else:
+                items[type(event)].append((ledger, sequence, event, stamp_ns, row))
             sequence += 1
         self._ledgers.append(ledger)
         return outcome

@@ -36,11 +36,13 @@ _BLOCKS = (256, 64, 16, 4, 1)
 class Table:
     """The statements of one table. The first column is the identity where the table has one."""
 
-    __slots__ = ("_columns", "_inserts", "_key", "name")
+    __slots__ = ("_columns", "_inserts", "_key", "columns", "name")
 
     def __init__(self, name: str, columns: str) -> None:
         self.name = name
         self._columns = columns
+        #: In the order of the rows.
+        self.columns = columns.split(", ")
         self._key = columns.partition(",")[0]
         one = "(" + ", ".join("?" * (columns.count(",") + 1)) + ")"
         self._inserts = tuple(

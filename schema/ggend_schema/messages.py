@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeAlias
 
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ggend_schema import limits
 from ggend_schema.events import Event
@@ -162,6 +162,8 @@ class LinesAnswer(Struct, frozen=True, kw_only=True):
     errors: list[LineError]
     #: Errors beyond the first `limits.REPORTED_ERRORS`.
     errors_omitted: int = 0
+    #: Users who have imported the same content before; left out where there are none.
+    imported_by: list[int] | UnsetType = UNSET
 
 
 ClientMessage: TypeAlias = Hello | Batch | Request | Goodbye

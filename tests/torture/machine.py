@@ -696,7 +696,9 @@ def profile(examples: int, *, steps: int = 80, same: bool = False) -> settings:
 
 COUNTS = ("stored", "duplicate", "superseded", "parked", "rejected", "lost", "replayed", "purged")
 ACCOUNTS = f"""
-    SELECT kind, producer, uid, permanent, finished, last_sequence, shed, {", ".join(COUNTS)}
+    SELECT
+        kind, coalesce(source, producer), uid, permanent, finished, last_sequence, shed,
+        {", ".join(COUNTS)}
     FROM producers"""
 PARKED = "SELECT parent, parent_id, payload FROM parked_events"
 REJECTED = """
@@ -704,4 +706,4 @@ REJECTED = """
     FROM rejected_events"""
 REJECTED_IDS = "SELECT id FROM rejected_events"
 IDS_AND_STAMPS = "SELECT id, stamp_ns FROM rejected_events ORDER BY id"
-AGE = "UPDATE producers SET seen_s = 0 WHERE producer = ?"
+AGE = "UPDATE producers SET seen_s = 0 WHERE coalesce(source, producer) = ?"

@@ -121,6 +121,7 @@ class _Import:
             report.already_there += answer.replayed + answer.duplicate
             report.superseded += answer.superseded
             report.rejected += answer.rejected + answer.refused
+            self._problems.tell_importers(answer)
             for error in answer.errors:
                 self._problems.tell_line(
                     self._numbers[error.line - 1], f"{error.code}: {error.message}"

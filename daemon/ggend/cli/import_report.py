@@ -13,6 +13,7 @@ import msgspec
 from ggend.cli.forms import Format
 from ggend.cli.output import complain, show
 from ggend.reading.queries import Result
+from ggend_schema.messages import LinesAnswer
 
 __all__ = ["Problems", "show_reports"]
 
@@ -26,11 +27,12 @@ _ALWAYS_SHOWN = frozenset({"lines", "rows", "new", "already_there"})
 class Problems:
     """What is wrong with one file: the first problems in words, the others as a number."""
 
-    __slots__ = ("_count", "_file")
+    __slots__ = ("_count", "_file", "_importers")
 
     def __init__(self, file: str) -> None:
         self._file = file
         self._count = 0
+        self._importers: set[int] = set()
 
     def tell(self, message: str) -> None:
         """Complain about something in it; the message says where."""
@@ -41,6 +43,13 @@ class Problems:
     def tell_line(self, line: int, message: str) -> None:
         """Complain about a line."""
         self.tell(f"line {line}: {message}")
+
+    def tell_importers(self, answer: LinesAnswer) -> None:
+        """Say who else has imported the same; not a problem, and said once for each."""
+        for uid in answer.imported_by or ():
+            if uid not in self._importers:
+                self._importers.add(uid)
+                complain(f"{self._file}: already imported by uid {uid}; nothing goes in twice")
 
     def end(self) -> None:
         """Say how many were not shown."""

@@ -225,4 +225,5 @@ def _sum(total: LinesAnswer, answer: LinesAnswer) -> LinesAnswer:
             ),
         ],
         errors_omitted=total.errors_omitted + answer.errors_omitted,
+        imported_by=sorted({*(total.imported_by or ()), *(answer.imported_by or ())}),
     )

@@ -11,6 +11,7 @@ import msgspec
 
 from ggend.errors import UsageMistake
 from ggend.reading.queries import Result, run
+from ggend.reading.snapshot import columns_of
 
 __all__ = ["COUNTS", "Accounts", "read_accounts"]
 
@@ -42,15 +43,16 @@ def read_accounts(
     """
     low, high = _range_of(producer) if producer is not None else (None, None)
     parameters = {"low": low, "high": high, "client": client}
+    listed, counted = _statements(connection)
     accounts = 0
     total = dict.fromkeys(COUNTS, 0)
     # Summed up here: many producers that lie about their numbers would overflow SQLite's integers.
-    for row in connection.execute(_COUNTS, parameters):
+    for row in connection.execute(counted, parameters):
         accounts += 1
         for name, value in zip(COUNTS, row, strict=True):
             total[name] += value
     return Accounts(
-        rows=run(connection, _ACCOUNTS, limit, parameters), total={"accounts": accounts, **total}
+        rows=run(connection, listed, limit, parameters), total={"accounts": accounts, **total}
     )
 
 
@@ -71,16 +73,23 @@ _DIGITS = 32
 
 # Put together from COUNTS, names of this module; every value is bound.
 
-_CHOSEN = """
-    FROM producers
-    WHERE (:low IS NULL OR producer BETWEEN :low AND :high)
-      AND (:client IS NULL OR client = :client)"""
-_ACCOUNTS = f"""
-    SELECT
-        kind, producer, client, uid, {", ".join(COUNTS)},
-        permanent, finished, first_seen, last_seen, id
-    {_CHOSEN}
-    ORDER BY last_seen DESC, id DESC"""
-_COUNTS = f"""
-    SELECT {", ".join(COUNTS)}
-    {_CHOSEN}"""
+
+def _statements(connection: sqlite3.Connection) -> tuple[str, str]:
+    """Return what reads the accounts and what reads their counts, in a database of any version."""
+    has_source = "source" in columns_of(connection)["producers"]
+    # What a permanent producer says is the id that people know.
+    name = "coalesce(source, producer)" if has_source else "producer"
+    counts = ", ".join(COUNTS)
+    chosen = f"""
+        FROM producers
+        WHERE (:low IS NULL OR {name} BETWEEN :low AND :high)
+          AND (:client IS NULL OR client = :client)"""
+    return (
+        f"""
+        SELECT
+            kind, {name} AS producer, client, uid, {counts},
+            permanent, finished, first_seen, last_seen, id
+        {chosen}
+        ORDER BY last_seen DESC, id DESC""",
+        f"SELECT {counts} {chosen}",
+    )

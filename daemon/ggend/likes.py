@@ -1,0 +1,43 @@
+"""Likes: whether a row with the content of an event is stored, for events that have no identity.
+
+Only looked for where two users import the same source: nobody's rows are compared otherwise.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from ggend.intake import Rejection
+from ggend.tables import AUDITS, COLLISIONS, METRICS, Table
+from ggend_schema.events import Audit, Collision, Event, StageCompleted
+from ggend_schema.rows import Row
+
+__all__ = ["is_stored"]
+
+_TABLES: dict[type[Event | Rejection], Table] = {
+    StageCompleted: METRICS,
+    Collision: COLLISIONS,
+    Audit: AUDITS,
+}
+
+
+def is_stored(connection: sqlite3.Connection, event: Event | Rejection, row: Row | None) -> bool:
+    """Whether an equal row is there. Where the event says no time, any time is equal.
+
+    Of others (a receipt, a session, a memory) the answer is no: their ids tell.
+    """
+    table = _TABLES.get(type(event))
+    if table is None or row is None:
+        return False
+    has_time = getattr(event, "timestamp", None) is not None
+    pairs = [
+        (column, value)
+        for column, value in zip(table.columns, row, strict=True)
+        if has_time or column != "timestamp"
+    ]
+    condition = " AND ".join(f"{column} IS ?" for column, _ in pairs)
+    found = connection.execute(
+        f"SELECT 1 FROM {table.name} WHERE {condition} LIMIT 1",  # noqa: S608 - names of `tables`
+        [value for _, value in pairs],
+    )
+    return found.fetchone() is not None

@@ -75,12 +75,12 @@ class Session:
         "_daemon_sequence",
         "_framed_before",
         "_framed_sequence",
-        "_is_unknown",
         "_lost",
         "_rejected_sequences",
         "_sent",
         "_singly_to",
         "_splitter",
+        "_told",
         "_unsent",
         "acked_sequence",
         "fresh_rejects",
@@ -122,8 +122,8 @@ class Session:
         #: Numbers up to this one are sent one by one: a frame that held them could not be read.
         self._singly_to = 0
         self._lost = Numbers()
-        #: Whether the daemon said that it does not know this producer.
-        self._is_unknown = False
+        #: The highest number of this producer that a daemon said is settled.
+        self._told = 0
         #: The highest number given so far.
         self.last_sequence = base
         #: The highest number that was pushed, or that is never to be pushed.
@@ -193,7 +193,7 @@ class Session:
                 producer=self.producer,
                 permanent=self.permanent,
                 client=self._client_name,
-                acked=0 if self.permanent or self._is_unknown else max(0, self.acked_sequence),
+                acked=self._told,
             )
         )
 
@@ -201,10 +201,10 @@ class Session:
         """The daemon knows nothing of what it acked: do not say any more that it did.
 
         What is not settled keeps its numbers, and those before it are declared lost. Returns False
-        where that was done already.
+        where nothing was said.
         """
-        was_unknown, self._is_unknown = self._is_unknown, True
-        return not was_unknown
+        told, self._told = self._told, 0
+        return told > 0
 
     def number(self, events: int) -> int:
         """Give the next numbers to this many events; return the first."""
@@ -236,7 +236,7 @@ class Session:
         self.lost += doubtful
         self._base = -(settled + doubtful)
         self.last_sequence = self.pushed_sequence = self.acked_sequence = 0
-        self._daemon_sequence = self._framed_sequence = self._singly_to = 0
+        self._daemon_sequence = self._framed_sequence = self._singly_to = self._told = 0
         self.in_flight = self.in_flight_bytes = 0
         if fresh:
             self.push(self.number(len(fresh)), fresh, is_live=True)
@@ -340,7 +340,7 @@ class Session:
             # An Ack for numbers that were never given would settle events still to come.
             sequence = min(message.sequence, self.last_sequence)
             self._settle(sequence)
-            self._is_unknown = False
+            self._note(sequence)
             # It may be for frames of the connection before, which this one need not repeat.
             self._daemon_sequence = max(self._daemon_sequence, sequence)
         elif isinstance(message, messages.Reject):
@@ -359,6 +359,11 @@ class Session:
             self._base += welcome.last_sequence - self.last_sequence
             self.last_sequence = self.pushed_sequence = welcome.last_sequence
         self._settle(welcome.last_sequence)
+        self._note(welcome.last_sequence)
+
+    def _note(self, sequence: int) -> None:
+        # A permanent producer sends the same again to any database.
+        self._told = 0 if self.permanent else max(self._told, sequence)
 
     def _apply_reject(self, reject: messages.Reject) -> None:
         # What is sent again may be rejected again: each number counts once.

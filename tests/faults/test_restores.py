@@ -18,6 +18,7 @@ from ggend.database.wal_record import record_path
 from running import Daemon, DidNotStart, free_place
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.processes import run_ggend
+from torture.restores import restore_round
 from wire import audit, line_of
 
 #: Events that make a WAL of some frames, and many pages of the file.
@@ -255,7 +256,7 @@ def test_a_restore_keeps_everything_that_was_there(place: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(b"", "not a tier 2 database"), (b"text" * 2000, "not an SQLite database")],
+    [(b"", "no tier 2 database"), (b"text" * 2000, "not an SQLite database")],
 )
 def test_what_is_no_backup_changes_nothing(place: Path, content: bytes, why: str) -> None:
     """It is looked at first."""
@@ -269,6 +270,13 @@ def test_what_is_no_backup_changes_nothing(place: Path, content: bytes, why: str
     assert _contents(daemon) == before
     with daemon:
         assert _agents(daemon) == {"old": _EVENTS}
+
+
+def test_three_deeds_at_random_break_no_promise() -> None:
+    """The long form is `./dev torture restore`."""
+    done = restore_round(count=3, seed=1)
+    assert done.problems == []
+    assert done.started + done.refused == 3
 
 
 def test_a_daemon_that_stops_leaves_the_wal_empty_and_starts_again(place: Path) -> None:

@@ -19,12 +19,14 @@ _VARYING = {
     "id",
     "last_seen",
     "pid",
+    "producer",  # that of a permanent one is random
     "replayed",
+    "seen_s",
     "updated_at",
 }
 
 #: Tables that two runs need not agree on: a random id, and how far SQLite and hooks have counted.
-_OTHER_TABLES = {"database_identity", "hook_watermarks", "sqlite_sequence"}
+_OTHER_TABLES = {"database_identity", "hook_watermarks", "seen_time", "sqlite_sequence"}
 
 
 def copy_database(database: Path, directory: Path) -> None:
@@ -77,7 +79,7 @@ _HAS_ACCOUNTS = """
 _SETTLED = """
     SELECT last_sequence
     FROM producers
-    WHERE producer = ?"""
+    WHERE source = ?"""
 _UNACCOUNTED = """
     SELECT id
     FROM producers

@@ -158,7 +158,7 @@ def _settled_less(database: Path, running: list[Producer], acked: list[int]) -> 
         tables = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'producers'")
         if tables.fetchone() is None:
             return [f"{number} acked, and no table" for number in acked if number]
-        settled = dict(connection.execute("SELECT producer, last_sequence FROM producers"))
+        settled = dict(connection.execute(_SETTLED))
     return [
         f"{producer.tag}: {number} were acked, {settled.get(producer.id, 0)} are in the file"
         for producer, number in zip(running, acked, strict=True)
@@ -194,3 +194,7 @@ def _check(database: Path, running: list[Producer]) -> list[str]:
     ]
     problems += [f"nobody offered {key}: {found[key]}" for key in found.keys() - wanted.keys()]
     return problems
+
+
+#: A permanent producer is known by what it says.
+_SETTLED = "SELECT coalesce(source, producer), last_sequence FROM producers"

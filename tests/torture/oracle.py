@@ -91,7 +91,7 @@ _FOUND = (
     """
     SELECT 'accounts ' || coalesce(p.tag, hex(a.producer)), a.last_sequence, a.stored
     FROM producers AS a
-    LEFT JOIN temp.tags AS p USING (producer)""",
+    LEFT JOIN temp.tags AS p ON p.producer = coalesce(a.source, a.producer)""",
     """
     SELECT 'unaccounted', COUNT(*), COUNT(*)
     FROM producers

@@ -131,7 +131,7 @@ class Oracle:
             return _Image({}, [f"half a creation: user_version {version}"])
         sound = connection.execute("PRAGMA integrity_check").fetchall()
         orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
-        settled = dict(connection.execute("SELECT producer, last_sequence FROM producers"))
+        settled = dict(connection.execute(_SETTLED))
         problems = [f"integrity_check: {sound[:3]}"] if sound != [("ok",)] else []
         problems += [f"foreign_key_check: {orphans[:3]}"] if orphans else []
         wanted: Counter[str] = Counter()
@@ -226,7 +226,7 @@ _FOUND = (
     FROM parked_events
     GROUP BY parent_id""",
     """
-    SELECT 'account ' || lower(hex(producer)) || ' ' || stored || ' ' || parked
+    SELECT 'account ' || lower(hex(coalesce(source, producer))) || ' ' || stored || ' ' || parked
     FROM producers""",
 )
 
@@ -244,3 +244,6 @@ _WRONG = (
     HAVING COUNT(*) > 1
         OR CAST(substr(subject, instr(subject, '-') + 1) AS INTEGER) % {SLOW_EXECUTIONS} <> 0""",
 )
+
+#: A permanent producer is known by what it says.
+_SETTLED = "SELECT coalesce(source, producer), last_sequence FROM producers"

@@ -30,6 +30,7 @@ from torture.kills import kill_round
 from torture.machine import explore
 from torture.power import power_cuts
 from torture.programs import program_round
+from torture.restores import restore_round
 from torture.soak import soak as run_soak
 from torture.soak import summary
 from torture.trace import why_not_traced
@@ -43,6 +44,7 @@ _ROUND_KILLS = 25
 
 #: Programs before everything is checked and thrown away.
 _ROUND_PROGRAMS = 100
+_ROUND_DEEDS = 20
 
 
 class _Round(Protocol):
@@ -136,6 +138,36 @@ def kills(
     _conclude(
         console,
         f"{count} kills, {events:,} events from {producers} producers, {seconds / 60:.1f} minutes",
+        rounds,
+    )
+
+
+@app.command()
+def restore(
+    *,
+    count: Annotated[int, typer.Option(min=1, help="Deeds in all.")] = 100,
+    seed: Annotated[int, typer.Option(help="Deeds and moments follow from it.")] = 1,
+) -> None:
+    """Move, copy, cut and remove the files of a database, under load and between starts.
+
+    Exit status: 0 no ack into a damaged file and no silent undo, 1 there was one.
+    """
+    console = Console()
+    rounds = _rounds(
+        console,
+        "deeds",
+        count,
+        _ROUND_DEEDS,
+        seed,
+        lambda first, many, tell: restore_round(count=many, seed=first, tell=tell),
+    )
+    _conclude(
+        console,
+        f"{count} deeds, {sum(one.acked for one in rounds):,} events acked, "
+        f"{sum(one.ended for one in rounds)} ended the daemon by name, "
+        f"{sum(one.started for one in rounds)} starts, "
+        f"{sum(one.refused for one in rounds)} refused, "
+        f"{sum(one.seconds for one in rounds) / 60:.1f} minutes",
         rounds,
     )
 

@@ -7,6 +7,7 @@ version 1.0.0 is recognised here, and upgraded in `upgrade`.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -28,6 +29,11 @@ __all__ = ["State", "apply", "cannot_open", "create", "recognise"]
 
 #: The tables by which a database of version 1.0.0 is recognised: no other application has both.
 _TELLING = {"receipts", "pipeline_metrics"}
+
+
+#: The beginning of the file (https://www.sqlite.org/fileformat.html), and bytes of its header.
+_MAGIC = b"SQLite format 3\0"
+_HEAD_BYTES = 100
 
 
 class State(Enum):
@@ -52,6 +58,7 @@ def recognise(path: Path) -> State:
     if path.stat().st_size == 0 and wal_size(path):
         # SQLite would take it for a new database, and delete the WAL with all that is in it.
         raise DatabaseCorrupt.of(path, "it is empty, but its WAL is not")
+    _refuse_half(path)
     try:
         version, application, tables = _look(path)
     except sqlite3.DatabaseError as error:
@@ -78,6 +85,22 @@ def recognise(path: Path) -> State:
             hint="upgrade ggend",
         )
     return State.CURRENT if version == schema_version() else State.OLDER
+
+
+def _refuse_half(path: Path) -> None:
+    """Raise DatabaseCorrupt for a file that is shorter than its first page says."""
+    if wal_size(path):
+        return  # what is missing may be there
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        size = os.fstat(file.fileno()).st_size
+    page_bytes = int.from_bytes(head[16:18], "big")
+    page_bytes = 65_536 if page_bytes == 1 else page_bytes
+    # The number of pages counts where it was written together with the change counter.
+    is_said = head.startswith(_MAGIC) and head[24:28] == head[92:96]
+    wanted = int.from_bytes(head[28:32], "big") * page_bytes
+    if is_said and size < wanted:
+        raise DatabaseCorrupt.of(path, f"it was cut short: {size:,} of {wanted:,} bytes are there")
 
 
 def create(connection: sqlite3.Connection) -> None:

@@ -141,7 +141,13 @@ def _authorize(action: int, name: str | None, value: str | None, *_rest: str | N
 def _check_is_file(path: Path) -> None:
     try:
         if path.is_file():
-            return
+            if path.stat().st_size:
+                return
+            # SQLite would delete a WAL beside it, even to read.
+            raise DatabaseUnusable(
+                f"{path} is empty, and no tier 2 database",
+                hint=f"make one with `ggend init {path}`, or look at another with --database",
+            )
         is_there = path.exists()
     except PermissionError as error:
         raise _no_permission(path) from error

@@ -91,6 +91,10 @@ def keep_with_wal(path: Path, tell: Tell) -> Restored:
 
     Raises DatabaseCorrupt where both together are no sound database.
     """
+    if not path.stat().st_size:  # SQLite would delete the WAL, even to read
+        raise DatabaseCorrupt(
+            f"{path} is empty", hint="nothing was changed: `ggend restore FILE` puts a backup there"
+        )
     try:
         with closing(sqlite3.connect(database_uri(path, "mode=ro"), uri=True)) as connection:
             problem = damage(
@@ -116,12 +120,17 @@ def _check_alone(path: Path, tell: Tell) -> None:
     try:
         with closing(sqlite3.connect(database_uri(path, "immutable=1"), uri=True)) as connection:
             problem = damage(connection, "checking the file", tell, check="integrity_check")
+            if problem is None and connection.execute(_RECEIPTS).fetchone() is None:
+                problem = "it has no table `receipts`"
     except sqlite3.Error as error:
         problem = str(error)
     if problem is not None:
         raise DatabaseCorrupt(
             f"{path} is not sound by itself: {problem}", hint="nothing was changed"
         )
+
+
+_RECEIPTS = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'receipts'"
 
 
 def _is_any(path: Path) -> bool:

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from ggend.database.files import companion
 
-__all__ = ["COOKIE_AT", "Wal", "frames_once_there", "read_wal"]
+__all__ = ["COOKIE_AT", "Wal", "frames_once_there", "has_page_of", "read_salts", "read_wal"]
 
 #: Where the first page has the schema cookie, 4 bytes.
 COOKIE_AT = 40
@@ -29,6 +29,7 @@ _MAGIC = 0x377F0682
 
 _HEADER = struct.Struct(">8I")
 _FRAME = struct.Struct(">6I")
+_SALTS, _SALTS_AT = struct.Struct(">2I"), 16
 
 #: The first header of the `-shm`: frames, and both salts.
 _INDEX = struct.Struct("=16xI12x2I")
@@ -45,6 +46,9 @@ class Wal(Struct, frozen=True):
     frames: int
     #: The cookie in the first frame, if that has the first page.
     mark: int | None
+    page_bytes: int
+    #: Where the last frame of each page has its content.
+    places: dict[int, int]
 
 
 def read_wal(path: Path, *, whole: bool = True) -> Wal | None:
@@ -71,11 +75,23 @@ def read_wal(path: Path, *, whole: bool = True) -> Wal | None:
         found = list(frames if whole else itertools.islice(frames, 1))
         if not found:
             return None
-        cookies = [cookie for page, cookie in found if page == 1]
-        mark = cookies[0] if found[0][0] == 1 else None
-        return Wal((salts[0], salts[1]), cookies, len(found), mark)
+        cookies = [cookie for _, page, cookie in found if page == 1]
+        return Wal(
+            salts=(salts[0], salts[1]),
+            cookies=cookies,
+            frames=len(found),
+            mark=cookies[0] if found[0][1] == 1 else None,
+            page_bytes=page_bytes,
+            places={page: at + _FRAME_HEADER_BYTES for at, page, _ in found},
+        )
     finally:
         os.close(descriptor)
+
+
+def read_salts(descriptor: int) -> tuple[int, int] | None:
+    """Read the salts of an open WAL; None where it is empty. Raises OSError."""
+    found = os.pread(descriptor, _SALTS.size, _SALTS_AT)
+    return _SALTS.unpack(found) if len(found) == _SALTS.size else None
 
 
 def frames_once_there(path: Path, salts: tuple[int, int]) -> int:
@@ -96,8 +112,24 @@ def frames_once_there(path: Path, salts: tuple[int, int]) -> int:
     return frames if struct.pack("<2I", salt_1, salt_2) == struct.pack(">2I", *salts) else 0
 
 
-def _frames(descriptor: int, page_bytes: int, salts: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """Yield page number and, for the first page, its cookie, of the frames with these salts."""
+def has_page_of(path: Path, wal: Wal) -> bool:
+    """Whether a page of the file is as a frame of its WAL has it: a checkpoint has begun.
+
+    Opens the file: nobody in this process may have a connection. Raises OSError.
+    """
+    with companion(path, "").open("rb") as file, companion(path, "-wal").open("rb") as frames:
+        for page, at in sorted(wal.places.items()):
+            file.seek((page - 1) * wal.page_bytes)
+            frames.seek(at)
+            if file.read(wal.page_bytes) == frames.read(wal.page_bytes):
+                return True
+    return False
+
+
+def _frames(
+    descriptor: int, page_bytes: int, salts: tuple[int, int]
+) -> Iterator[tuple[int, int, int]]:
+    """Yield place, page number and, for the first page, its cookie, of frames with these salts."""
     size = os.fstat(descriptor).st_size
     wanted = _FRAME_HEADER_BYTES + COOKIE_AT + 4
     for at in range(_HEADER_BYTES, size - page_bytes - _FRAME_HEADER_BYTES + 1, page_bytes + 24):
@@ -105,7 +137,7 @@ def _frames(descriptor: int, page_bytes: int, salts: tuple[int, int]) -> Iterato
         page, _pages, salt_1, salt_2, _, _ = _FRAME.unpack_from(head)
         if (salt_1, salt_2) != salts:
             return
-        yield page, int.from_bytes(head[-4:], "big")
+        yield at, page, int.from_bytes(head[-4:], "big")
 
 
 def _is_whole(frame: bytes, words: str, before: tuple[int, int]) -> bool:

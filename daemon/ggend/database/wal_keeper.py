@@ -13,14 +13,14 @@ import os
 import secrets
 import sqlite3
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from msgspec import structs
 
 from ggend.database.files import companion
 from ggend.database.pinning import Checkpoint
-from ggend.database.wal_file import COOKIE_AT, read_wal
+from ggend.database.wal_file import COOKIE_AT, read_salts, read_wal
 from ggend.database.wal_record import RecordFile, WalRecord, check_wal, describe, read_record
 from ggend.errors import DatabaseReplaced, DatabaseUnusable, DiskFailed
 from ggend.trouble import TryAgain
@@ -44,7 +44,8 @@ class WalKeeper:
         self._database_id = "" if before is None else before.database_id
         self._record_file = RecordFile(path)
         self._record: WalRecord | None = None
-        self._file = -1
+        #: Descriptors, if they are open: of the file and of the WAL.
+        self._file = self._wal_file = -1
         #: Inode and bytes of the WAL, when it was last looked at.
         self._wal: tuple[int, int] | None = None
         self._shm = 0
@@ -80,10 +81,11 @@ class WalKeeper:
 
         Raises DatabaseReplaced, DiskFailed, TryAgain.
         """
-        if self._known.moving:  # a checkpoint could not be recorded to its end
-            with _judged(self.path):
-                self._settle()
         record = self._known
+        if record.moving:  # a checkpoint could not be recorded to its end
+            with _judged(self.path):
+                self._settle({record.cookie, record.mark, *self._cookies()})
+            record = self._known
         try:
             file = self.path.stat()
             wal = companion(self.path, "-wal").stat()
@@ -102,20 +104,23 @@ class WalKeeper:
         if (wal.st_ino, shm.st_ino) != (inode, self._shm):
             raise self._replaced("its -wal or -shm was replaced by another file")
         is_written = (file.st_mtime_ns, file.st_size) != (record.mtime_ns, record.bytes)
-        if is_written or wal.st_size < size:
-            self._look_closer()
+        with _judged(self.path):
+            if is_written or wal.st_size < size:
+                self._look_closer()
+            elif read_salts(self._wal_file) != record.salts:
+                self._settle({record.cookie})  # another program has begun the WAL anew
         self._wal = inode, wal.st_size
 
     def _look_closer(self) -> None:
         """Tell the checkpoint of another program from a file that was written over."""
         record = self._known
-        with _judged(self.path):
-            wal, cookie = read_wal(self.path), _cookie(self._file)
-            if wal is None or (wal.salts == record.salts and cookie not in wal.cookies):
-                raise self._replaced("it was written over")
-            if wal.salts != record.salts and cookie != record.mark:
-                raise self._replaced("it was written over")
-            self._settle()
+        wal, cookie = read_wal(self.path), _cookie(self._file)
+        is_ours = wal is not None and (
+            cookie in wal.cookies if wal.salts == record.salts else cookie == record.mark
+        )
+        if not is_ours:
+            raise self._replaced("it was written over")
+        self._settle({cookie})
 
     def checkpoint(
         self, connection: sqlite3.Connection, mode: str = "PASSIVE", *, is_last: bool = False
@@ -136,24 +141,39 @@ class WalKeeper:
         done = Checkpoint(frames, moved, page_bytes)
         if is_last:
             return done
+        expected: set[int | None] = {record.cookie}
         if done.is_complete:
             ((cookie,),) = connection.execute("PRAGMA schema_version").fetchall()
-            with _judged(self.path):
-                found = _cookie(self._file)
-            if found != cookie % 2**32:
-                raise self._replaced("it was written over")
+            expected = {cookie % 2**32}
             # Any number will do that is not there already; SQLite prepares its statements again.
             connection.execute(f"PRAGMA schema_version = {mark}").fetchall()
+        elif done.moved:
+            with _judged(self.path):
+                expected |= {*self._cookies()}
         with _judged(self.path):
-            self._settle()
+            self._settle(expected)
         return done
 
-    def _settle(self) -> None:
-        """Record how the files are now, until the next checkpoint."""
+    def _cookies(self) -> list[int]:
+        wal = read_wal(self.path)
+        return [] if wal is None else wal.cookies
+
+    def _settle(self, expected: Collection[int | None]) -> None:
+        """Record how the files are now, until the next checkpoint.
+
+        Raises DatabaseReplaced where the file does not have one of these cookies.
+        """
         os.fsync(self._file)
         wal = read_wal(self.path, whole=False)
-        self._write(describe(os.fstat(self._file), _cookie(self._file), wal))
+        # In this order: whoever writes over the file after its time was taken changes it again.
+        found = describe(os.fstat(self._file), _cookie(self._file), wal)
+        if found.cookie not in expected:
+            raise self._replaced("it was written over")
+        self._write(found)
         status = companion(self.path, "-wal").stat()
+        if self._wal is None or self._wal[0] != status.st_ino:
+            self._close(self._wal_file)
+            self._wal_file = os.open(companion(self.path, "-wal"), os.O_RDONLY | os.O_CLOEXEC)
         self._wal = status.st_ino, status.st_size
         self._shm = companion(self.path, "-shm").stat().st_ino
 
@@ -173,8 +193,13 @@ class WalKeeper:
     def close(self) -> None:
         """Close the files, after the connection."""
         self._record_file.close()
-        if self._file >= 0:
-            os.close(self._file)
+        self._close(self._file)
+        self._close(self._wal_file)
+
+    @staticmethod
+    def _close(descriptor: int) -> None:
+        if descriptor >= 0:
+            os.close(descriptor)
 
     @property
     def _known(self) -> WalRecord:

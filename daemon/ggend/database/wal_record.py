@@ -25,7 +25,7 @@ from ggend.boot import boot_id
 from ggend.database.files import companion
 from ggend.database.migrations import APPLICATION_ID
 from ggend.database.set_aside import sync_directory
-from ggend.database.wal_file import COOKIE_AT, Wal, frames_once_there, read_wal
+from ggend.database.wal_file import COOKIE_AT, Wal, frames_once_there, has_page_of, read_wal
 from ggend.errors import WalNotOurs
 
 __all__ = [
@@ -150,7 +150,7 @@ def check_wal(path: Path, *, only_recorded: bool = False) -> None:
     if wal is None:
         why = None if record is None else _missing(record, found)
     else:
-        why = _other_wal(record, found, wal) or _cut_short(path, wal, record)
+        why = _other_wal(path, record, found, wal) or _cut_short(path, wal, record)
     if why is not None:
         raise WalNotOurs.of(path, why)
 
@@ -160,7 +160,7 @@ def _is_ours(head: bytes) -> bool:
     return _number(head, _APPLICATION_ID_AT) == APPLICATION_ID
 
 
-def _other_wal(record: WalRecord | None, found: WalRecord, wal: Wal) -> str | None:
+def _other_wal(path: Path, record: WalRecord | None, found: WalRecord, wal: Wal) -> str | None:
     """Say why a WAL does not belong to the file, if so."""
     if record is None:
         return "nothing says beside which file its WAL was made"
@@ -183,9 +183,13 @@ def _other_wal(record: WalRecord | None, found: WalRecord, wal: Wal) -> str | No
         # A checkpoint of this WAL changed the file: ours, or that of another program.
         is_moved = record.moving or record.cookie not in wal.cookies
     else:
-        # A power cut may keep any part of a checkpoint, the first page not among it.
-        may_lack_page = not same_boot or wal.mark is None
-        is_moved = record.moving and found.cookie == record.cookie and may_lack_page
+        # A power cut may keep any part of a checkpoint, the first page not among it, or none; and
+        # one that a reader holds up leaves out the first page if it has changed since.
+        is_moved = (
+            record.moving
+            and found.cookie == record.cookie
+            and (not same_boot or has_page_of(path, wal))
+        )
     return None if is_moved else "it was written over after its WAL had been made"
 
 

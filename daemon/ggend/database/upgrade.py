@@ -110,7 +110,7 @@ def _refuse_other_tables(path: Path) -> None:
             for difference in differences(structure_of(connection), promised(1))
             if difference.area not in ("indexes", "views") and not difference.is_extra
         ]
-        found += _names_taken(connection)
+        found += _names_taken(connection) + _columns_taken(connection)
     if found:
         more = f" and {len(found) - 5} more differences" * (len(found) > 5)
         raise DatabaseUnusable(
@@ -129,6 +129,17 @@ def _names_taken(connection: sqlite3.Connection) -> list[str]:
         f"the {kind} {name} has a name that ggend needs for its own"
         for kind, name in connection.execute(_NAMES).fetchall()
         if name.lower() in ours and name.lower() not in rightly[kind]
+    ]
+
+
+def _columns_taken(connection: sqlite3.Connection) -> list[str]:
+    """Find columns that have the name of one that the upgrade adds."""
+    old, new = promised(1).tables, promised(schema_version()).tables
+    return [
+        f"{table}.{column} is not a column of this version"
+        for table, columns in structure_of(connection).tables.items()
+        for column in columns
+        if table in old and column not in old[table] and column in new[table]
     ]
 
 

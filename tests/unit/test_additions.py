@@ -131,3 +131,11 @@ def test_a_column_added_to_version_1_stays_through_the_upgrade(tmp_path: Path) -
     found = verified(old)
     assert "receipts.team" in found["columns"].detail
     assert found["columns"].verdict is Verdict.OK
+
+
+def test_a_version_that_its_own_tables_belie_is_a_failure(path: Path) -> None:
+    """They are no additions of a user: the upgrade could not make them."""
+    run(path, "PRAGMA user_version = 3")
+    found = verified(path)
+    assert found["columns"].verdict is Verdict.FAILED
+    assert "producers.seen_s is there, and belongs to a later version" in found["columns"].detail

@@ -15,9 +15,19 @@ from contextlib import closing
 
 from msgspec import Struct
 
-from ggend.database.migrations import migrations
+from ggend.database.migrations import migrations, schema_version
 
-__all__ = ["Column", "Difference", "Index", "Structure", "differences", "promised", "structure_of"]
+__all__ = [
+    "Column",
+    "Difference",
+    "Index",
+    "Structure",
+    "differences",
+    "is_name_of_ours",
+    "likeliest",
+    "promised",
+    "structure_of",
+]
 
 
 class Column(Struct, frozen=True):
@@ -202,6 +212,32 @@ def differences(found: Structure, wanted: Structure) -> list[Difference]:
         for name, sql in found.triggers.items()
         if name not in wanted.triggers
     ]
+
+
+def is_name_of_ours(name: str) -> bool:
+    """Whether the newest version has a thing, or a column `table.column`, of this name."""
+    newest = promised(schema_version())
+    table, _, column = name.partition(".")
+    return column in newest.tables.get(table, {}) or any(
+        name in things for things in (newest.tables, newest.indexes, newest.views, newest.triggers)
+    )
+
+
+def likeliest(found: Structure) -> tuple[int, list[str]]:
+    """Return the version since 2 that a structure is of or most like, and how it differs.
+
+    What others added is no difference, unless it has the name of something of a later version.
+    """
+    told = {
+        version: [
+            one.text
+            for one in differences(found, promised(version))
+            if not one.is_extra or is_name_of_ours(one.name)
+        ]
+        for version in range(schema_version(), 1, -1)
+    }
+    version = min(told, key=lambda version: len(told[version]))
+    return version, told[version]
 
 
 def _column_differences(

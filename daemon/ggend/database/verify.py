@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ggend.database.balance import balance
 from ggend.database.findings import Finding, Verdict
-from ggend.database.migrations import APPLICATION_ID, schema_version
+from ggend.database.migrations import APPLICATION_ID, is_unmarked, schema_version
 from ggend.database.oddities import count_oddities
 from ggend.database.probes import probe, refusals
 from ggend.database.rollups import compare
@@ -22,6 +22,8 @@ from ggend.database.structure import (
     Difference,
     Structure,
     differences,
+    is_name_of_ours,
+    likeliest,
     promised,
     structure_of,
 )
@@ -64,8 +66,12 @@ def verify(
     connection.set_progress_handler(None, 0)
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    yield _version(version, application)
     found = structure_of(connection)
+    if is_unmarked(version, application, found.tables.keys()):
+        version, problems = likeliest(found)
+        yield _unmarked(version, problems)
+    else:
+        yield _version(version, application)
     told = differences(found, promised(max(version, 1)))
     for area, name in _AREAS.items():
         if area == "views" and version < 1:
@@ -144,8 +150,22 @@ def _version(version: int, application: int) -> Finding:
     return Finding("version", Verdict.OK, str(version))
 
 
+def _unmarked(version: int, problems: list[str]) -> Finding:
+    lost = "user_version or application_id is lost, as after `.dump` of sqlite3"
+    if problems:
+        detail = f"{lost}; the tables are of no version, and most like {version}"
+        return Finding("version", Verdict.FAILED, detail)
+    detail = f"{lost}; the tables are of {version}: `ggend init` and `ggend serve` set both again"
+    return Finding("version", Verdict.WARNING, detail)
+
+
 def _structure(what: str, area: str, told: list[Difference], version: int) -> Finding:
     problems = [one.text for one in told if one.area == area and not one.is_extra]
+    problems += [
+        f"{one.name} is there, and belongs to a later version than {version}"
+        for one in told
+        if one.area == area and one.is_extra and is_name_of_ours(one.name)
+    ]
     extras = [one.name for one in told if one.area == area and one.is_extra]
     risks = [one.text for one in told if one.area == area and one.is_risky]
     if problems:

@@ -107,6 +107,8 @@ class _Settlement:
         self._books = books
         self._isolate = isolate
         self._ledgers: list[Fresh] = []
+        #: Refused in an earlier try. Told at the end: of many tries only the last comes so far.
+        self._known: list[tuple[Item, str, Exception]] = []
         self._items: dict[type[Event | Rejection], list[Item]] = {
             kind: []
             for kind in (
@@ -188,6 +190,8 @@ class _Settlement:
         for group in self._groups(MemorySaved):
             self._guarded(group, "agent_memory", partial(self._write_memories, group))
         self._insert(AUDITS, items[Audit])
+        for refused in self._known:
+            _refuse(*refused)
         self._books.parking.save(self._connection)
         self._books.quarantine.save(self._connection)
         for ledger in self._ledgers:
@@ -208,24 +212,23 @@ class _Settlement:
             return True
         (item,) = items
         key = item[0].key(item)
-        refusal = self._books.refusals.get(key)
-        if refusal is None:
-            self._connection.execute("SAVEPOINT alone")
-            try:
-                write()
-            except ROW_ERRORS as error:
-                if not self._connection.in_transaction:
-                    self._books.refusals[key] = error
-                    raise TakenBack from error
-                self._connection.execute("ROLLBACK TO alone")
-                refusal = error
-            finally:
-                _release(self._connection, "alone")
-        if refusal is None:
-            return True
-        message = f"{where}: {refusal}"[:MESSAGE_CHARS]  # a trigger may quote the row
-        item[0].reject(item, EventCode.REFUSED_BY_DATABASE, message)
-        return False
+        known = self._books.refusals.get(key)
+        if known is not None:
+            self._known.append((item, where, known))
+            return False
+        self._connection.execute("SAVEPOINT alone")
+        try:
+            write()
+        except ROW_ERRORS as error:
+            if not self._connection.in_transaction:
+                self._books.refusals[key] = error
+                raise TakenBack from error
+            self._connection.execute("ROLLBACK TO alone")
+            _refuse(item, where, error)
+            return False
+        finally:
+            _release(self._connection, "alone")
+        return True
 
     def _insert(self, table: Table, items: Sequence[Item]) -> None:
         for group in [[item] for item in items] if self._isolate else [items]:
@@ -323,6 +326,11 @@ class _Settlement:
                 keys[row[0]] = key
                 winners[row[0]] = (key, row)
         save_memories(self._connection, winners.values())
+
+
+def _refuse(item: Item, where: str, why: Exception) -> None:
+    message = f"{where}: {why}"[:MESSAGE_CHARS]  # a trigger may quote the row
+    item[0].reject(item, EventCode.REFUSED_BY_DATABASE, message)
 
 
 def _release(connection: sqlite3.Connection, savepoint: str) -> None:

@@ -96,6 +96,8 @@ class Store:
         #: When the call began that the writer's thread is in (monotonic seconds), for whoever
         #: wants to know whether it still returns; None between calls.
         self.in_call_since: float | None = None
+        #: Whether a row took the transaction of the last batch with it.
+        self.was_taken_back = False
 
     @property
     def parked(self) -> int:
@@ -182,6 +184,7 @@ class Store:
                 hint="nothing of the batch was acknowledged; `ggend check` says more",
             ) from error
         finally:
+            self.was_taken_back = bool(self._books.refusals)
             self._books.refusals.clear()
 
     def _transaction(

@@ -667,8 +667,10 @@ async def test_rows_that_take_the_transaction_back_are_each_tried_once_more_at_m
 async def test_what_takes_the_transaction_back_is_asked_again_in_the_next_batch(desk: Desk) -> None:
     await refuse(desk, "audit_log", how="ROLLBACK")
     assert counts(await desk.settle(audit("bad"))) == {"rejected": 1}
+    assert desk.store.was_taken_back
     await desk.rows("DROP TRIGGER refuse_audit_log")
     assert counts(await desk.settle(audit("bad"))) == {"stored": 1}
+    assert not desk.store.was_taken_back
 
 
 async def test_children_of_a_refused_parent_wait(desk: Desk) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -19,7 +19,7 @@ from ggend.quarantine import Quarantine
 from ggend.seen_time import SeenTime, open_seen_time
 from ggend_schema.limits import EVENT_BYTES
 
-__all__ = ["Books", "Bounds", "Mark", "open_books"]
+__all__ = ["Books", "Bounds", "Mark", "TakenBack", "open_books"]
 
 #: What the books hold at the beginning of a transaction.
 Mark: TypeAlias = tuple[int, int, int, int]
@@ -35,16 +35,23 @@ class Bounds(Struct, frozen=True, kw_only=True):
     undecodable_bytes: int = EVENT_BYTES
 
 
+class TakenBack(Exception):
+    """The transaction went with one refused row; the books know that row at the next try."""
+
+
 class Books:
     """The accounts, the parked and the rejected events of one database."""
 
-    __slots__ = ("accounts", "parking", "quarantine", "seen")
+    __slots__ = ("accounts", "parking", "quarantine", "refusals", "seen")
 
     def __init__(self, parking: Parking, quarantine: Quarantine, seen: SeenTime) -> None:
         self.seen = seen
         self.accounts = Accounts(seen)
         self.parking = parking
         self.quarantine = quarantine
+        #: What the database refused by taking the whole transaction back, so that the next try of
+        #: the same batch does without. Whoever tries again empties it at the end.
+        self.refusals: dict[Hashable, Exception] = {}
 
     def mark(self) -> Mark:
         """Return what `forget` needs to come back to here."""

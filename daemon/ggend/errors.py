@@ -21,6 +21,7 @@ __all__ = [
     "DiskFailed",
     "GgendError",
     "NotAllowed",
+    "RefusedByDatabase",
     "SocketUnusable",
     "UsageMistake",
     "WalNotOurs",
@@ -78,6 +79,13 @@ class DatabaseUnusable(GgendError):
     """The database cannot be opened, or is not one that this version may write to."""
 
     code = "database_unusable"
+    exit_status = os.EX_DATAERR
+
+
+class RefusedByDatabase(GgendError):
+    """A trigger or a constraint that somebody added refuses a change; it would again."""
+
+    code = "refused_by_database"
     exit_status = os.EX_DATAERR
 
 

@@ -20,6 +20,7 @@ from ggend.books import Books
 from ggend.budget import weigh
 from ggend.connection import Connection, End
 from ggend.entries import batch_entries, check_batch
+from ggend.errors import RefusedByDatabase
 from ggend.intake import Call, Outcome, Submission
 from ggend.requests import AnswerTooLarge, RequestRefused, local_answer, stored_answer
 from ggend.store import DURABILITY
@@ -283,7 +284,8 @@ class Framed:
                     self._connection.tell(encoded)
 
         def refuse(error: Exception) -> None:
-            code = getattr(error, "code", "failed")
+            is_refused = isinstance(error, sqlite3.IntegrityError)  # by somebody's trigger, say
+            code = RefusedByDatabase.code if is_refused else getattr(error, "code", "failed")
             self._connection.tell(
                 encode_frame(Answer(id=request.id, code=code, message=str(error)))
             )

@@ -7,6 +7,7 @@ Outcome of its submission, one that was parked moves a count of the account that
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Hashable
 from typing import Any, Literal, TypeAlias
 
 from ggend.accounts import Account, Sender
@@ -26,9 +27,10 @@ Item: TypeAlias = tuple[Any, int, Any, int, Any]
 class Fresh:
     """The ledger of one submission: where its events' fates are counted."""
 
-    __slots__ = ("_books", "_sender", "account", "outcome")
+    __slots__ = ("_books", "_position", "_sender", "account", "outcome")
 
-    def __init__(self, books: Books, account: Account, sender: Sender) -> None:
+    def __init__(self, books: Books, account: Account, sender: Sender, position: int) -> None:
+        self._position = position
         self._books = books
         self._sender = sender
         self.account = account
@@ -38,6 +40,10 @@ class Fresh:
     def order_producer(self) -> bytes:
         """The producer's part of a memory's order key."""
         return self.account.producer or b""
+
+    def key(self, item: Item) -> Hashable:
+        """What the event is known by when its batch is tried again."""
+        return self._position, item[1]
 
     def reject(self, item: Item, code: EventCode, message: str) -> None:
         """To quarantine, with the reason."""
@@ -102,6 +108,11 @@ class Released:
         self._account_id = account_id
         books.accounts.release(account_id, stored=1)
 
+    def key(self, item: Item) -> Hashable:
+        """What the event is known by when its batch is tried again."""
+        _, sequence, event, stamp_ns, _ = item
+        return self._account_id, sequence, stamp_ns, encode_event(event)
+
     def reject(self, item: Item, code: EventCode, message: str) -> None:
         """To quarantine, with the reason."""
         _, sequence, event, stamp_ns, _ = item
@@ -131,9 +142,12 @@ class Requeued:
     Rejected again, it stays where it is; `code` and `message` then say why.
     """
 
-    __slots__ = ("_account_id", "_books", "code", "message", "outcome", "producer")
+    __slots__ = ("_account_id", "_books", "_id", "code", "message", "outcome", "producer")
 
-    def __init__(self, books: Books, account_id: int, producer: bytes | None) -> None:
+    def __init__(
+        self, books: Books, account_id: int, producer: bytes | None, rejected_id: int
+    ) -> None:
+        self._id = rejected_id
         self._books = books
         self._account_id = account_id
         self.producer = producer
@@ -145,6 +159,10 @@ class Requeued:
     def order_producer(self) -> bytes:
         """The producer's part of a memory's order key."""
         return self.producer or b""
+
+    def key(self, _item: Item) -> Hashable:
+        """What the event is known by when its batch is tried again."""
+        return "rejected", self._id
 
     def reject(self, _item: Item, code: EventCode, message: str) -> None:
         """It stays in quarantine, with this reason."""

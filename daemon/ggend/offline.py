@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
-from ggend.books import Books, Bounds, open_books
+from ggend.books import Books, Bounds, TakenBack, open_books
 from ggend.database.files import wal_size
 from ggend.database.migrate import State, recognise
 from ggend.database.migrations import schema_version
@@ -21,6 +22,8 @@ from ggend.lock import hold_lock
 from ggend.trouble import TryAgain
 
 __all__ = ["Offline", "open_offline"]
+
+T = TypeVar("T")
 
 #: Milliseconds to wait for a lock of somebody's plain SQL.
 _BUSY_MS = 5_000
@@ -53,6 +56,19 @@ class Offline:
             books.forget(mark)
             raise
         self.empty_wal()
+
+    def run(self, work: Callable[[sqlite3.Connection, Books], T]) -> T:
+        """Commit what `work` does, again without each row that took the transaction back."""
+        try:
+            while True:
+                try:
+                    with self.transaction():
+                        done = work(self.connection, self.books)
+                except TakenBack:
+                    continue
+                return done
+        finally:
+            self.books.refusals.clear()
 
     def empty_wal(self) -> None:
         """Move the WAL into the file if it has become large, as far as that goes now."""

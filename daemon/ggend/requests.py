@@ -68,6 +68,7 @@ class _PurgeArguments(Struct, frozen=True, forbid_unknown_fields=True):
     cutoff: Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\Z")]
     position: Position | None = None
     limit: Annotated[int, Meta(ge=1, le=SLICE_ROWS)] = SLICE_ROWS
+    kept: list[str] = []
 
 
 class _Ids(Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,6 +161,7 @@ def _purge(arguments: Mapping[str, Any]) -> Stored:
             cutoff=wanted.cutoff,
             position=wanted.position,
             limit=wanted.limit,
+            kept=wanted.kept,
         )
         return msgspec.to_builtins(done)
 

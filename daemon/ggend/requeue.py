@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -60,9 +61,8 @@ def requeue_file(path: Path, ids: Sequence[int]) -> list[Requeued]:
     done: list[Requeued] = []
     with open_offline(path) as offline:
         for first in range(0, len(ids), REQUEUED_IDS):
-            with offline.transaction():
-                some = requeue(offline.connection, offline.books, ids[first : first + REQUEUED_IDS])
-            done += some
+            some = ids[first : first + REQUEUED_IDS]
+            done += offline.run(partial(requeue, ids=some))
     return done
 
 
@@ -97,7 +97,7 @@ def requeue(connection: sqlite3.Connection, books: Books, ids: Sequence[int]) ->
         if encoded is None:
             done[rejected_id] = Requeued(rejected_id, "not_kept")
             continue
-        ledger = ledgers[rejected_id] = Ledger(books, account_id, producer)
+        ledger = ledgers[rejected_id] = Ledger(books, account_id, producer, rejected_id)
         kept[rejected_id] = account_id, size
         try:
             event = decode_event(encoded) if encoding == "msgpack" else decode_line(encoded)

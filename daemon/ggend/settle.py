@@ -6,23 +6,26 @@ as stored, duplicate, superseded, parked, rejected, lost or replayed, and the ac
 the same transaction. Runs on the writer's thread and never commits.
 
 A batch that the database refuses is rolled back by the caller and settled again with
-`isolate=True`: then each row stands alone, and the refused ones are rejected.
+`isolate=True`: then each row stands alone, and the refused ones are rejected. Where the database
+takes back the whole transaction instead of one row (`RAISE(ROLLBACK)` in somebody's trigger), the
+refusal is noted in the books and TakenBack is raised: the caller begins again, and what is noted is
+rejected without another try. So there is one more try for each refused row at most.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 
 from ggend.accounts import NotYours
-from ggend.books import Books
+from ggend.books import Books, TakenBack
 from ggend.intake import Call, Outcome, Rejection, Submission
 from ggend.ledger import Fresh, Item, Released
 from ggend.likes import is_stored
 from ggend.memory import OrderKey, order_keys, save_memories
-from ggend.parking import Parent
+from ggend.parking import Parent, Parked
 from ggend.sessions import count_late_receipts, end_session
 from ggend.tables import AUDITS, COLLISIONS, METRICS, RECEIPTS, SESSIONS, Table
 from ggend_schema.codes import EventCode
@@ -63,17 +66,24 @@ def settle(
     books.accounts.now = books.quarantine.now = now
     settlement = _Settlement(connection, books, isolate=isolate)
     results: list[object] = [
-        settlement.admit(item) if isinstance(item, Submission) else None for item in batch
+        settlement.admit(item, position) if isinstance(item, Submission) else None
+        for position, item in enumerate(batch)
     ]
     settlement.write()
     for position, item in enumerate(batch):
         if isinstance(item, Call):
+            if (refusal := books.refusals.get(position)) is not None:
+                results[position] = refusal
+                continue
             connection.execute("SAVEPOINT call")
             before = connection.total_changes
             mark = books.mark()
             try:
                 results[position] = item.run(connection, books)
             except (NotYours, LookupError, ValueError, RecursionError, *ROW_ERRORS) as error:
+                if not connection.in_transaction:
+                    books.refusals[position] = error
+                    raise TakenBack from error
                 connection.execute("ROLLBACK TO call")
                 books.forget(mark)
                 results[position] = error
@@ -98,6 +108,8 @@ class _Settlement:
         self._books = books
         self._isolate = isolate
         self._ledgers: list[Fresh] = []
+        #: Refused in an earlier try. Told at the end: of many tries only the last comes so far.
+        self._known: list[tuple[Item, str, Exception]] = []
         self._items: dict[type[Event | Rejection], list[Item]] = {
             kind: []
             for kind in (
@@ -112,15 +124,18 @@ class _Settlement:
             )
         }
 
-    def admit(self, submission: Submission) -> Outcome:
-        """Recognise what is settled already, and sort the rest by table."""
+    def admit(self, submission: Submission, position: int) -> Outcome:
+        """Recognise what is settled already, and sort the rest by table.
+
+        `position` is where the submission stands in the batch.
+        """
         try:
             account = self._books.accounts.of(self._connection, submission.sender)
         except NotYours:
             outcome = Outcome()
             outcome.failure = EventCode.NOT_YOURS
             return outcome
-        ledger = Fresh(self._books, account, submission.sender)
+        ledger = Fresh(self._books, account, submission.sender, position)
         outcome = ledger.outcome
         expected = account.last_sequence + 1
         first = submission.first_sequence or expected
@@ -182,6 +197,8 @@ class _Settlement:
         for group in self._groups(MemorySaved):
             self._guarded(group, "agent_memory", partial(self._write_memories, group))
         self._insert(AUDITS, items[Audit])
+        for refused in self._known:
+            _refuse(*refused)
         self._books.parking.save(self._connection)
         self._books.quarantine.save(self._connection)
         for ledger in self._ledgers:
@@ -200,14 +217,21 @@ class _Settlement:
         if not self._isolate:
             write()
             return True
+        (item,) = items
+        key = item[0].key(item)
+        known = self._books.refusals.get(key)
+        if known is not None:
+            self._known.append((item, where, known))
+            return False
         self._connection.execute("SAVEPOINT alone")
         try:
             write()
         except ROW_ERRORS as error:
+            if not self._connection.in_transaction:
+                self._books.refusals[key] = error
+                raise TakenBack from error
             self._connection.execute("ROLLBACK TO alone")
-            refusal = f"{where}: {error}"[:MESSAGE_CHARS]  # a trigger may quote the row
-            for item in items:
-                item[0].reject(item, EventCode.REFUSED_BY_DATABASE, refusal)
+            _refuse(item, where, error)
             return False
         finally:
             _release(self._connection, "alone")
@@ -234,20 +258,25 @@ class _Settlement:
             if item[4][0] in known or first.setdefault(item[4][0], item) is not item
         ]
         rows = [item[4] for item in first.values()]
-        if rows and self._guarded(
-            list(first.values()), table.name, partial(table.insert, self._connection, rows)
-        ):
-            known.update(first)
+        released: list[Parked] = []
+
+        def write() -> None:
+            """With what it does elsewhere: somebody's trigger may refuse that, too."""
+            table.insert(self._connection, rows)
             if table is RECEIPTS:
                 count_late_receipts(self._connection, rows)
-            self._release(parent, first)
+            released.extend(self._books.parking.release(self._connection, parent, first))
+
+        if rows and self._guarded(list(first.values()), table.name, write):
+            known.update(first)
+            self._take_in(released)
         if repeated:
             self._compare(table, repeated, same)
 
-    def _release(self, parent: Parent, parent_ids: Collection[str]) -> None:
-        """Take in what waited for these parents, before what came in this batch."""
+    def _take_in(self, waited: Sequence[Parked]) -> None:
+        """Take in what waited for a parent, before what came in this batch."""
         released: dict[type[Event], list[Item]] = {}
-        for parked in self._books.parking.release(self._connection, parent, parent_ids):
+        for parked in waited:
             ledger = Released(self._connection, self._books, parked.account_id)
             row = row_of(parked.event, parked.stamp_ns)
             released.setdefault(type(parked.event), []).append(
@@ -304,6 +333,11 @@ class _Settlement:
                 keys[row[0]] = key
                 winners[row[0]] = (key, row)
         save_memories(self._connection, winners.values())
+
+
+def _refuse(item: Item, where: str, why: Exception) -> None:
+    message = f"{where}: {why}"[:MESSAGE_CHARS]  # a trigger may quote the row
+    item[0].reject(item, EventCode.REFUSED_BY_DATABASE, message)
 
 
 def _release(connection: sqlite3.Connection, savepoint: str) -> None:

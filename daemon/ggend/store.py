@@ -21,7 +21,7 @@ import aiosqlite
 import anyio
 import anyio.to_thread
 
-from ggend.books import Books, Bounds, open_books
+from ggend.books import Books, Bounds, TakenBack, open_books
 from ggend.database.damaged import is_ours, is_sound, mark_suspect, set_aside
 from ggend.database.migrate import cannot_open
 from ggend.database.pinning import Checkpoint
@@ -96,6 +96,8 @@ class Store:
         #: When the call began that the writer's thread is in (monotonic seconds), for whoever
         #: wants to know whether it still returns; None between calls.
         self.in_call_since: float | None = None
+        #: Whether a row took the transaction of the last batch with it.
+        self.was_taken_back = False
 
     @property
     def parked(self) -> int:
@@ -169,15 +171,21 @@ class Store:
         self, connection: sqlite3.Connection, batch: Sequence[Submission | Call]
     ) -> list[object]:
         self._keeper.look()
-        with contextlib.suppress(*ROW_ERRORS):
-            return self._transaction(connection, batch, isolate=False)
         try:
-            return self._transaction(connection, batch, isolate=True)
+            with contextlib.suppress(*ROW_ERRORS, TakenBack):
+                return self._transaction(connection, batch, isolate=False)
+            while True:
+                self.in_call_since = time.monotonic()  # each try shows that the disk answers
+                with contextlib.suppress(TakenBack):
+                    return self._transaction(connection, batch, isolate=True)
         except ROW_ERRORS as error:
             raise WriterStopped(
                 f"the database refuses what belongs to no event: {error}",
                 hint="nothing of the batch was acknowledged; `ggend check` says more",
             ) from error
+        finally:
+            self.was_taken_back = bool(self._books.refusals)
+            self._books.refusals.clear()
 
     def _transaction(
         self, connection: sqlite3.Connection, batch: Sequence[Submission | Call], *, isolate: bool

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ggend.database.migrations import APPLICATION_ID
 from running import Daemon
 from support.patience import PATIENCE_SECONDS
 from support.processes import run_ggend
@@ -196,3 +197,33 @@ def test_a_signal_in_the_middle_of_an_upgrade_leaves_the_old_database_or_the_new
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("SELECT count(*) FROM receipts").fetchone() == (20_000,)
+
+
+def test_a_daemon_goes_on_with_a_dump_that_was_read_back(place: Path) -> None:
+    """`.dump` loses two pragmas; what waits and what is in quarantine is not lost with them."""
+    stage = (
+        b'{"type":"stage_completed","execution_id":"e","stage":"emit","status":"passed",'
+        b'"duration_ms":1}\n'
+    )
+    receipt = (
+        b'{"type":"receipt_emitted","execution_id":"e","agent_id":"a","operation":"watch",'
+        b'"status":"passed","duration_ms":1}\n'
+    )
+    with Daemon(place) as daemon:
+        daemon.exchange(stage + b'{"type":"audit"}\n')
+        database = daemon.database
+        database_id = daemon.query("SELECT id FROM database_identity")
+    with closing(sqlite3.connect(database)) as connection:
+        script = "\n".join(connection.iterdump())
+    database.unlink()
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript(script)
+    with Daemon(place) as daemon:
+        assert daemon.query("PRAGMA application_id") == [(APPLICATION_ID,)]
+        assert daemon.query("SELECT id FROM database_identity") == database_id
+        assert json.loads(daemon.exchange(receipt))["stored"] == 1
+        assert daemon.query("SELECT COUNT(*) FROM pipeline_metrics") == [(1,)]
+        assert daemon.query("SELECT code FROM rejected_events") == [("invalid",)]
+        assert daemon.query("SELECT stored, rejected FROM producers WHERE kind = 'anonymous'") == [
+            (2, 1)
+        ]

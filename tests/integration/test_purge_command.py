@@ -268,3 +268,43 @@ def test_a_damaged_database_is_refused_in_words(place: Path) -> None:
     assert ran.returncode == os.EX_DATAERR
     assert "malformed" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("how", ["ABORT", "ROLLBACK"])
+@pytest.mark.parametrize("is_running", [True, False], ids=["daemon", "file"])
+def test_a_table_that_a_trigger_keeps_is_named_and_can_be_left_out(
+    place: Path, how: str, *, is_running: bool
+) -> None:
+    with Daemon(place) as daemon:
+        send(daemon, RECEIPT % ("old", "passed"), AUDIT)
+        daemon.wait_for_hooks()
+        age(daemon)
+        with closing(sqlite3.connect(daemon.database)) as connection, connection:
+            connection.execute(
+                "CREATE TRIGGER kept BEFORE DELETE ON audit_log "
+                f"BEGIN SELECT RAISE({how}, 'audit_log is append-only'); END"
+            )
+        if not is_running:
+            daemon.stop()
+        ran = ggend(daemon, "purge", "--older-than", "30d", "--yes")
+        assert ran.returncode == 65
+        assert ran.stderr.startswith(
+            "ggend: audit_log refuses to lose rows: audit_log is append-only; nothing of this "
+            "slice was deleted\n"
+        )
+        assert "run it again" not in ran.stderr
+        assert "--except" in ran.stderr
+        assert (count(daemon, "receipts"), count(daemon, "audit_log")) == (1, 1)
+        arguments = ("purge", "--older-than", "30d", "--except", "audit_log", "--yes")
+        ran = ggend(daemon, *arguments, "--format", "json")
+        assert ran.returncode == 0, ran.stderr
+        assert {row["table"]: row["purged"] for row in json.loads(ran.stdout)}["audit_log"] == 0
+        assert (count(daemon, "receipts"), count(daemon, "audit_log")) == (0, 1)
+        if is_running:
+            send(daemon, AUDIT)
+
+
+def test_a_table_that_no_purge_looks_at_cannot_be_left_out(daemon: Daemon) -> None:
+    ran = ggend(daemon, "purge", "--older-than", "30d", "--except", "agent_memory", "--yes")
+    assert ran.returncode == 64
+    assert "removes nothing from 'agent_memory'" in ran.stderr

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import takewhile
@@ -251,16 +251,52 @@ def stored(connection: sqlite3.Connection, tables: Tables) -> Tables:
 
 
 def purge(
-    connection: sqlite3.Connection, *, limit: int = 1000, cutoff: str = CUTOFF
+    connection: sqlite3.Connection,
+    *,
+    limit: int = 1000,
+    cutoff: str = CUTOFF,
+    kept: Collection[str] = (),
 ) -> Counter[str]:
     """Purge to the end, in slices of one size."""
     books, deleted = open_books(connection, Bounds(), 2), Counter[str]()
     position: Position | None = None
     while True:
-        done = purge_slice(connection, books, cutoff=cutoff, position=position, limit=limit)
+        done = purge_slice(
+            connection, books, cutoff=cutoff, position=position, limit=limit, kept=kept
+        )
         deleted.update(done.deleted)
         if (position := done.next) is None:
             return deleted
+
+
+@given(
+    tables=DATABASES,
+    kept=st.sets(
+        st.sampled_from(
+            [
+                "receipts",
+                "pipeline_metrics",
+                "slo_breaches",
+                "audit_log",
+                "collision_detection",
+                "workflow_sessions",
+                "session_ends",
+            ]
+        )
+    ),
+)
+def test_tables_that_are_kept_lose_no_row_and_the_preview_says_so(
+    empty: sqlite3.Connection, tables: Tables, kept: set[str]
+) -> None:
+    with closing(copy_of(empty)) as connection:
+        fill(connection, tables)
+        torn = set(connection.execute("PRAGMA foreign_key_check").fetchall())
+        found = purgeable(connection, CUTOFF, kept=kept).tables.rows
+        deleted = purge(connection, limit=7, kept=kept)
+        assert {row[0]: row[1] for row in found if row[1]} == dict(+deleted)
+        left = stored(connection, tables)
+        assert all(left[table] == tables[table] for table in kept)
+        assert set(connection.execute("PRAGMA foreign_key_check").fetchall()) <= torn
 
 
 def purged_counts(connection: sqlite3.Connection) -> dict[str, int]:

@@ -156,8 +156,12 @@ def test_a_file_of_another_kind_is_not_a_database(tmp_path: Path) -> None:
 
 
 def test_another_sqlite_file_is_not_a_tier_2_database(tmp_path: Path) -> None:
-    (tmp_path / "empty.db").touch()
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("CREATE TABLE mine (id)")
     with pytest.raises(DatabaseUnusable, match="it has no table `receipts`"):
+        open_readonly(tmp_path / "other.db")
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(DatabaseUnusable, match="is empty"):
         open_readonly(tmp_path / "empty.db")
 
 

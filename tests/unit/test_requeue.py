@@ -71,12 +71,12 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         yield opened_desk
 
 
-async def refuse(desk: Desk, *tables: str) -> None:
+async def refuse(desk: Desk, *tables: str, how: str = "ABORT") -> None:
     """Make the database refuse what is bad in these tables."""
     for table in tables:
         await desk.rows(
             f"CREATE TRIGGER refuse_{table} BEFORE INSERT ON {table} WHEN {CONDITIONS[table]} "
-            "BEGIN SELECT RAISE(ABORT, 'not here'); END"
+            f"BEGIN SELECT RAISE({how}, 'not here'); END"
         )
 
 
@@ -98,11 +98,12 @@ async def rejected(desk: Desk) -> list[tuple[Any, ...]]:
 # Put back
 
 
+@pytest.mark.parametrize("how", ["ABORT", "ROLLBACK"])
 @pytest.mark.parametrize(("table", "bad"), BAD, ids=lambda value: value)
 async def test_after_a_repair_a_refused_event_is_stored_and_its_count_moves(
-    desk: Desk, table: str, bad: Event
+    desk: Desk, table: str, bad: Event, how: str
 ) -> None:
-    await refuse(desk, table)
+    await refuse(desk, table, how=how)
     await desk.settle(audit(), bad)
     assert await requeued(desk, 1) == [(1, "rejected", EventCode.REFUSED_BY_DATABASE)]
     assert await desk.account() == {"last_sequence": 2, "stored": 1, "rejected": 1}
@@ -466,3 +467,23 @@ def test_a_file_that_a_daemon_has_open_is_left_alone(tmp_path: Path) -> None:
         for change in (requeue_file, purge_rejected_file):
             with pytest.raises(AlreadyRunning):
                 change(path, [1])
+
+
+async def test_in_the_file_itself_a_row_that_takes_the_transaction_back_harms_no_other(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "tier2.db"
+    async with opened(path) as desk:
+        await refuse(desk, "audit_log")
+        await refuse(desk, "receipts", how="ROLLBACK")
+        await desk.settle(audit("bad"), receipt("bad", agent_id="bad"), audit("bad"))
+        await desk.rows("DROP TRIGGER refuse_audit_log")
+    assert {one.id: one.outcome for one in requeue_file(path, [1, 2, 3])} == {
+        1: "stored",
+        2: "stored",
+        3: "rejected",
+    }
+    async with opened(path) as desk:
+        await desk.check()
+        assert await desk.count("audit_log") == 2
+        assert await desk.account() == {"last_sequence": 3, "stored": 2, "rejected": 1}

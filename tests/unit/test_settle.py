@@ -524,14 +524,20 @@ REFUSING = {
 }
 
 
-async def refuse(desk: Desk, table: str, *, when: str = "", on: str = "") -> None:
+#: What a trigger may do about a row: undo the statement, stop in it, take the transaction back.
+HOWS = ["ABORT", "FAIL", "ROLLBACK"]
+
+
+async def refuse(
+    desk: Desk, table: str, *, when: str = "", on: str = "", how: str = "ABORT"
+) -> None:
     """Make the database refuse certain rows of a table."""
-    event, condition = REFUSING[table]
+    event, condition = REFUSING.get(table, ("INSERT", "true"))
     await desk.rows(
         f"""
         CREATE TRIGGER refuse_{table} BEFORE {on or event} ON {table} WHEN {when or condition}
         BEGIN
-            SELECT RAISE(ABORT, 'not here');
+            SELECT RAISE({how}, 'not here');
         END"""
     )
 
@@ -546,11 +552,12 @@ GOOD_AND_BAD: list[tuple[str, Event]] = [
 ]
 
 
+@pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize(("table", "bad"), GOOD_AND_BAD, ids=lambda value: value)
 async def test_a_row_that_the_database_refuses_does_not_fail_its_batch(
-    desk: Desk, table: str, bad: Event
+    desk: Desk, table: str, bad: Event, how: str
 ) -> None:
-    await refuse(desk, table)
+    await refuse(desk, table, how=how)
     good: list[Event] = [
         receipt(),
         stage(),
@@ -587,8 +594,11 @@ async def test_a_row_that_the_database_refuses_does_not_fail_its_batch(
     }
 
 
-async def test_an_end_that_the_database_refuses_does_not_fail_its_batch(desk: Desk) -> None:
-    await refuse(desk, "workflow_sessions", on="UPDATE", when="new.session_id = 'bad'")
+@pytest.mark.parametrize("how", HOWS)
+async def test_an_end_that_the_database_refuses_does_not_fail_its_batch(
+    desk: Desk, how: str
+) -> None:
+    await refuse(desk, "workflow_sessions", on="UPDATE", when="new.session_id = 'bad'", how=how)
     outcome = await desk.settle(
         started(), started("bad"), ended("bad"), ended(), audit(), receipt("e1", session_id="s1")
     )
@@ -599,6 +609,68 @@ async def test_an_end_that_the_database_refuses_does_not_fail_its_batch(desk: De
     ]
     await desk.rows("DROP TRIGGER refuse_workflow_sessions")
     assert counts(await desk.settle(ended("bad", status="failed"))) == {"stored": 1}
+
+
+@pytest.mark.parametrize("how", HOWS)
+async def test_a_late_receipt_is_refused_where_its_session_may_not_be_changed(
+    desk: Desk, how: str
+) -> None:
+    """What a row changes in other tables belongs to it."""
+    await desk.settle(started(), ended())
+    await refuse(desk, "workflow_sessions", on="UPDATE", when="true", how=how)
+    outcome = await desk.settle(receipt(session_id="s1"), audit(), receipt("e2"))
+    assert codes(outcome) == [(3, EventCode.REFUSED_BY_DATABASE)]
+    assert await desk.rows("SELECT execution_id FROM receipts") == [("e2",)]
+
+
+@pytest.mark.parametrize("how", HOWS)
+async def test_a_parent_is_refused_where_what_waits_for_it_may_not_leave(
+    desk: Desk, how: str
+) -> None:
+    await desk.settle(stage(), stage())
+    await refuse(desk, "parked_events", on="DELETE", when="true", how=how)
+    outcome = await desk.settle(receipt(), audit(), receipt("e2"))
+    assert codes(outcome) == [(3, EventCode.REFUSED_BY_DATABASE)]
+    await desk.check()
+    assert desk.store.parked == 2
+    await desk.rows("DROP TRIGGER refuse_parked_events")
+    assert counts(await desk.settle(receipt())) == {"stored": 1}
+    assert (await desk.count("pipeline_metrics"), desk.store.parked) == (2, 0)
+
+
+async def test_rows_that_take_the_transaction_back_are_each_tried_once_more_at_most(
+    desk: Desk,
+) -> None:
+    """Nothing of the batch is stored before all of it is, and nothing is stored twice."""
+    await refuse(desk, "audit_log", how="ROLLBACK")
+    await refuse(desk, "receipts", how="ROLLBACK")
+    begun: list[str] = []
+    await desk.store.run(
+        lambda connection: connection.set_trace_callback(
+            lambda sql: begun.append(sql) if sql.startswith("BEGIN") else None
+        )
+    )
+    bad: list[Event] = [audit("bad"), receipt("bad", agent_id="bad"), audit("bad")]
+    outcomes = await desk.commit(
+        desk.sent(P1, audit(), *bad, stage("bad")), desk.sent(P2, audit("bad"), receipt(), stage())
+    )
+    await desk.store.run(lambda connection: connection.set_trace_callback(None))
+    assert len(begun) == 2 + 4
+    assert [counts(outcome) for outcome in outcomes] == [
+        {"stored": 1, "rejected": 3, "parked": 1},
+        {"stored": 2, "rejected": 1},
+    ]
+    await desk.check()
+    assert (await desk.count("audit_log"), await desk.count("rejected_events")) == (1, 4)
+
+
+async def test_what_takes_the_transaction_back_is_asked_again_in_the_next_batch(desk: Desk) -> None:
+    await refuse(desk, "audit_log", how="ROLLBACK")
+    assert counts(await desk.settle(audit("bad"))) == {"rejected": 1}
+    assert desk.store.was_taken_back
+    await desk.rows("DROP TRIGGER refuse_audit_log")
+    assert counts(await desk.settle(audit("bad"))) == {"stored": 1}
+    assert not desk.store.was_taken_back
 
 
 async def test_children_of_a_refused_parent_wait(desk: Desk) -> None:
@@ -619,10 +691,11 @@ async def test_a_receipt_behind_a_refused_one_of_its_id_has_its_own_chance(desk:
     assert counts(outcome) == {"stored": 1, "rejected": 2}
 
 
+@pytest.mark.parametrize("how", HOWS)
 async def test_a_parked_event_that_the_database_refuses_is_rejected_in_its_account(
-    desk: Desk,
+    desk: Desk, how: str
 ) -> None:
-    await refuse(desk, "pipeline_metrics")
+    await refuse(desk, "pipeline_metrics", how=how)
     await desk.settle(stage(), stage(error_message="bad"), stage())
     assert counts(await desk.settle(receipt(), producer=P2)) == {"stored": 1}
     assert await desk.account() == {"last_sequence": 3, "stored": 2, "rejected": 1}
@@ -788,3 +861,24 @@ async def test_a_call_that_the_database_refuses_fails_alone(desk: Desk) -> None:
     assert isinstance(outcome, Outcome)
     assert isinstance(error, sqlite3.IntegrityError)
     assert (await desk.count("audit_log"), await desk.count("producers")) == (1, 1)
+
+
+@pytest.mark.parametrize("how", HOWS)
+async def test_a_call_that_a_trigger_refuses_fails_alone(desk: Desk, how: str) -> None:
+    """Also if the trigger takes back all that the batch has done."""
+    await refuse(desk, "audit_log", on="DELETE", when="old.agent_id = 'kept'", how=how)
+    await desk.settle(audit("kept"))
+
+    def delete(connection: sqlite3.Connection, _books: Books) -> int:
+        return connection.execute("DELETE FROM audit_log").rowcount
+
+    def count(connection: sqlite3.Connection, _books: Books) -> object:
+        return connection.execute("SELECT COUNT(*) FROM audit_log").fetchone()[0]
+
+    calls = [Call(run, lambda _c, _r: None, lambda _c, _e: None) for run in (delete, count)]
+    outcome, error, counted = await desk.store.commit([desk.sent(P1, audit()), *calls])
+    assert isinstance(outcome, Outcome)
+    assert isinstance(error, sqlite3.IntegrityError)
+    assert "not here" in str(error)
+    assert (counts(outcome), counted) == ({"stored": 1}, 2)
+    await desk.check()

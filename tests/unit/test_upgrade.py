@@ -419,3 +419,110 @@ def test_version_2_gets_the_rollups_and_keeps_its_rows(tmp_path: Path) -> None:
     told = differences(found, promised(schema_version()))
     assert [difference.name for difference in told] == ["noted"]
     assert prepare_database(path).was is State.CURRENT
+
+
+def dumped(path: Path) -> Path:
+    """What `sqlite3 tier2.db .dump | sqlite3 new.db` makes: without the two pragmas."""
+    new = path.with_name("new.db")
+    with closing(sqlite3.connect(path)) as connection:
+        script = "\n".join(connection.iterdump())
+    with closing(sqlite3.connect(new)) as connection:
+        connection.executescript(script)
+    return new
+
+
+def pragmas(path: Path) -> tuple[int, int]:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return (
+            connection.execute("PRAGMA user_version").fetchone()[0],
+            connection.execute("PRAGMA application_id").fetchone()[0],
+        )
+
+
+def content(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of all tables."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        return {
+            table: connection.execute(f"SELECT * FROM {table}").fetchall()
+            for (table,) in tables.fetchall()
+        }
+
+
+def made_of_version(path: Path, version: int) -> None:
+    """With a row, and things of its users."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        apply(connection, [found for found in migrations() if found.version <= version])
+        connection.execute(
+            "INSERT INTO receipts (execution_id, agent_id, operation, status, timestamp, "
+            "duration_ms) VALUES ('e', 'a', 'watch', 'passed', '2026-01-29T12:00:00.000Z', 7)"
+        )
+        connection.execute("CREATE TABLE notes (text)")
+        connection.execute("ALTER TABLE audit_log ADD COLUMN team TEXT")
+
+
+SINCE_2 = [found.version for found in migrations() if found.version >= 2]
+
+
+@pytest.mark.parametrize("version", SINCE_2)
+@pytest.mark.parametrize("by_hand", ["", "PRAGMA user_version = 3", "PRAGMA application_id = {id}"])
+def test_a_dump_that_was_read_back_gets_its_version_again_and_keeps_every_row(
+    tmp_path: Path, version: int, by_hand: str
+) -> None:
+    path = tmp_path / "tier2.db"
+    made_of_version(path, version)
+    new = dumped(path)
+    if by_hand:
+        run(new, by_hand.format(id=APPLICATION_ID))
+    before = content(new)
+    with closing(open_readonly(new)) as connection:
+        first = next(iter(verify(connection, lambda _: None, pages=False)))
+    assert first.verdict == "warning"
+    assert f"the tables are of {version}: `ggend init`" in first.detail
+    report = prepare_database(new)
+    assert report.was is State.UNMARKED
+    assert pragmas(new) == (schema_version(), APPLICATION_ID)
+    after = content(new)
+    if version == schema_version():
+        assert after == before
+    assert after["receipts"] == before["receipts"]
+    assert after["database_identity"] == before["database_identity"]
+    with closing(open_readonly(new)) as connection:
+        findings = list(verify(connection, lambda _: None, pages=True))
+    assert [one for one in findings if one.verdict == "failed"] == []
+    assert prepare_database(new).was is State.CURRENT
+
+
+def test_a_dump_of_an_older_version_is_not_upgraded_without_leave(tmp_path: Path) -> None:
+    path = tmp_path / "tier2.db"
+    made_of_version(path, 2)
+    new = dumped(path)
+    as_it_was = new.read_bytes()
+    with pytest.raises(DatabaseUnusable, match="an upgrade was not allowed"):
+        prepare_database(new, upgrade=False)
+    assert new.read_bytes() == as_it_was
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ("DROP INDEX idx_receipts_session_id", "the index idx_receipts_session_id is missing"),
+        ("DROP TABLE seen_time", "the table seen_time is missing"),
+        ("ALTER TABLE producers DROP COLUMN shed", "producers.shed is missing"),
+        ("DELETE FROM database_identity", "database_identity has not one row"),
+    ],
+)
+def test_a_dump_with_tables_of_no_version_is_refused_untouched(
+    tmp_path: Path, damage: str, says: str
+) -> None:
+    path = tmp_path / "tier2.db"
+    prepare_database(path)
+    new = dumped(path)
+    run(new, damage)
+    as_it_was = new.read_bytes()
+    with pytest.raises(DatabaseUnusable, match=says) as refused:
+        prepare_database(new)
+    assert "has lost its version" in str(refused.value)
+    assert refused.value.hint.startswith("it was not touched")
+    assert new.read_bytes() == as_it_was

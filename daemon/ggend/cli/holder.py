@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ggend.errors import AlreadyRunning, DaemonUnreachable, NotAllowed
+from ggend.errors import AlreadyRunning, DaemonUnreachable, NotAllowed, RefusedByDatabase
 from ggend.lock import lock_path
-from ggend_client import ClientError, ask
+from ggend_client import ClientError, RequestRefused, ask
 from ggend_schema.places import client_sockets
 
-__all__ = ["ask_holder", "socket_of_holder"]
+__all__ = ["REFUSED_HINT", "ask_holder", "socket_of_holder"]
+
+#: What a person does about a trigger or a constraint of theirs.
+REFUSED_HINT = "drop the trigger or the constraint that says so, and run it again"
 
 #: Seconds that the daemon may take for one request: it may wait for the disk, or a long batch.
 _PATIENCE_SECONDS = 30.0
@@ -47,13 +50,16 @@ def ask_holder(
     *,
     timeout: float = _PATIENCE_SECONDS,
     hint: str = "run it again: it goes on",
+    refused_hint: str = REFUSED_HINT,
 ) -> Any:
-    """Return the daemon's answer. Raises NotAllowed, DaemonUnreachable."""
+    """Return the daemon's answer. Raises NotAllowed, RefusedByDatabase, DaemonUnreachable."""
     try:
         return ask(place, op, arguments, timeout=timeout)
     except ClientError as error:
         if error.code == NotAllowed.code:
             raise NotAllowed(str(error), hint="run it as that user") from error
+        if isinstance(error, RequestRefused) and error.code == RefusedByDatabase.code:
+            raise RefusedByDatabase(error.message, hint=refused_hint) from error
         raise DaemonUnreachable(str(error), hint=hint or error.hint) from error
 
 

@@ -103,6 +103,8 @@ def _done(database: Path, prepared: Preparation) -> str:
         return f"{database} was made: {now}"
     if prepared.was is State.CURRENT:
         return f"{database} is there already, nothing was changed: {now}"
+    if prepared.was is State.UNMARKED:
+        return f"{database} had lost its version, as after `.dump`; it has it again: {now}"
     mended = f"; made {', '.join(prepared.mended)}" * bool(prepared.mended)
     kept = f"; the file as it was is kept in {prepared.backup}" * (prepared.backup is not None)
     return f"{database} was upgraded from {prepared.was.value}: {now}{mended}{kept}"

@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from ggend.cli.holder import ask_holder, socket_of_holder
+from ggend.cli.holder import REFUSED_HINT, ask_holder, socket_of_holder
 from ggend.cli.options import DatabaseOption, SocketOption, chosen_database, chosen_socket
 from ggend.cli.output import progress, show_line
-from ggend.errors import AlreadyRunning, DatabaseUnusable, UsageMistake
+from ggend.errors import AlreadyRunning, DatabaseUnusable, RefusedByDatabase, UsageMistake
 
 __all__ = ["maintain"]
 
@@ -67,6 +67,8 @@ def maintain(
         place = socket_of_holder(path, chosen_socket(socket), otherwise=error)
         ask_holder(place, "rebuild_rollups", {})
         _watch(path, place)
+    except sqlite3.IntegrityError as error:
+        raise RefusedByDatabase(str(error), hint=REFUSED_HINT) from error
     except sqlite3.Error as error:
         raise DatabaseUnusable(
             f"{path} cannot be written: {error}", hint="run it again: the views are exact"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +22,16 @@ from ggend.cli.options import (
     chosen_socket,
 )
 from ggend.cli.output import Format, complain, progress, show, show_line
-from ggend.errors import AlreadyRunning, DatabaseUnusable, UsageMistake
+from ggend.errors import AlreadyRunning, DatabaseUnusable, RefusedByDatabase, UsageMistake
 from ggend.reading.moments import parse_moment
 from ggend.reading.queries import Result
 
 __all__ = ["purge"]
+
+_REFUSED_HINT = (
+    "what earlier slices deleted is gone; drop the trigger or the constraint that says so, or "
+    "leave the table out with --except"
+)
 
 
 def purge(
@@ -41,6 +46,12 @@ def purge(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would go, and change nothing.")
     ] = False,
+    kept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--except", metavar="TABLE", help="A table that loses no row. Can be repeated."
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     database: DatabaseOption = None,
     socket: SocketOption = None,
@@ -54,10 +65,11 @@ def purge(
 
     Age is the time at which a row was stored. Each table loses its beginning, up to the first row
     that is not older. A running daemon does it, in slices between its batches: only its own user
-    and root may ask. The file keeps its size; new rows use the room.
+    and root may ask. The file keeps its size; new rows use the room. With --except a table stays as
+    it is, and so does one whose rows would take some of it with them.
 
-    Exit status: 0 done, 1 not confirmed, 69 the daemon does not answer, 75 another daemon has the
-    database, 77 this user may not.
+    Exit status: 0 done, 1 not confirmed, 65 a trigger of yours keeps rows of a table, 69 the daemon
+    does not answer, 75 another daemon has the database, 77 this user may not.
 
     Examples:
 
@@ -65,14 +77,14 @@ def purge(
         ggend purge --older-than 90d --yes
     """
     from ggend.database.readonly import open_readonly
-    from ggend.purge import purge_file
+    from ggend.purge import DeletionRefused, purge_file
     from ggend.reading.purgeable import purgeable
 
     cutoff = _cutoff(older_than)
     path = chosen_database(database)
     with closing(open_readonly(path)) as connection:
         try:
-            found = purgeable(connection, cutoff)
+            found = purgeable(connection, cutoff, kept=kept or ())
         except sqlite3.DatabaseError as error:
             raise DatabaseUnusable(
                 f"{path} cannot be read: {error}", hint="`ggend check` says whether it is damaged"
@@ -102,9 +114,13 @@ def purge(
             bar.advance(task, sum(part.values()))
 
         try:
-            purge_file(path, cutoff, tell)
+            purge_file(path, cutoff, tell, kept=kept or ())
         except AlreadyRunning as error:
-            _purge_by_daemon(path, cutoff, tell, socket=chosen_socket(socket), otherwise=error)
+            _purge_by_daemon(
+                path, cutoff, tell, kept=kept or (), socket=chosen_socket(socket), otherwise=error
+            )
+        except DeletionRefused as error:
+            raise RefusedByDatabase(str(error), hint=_REFUSED_HINT) from error
         except sqlite3.Error as error:
             raise DatabaseUnusable(
                 f"{path} cannot be purged: {error}", hint="run it again: what is gone is gone"
@@ -138,14 +154,15 @@ def _purge_by_daemon(
     cutoff: str,
     tell: Callable[[dict[str, int]], None],
     *,
+    kept: Collection[str],
     socket: Path | None,
     otherwise: AlreadyRunning,
 ) -> None:
     """Have it done by the daemon that holds the lock, slice by slice."""
     # From here on this socket alone: another daemon would purge another database.
     place = socket_of_holder(path, socket, otherwise=otherwise)
-    arguments: dict[str, Any] = {"cutoff": cutoff}
+    arguments: dict[str, Any] = {"cutoff": cutoff} | ({"kept": list(kept)} if kept else {})
     while "position" not in arguments or arguments["position"] is not None:
-        done: dict[str, Any] = ask_holder(place, "purge", arguments)
+        done: dict[str, Any] = ask_holder(place, "purge", arguments, refused_hint=_REFUSED_HINT)
         tell(done["deleted"])
         arguments["position"] = done["next"]

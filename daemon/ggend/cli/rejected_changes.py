@@ -14,7 +14,7 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 import typer
 
-from ggend.cli.holder import ask_holder, socket_of_holder
+from ggend.cli.holder import REFUSED_HINT, ask_holder, socket_of_holder
 from ggend.cli.options import (
     DatabaseOption,
     FormatOption,
@@ -24,7 +24,7 @@ from ggend.cli.options import (
 )
 from ggend.cli.output import Format, complain, progress, show, show_line
 from ggend.cli.rejected_portrait import short
-from ggend.errors import AlreadyRunning, DatabaseUnusable, UsageMistake
+from ggend.errors import AlreadyRunning, DatabaseUnusable, RefusedByDatabase, UsageMistake
 from ggend.reading.moments import parse_moment
 from ggend.reading.queries import Result
 from ggend.reading.rejected import Chosen, read_ids
@@ -198,6 +198,8 @@ def _in_parts(
                 except AlreadyRunning as error:
                     # From here on this socket alone: another daemon has another database.
                     place = socket_of_holder(path, socket, otherwise=error)
+                except sqlite3.IntegrityError as error:
+                    raise RefusedByDatabase(str(error), hint=REFUSED_HINT) from error
                 except sqlite3.Error as error:
                     raise DatabaseUnusable(
                         f"{path} cannot be written: {error}", hint="run it again: it goes on"

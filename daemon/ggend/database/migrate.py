@@ -18,6 +18,7 @@ from ggend.database.files import database_uri, wal_size
 from ggend.database.migrations import (
     APPLICATION_ID,
     Migration,
+    is_unmarked,
     migrations,
     schema_version,
     statements,
@@ -42,6 +43,7 @@ class State(Enum):
     EMPTY = "missing or empty"
     VERSION_1 = "version 1.0.0"
     OLDER = "an older version"
+    UNMARKED = "a database that has lost its version, as after `.dump`"
     CURRENT = "current"
 
 
@@ -65,6 +67,8 @@ def recognise(path: Path) -> State:
         raise cannot_open(path, error) from error
     if application == version == 0 and not tables:
         return State.EMPTY
+    if is_unmarked(version, application, tables):
+        return State.UNMARKED
     if application == version == 0 and tables >= _TELLING:
         return State.VERSION_1
     if application != APPLICATION_ID:
@@ -116,13 +120,17 @@ def apply(
     *,
     last: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run migrations in the open transaction, record the last one, call `last`, and commit."""
+    """Run migrations in the open transaction, record the last one, call `last`, and commit.
+
+    Without any, the file is of this version and is marked so.
+    """
     try:
         for migration in wanted:
             for statement in statements(migration.sql):
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {wanted[-1].version}")
+        version = wanted[-1].version if wanted else schema_version()
+        connection.execute(f"PRAGMA user_version = {version}")
         last()
         connection.execute("COMMIT")
     except BaseException:

@@ -9,14 +9,26 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from importlib import resources
 
 from msgspec import Struct
 
-__all__ = ["APPLICATION_ID", "Migration", "migrations", "schema_version", "statements"]
+__all__ = [
+    "APPLICATION_ID",
+    "Migration",
+    "is_unmarked",
+    "migrations",
+    "schema_version",
+    "statements",
+]
 
 #: `PRAGMA application_id` of a tier-2 database that ggend made: "ggnd" in ASCII.
 APPLICATION_ID = 0x67676E64
+
+
+#: Tables of every database since version 2 that no other application has.
+_OWN = frozenset({"receipts", "pipeline_metrics", "producers", "database_identity"})
 
 
 class Migration(Struct, frozen=True):
@@ -41,6 +53,15 @@ def migrations() -> tuple[Migration, ...]:
 def schema_version() -> int:
     """Return the version that this program writes."""
     return migrations()[-1].version
+
+
+def is_unmarked(version: int, application: int, tables: AbstractSet[str]) -> bool:
+    """Whether these are ggend's tables in a file that does not say so.
+
+    `.dump` of the sqlite3 shell writes neither pragma; one of them may have been set by hand since.
+    """
+    is_lost = application == 0 or (application == APPLICATION_ID and version == 0)
+    return is_lost and version >= 0 and tables >= _OWN
 
 
 def statements(script: str) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Probes: what the CHECKs of a schema accept and refuse, tried out on an empty copy of it.
 
 The copy is made in memory from the schema's own statements, so that any database can be probed,
-also one that may not be written to. Reads no row and writes none outside that copy.
+also one that may not be written to. Reads no row and writes none outside that copy. What others
+added is left out, so that what it refuses is not taken for a CHECK; `refusals` tries just that.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 from ggend_schema import events
 
-__all__ = ["probe"]
+__all__ = ["probe", "refusals"]
 
 #: One valid row of each table: parents first.
 _ROWS: dict[str, dict[str, Any]] = {
@@ -79,31 +80,65 @@ _ENUMERATIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("slo_violations", "severity"): ("warning", "critical"),
 }
 
+#: By table the columns that others added and that may not be left out.
+Demanded: TypeAlias = Mapping[str, Collection[str]]
+
 #: What no enumeration holds.
 _STRANGE = ("", "nonsense")
 
 
-def probe(schema: sqlite3.Connection) -> Iterator[str]:
+def probe(schema: sqlite3.Connection, demanded: Demanded) -> Iterator[str]:
     """Yield what the CHECKs of the seven tables accept or refuse that they should not."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
-        for table, sql in schema.execute(_STATEMENTS).fetchall():
-            # A stranger's virtual table makes its own shadow tables, or has no module here.
-            with contextlib.nullcontext() if table in _ROWS else contextlib.suppress(sqlite3.Error):
-                copy.execute(sql)
-        copy.execute("PRAGMA foreign_keys = ON")
+        _copy(schema, copy, tables_only=True)
         for table, row in _ROWS.items():
-            problem = _refusal(copy, table, row, keep=True)
+            problem = _refusal(copy, table, row | _given(demanded, table), keep=True)
             if problem is not None:
                 yield f"{table} refuses a valid row: {problem}"
         for (table, column), values in _ENUMERATIONS.items():
             for value in values:
-                problem = _refusal(copy, table, _variant(table, column, value))
+                problem = _refusal(
+                    copy, table, _variant(table, column, value) | _given(demanded, table)
+                )
                 if problem is not None:
                     yield f"{table}.{column} refuses {value!r}: {problem}"
             for value in _strangers(copy, table, values):
-                if _refusal(copy, table, _variant(table, column, value)) is None:
+                row = _variant(table, column, value) | _given(demanded, table)
+                if _refusal(copy, table, row) is None:
                     yield f"{table}.{column} accepts {value!r}: its CHECK is missing or too wide"
                     break
+
+
+def refusals(schema: sqlite3.Connection, demanded: Demanded) -> list[str]:
+    """Say which tables take no row at all, for a mistake in what others added to them.
+
+    That is a trigger or an index that SQLite cannot run: not one that refuses a row, as it should.
+    """
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
+        _copy(schema, copy, tables_only=False)
+        told = []
+        for table, row in _ROWS.items():
+            try:
+                copy.execute("BEGIN")
+                _insert(copy, table, row | _given(demanded, table))
+            except sqlite3.IntegrityError:
+                pass
+            except sqlite3.Error as error:
+                told.append(f"{table} takes no row, for a trigger or an index that fails: {error}")
+            if copy.in_transaction:
+                copy.execute("COMMIT")
+        return told
+
+
+def _copy(schema: sqlite3.Connection, copy: sqlite3.Connection, *, tables_only: bool) -> None:
+    for kind, table, sql in schema.execute(_STATEMENTS).fetchall():
+        if tables_only and kind != "table":
+            continue
+        # A stranger's virtual table makes its own shadow tables, or has no module here.
+        is_ours = kind == "table" and table in _ROWS
+        with contextlib.nullcontext() if is_ours else contextlib.suppress(sqlite3.Error):
+            copy.execute(sql)
+    copy.execute("PRAGMA foreign_keys = ON")
 
 
 def _strangers(copy: sqlite3.Connection, table: str, values: tuple[str, ...]) -> Iterator[str]:
@@ -113,6 +148,10 @@ def _strangers(copy: sqlite3.Connection, table: str, values: tuple[str, ...]) ->
         yield from (value.upper(), f"{value} ")
     (sql,) = copy.execute(_TABLE, (table,)).fetchone()
     yield from (word for word in re.findall(r"'([^']*)'", sql) if word not in values)
+
+
+def _given(demanded: Demanded, table: str) -> dict[str, Any]:
+    return dict.fromkeys(demanded.get(table, ()), 0)
 
 
 def _variant(table: str, column: str, value: str) -> dict[str, Any]:
@@ -125,15 +164,20 @@ def _refusal(
     copy: sqlite3.Connection, table: str, row: dict[str, Any], *, keep: bool = False
 ) -> str | None:
     """Insert a row; return why it is refused. It is taken back unless it is to be kept."""
-    names, marks = ", ".join(row), ", ".join("?" * len(row))
     copy.execute("BEGIN")
     try:
-        copy.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(row.values()))  # noqa: S608 - constants
+        _insert(copy, table, row)
     except sqlite3.Error as error:
         copy.execute("ROLLBACK")
         return str(error)
     copy.execute("COMMIT" if keep else "ROLLBACK")
     return None
+
+
+def _insert(copy: sqlite3.Connection, table: str, row: dict[str, Any]) -> None:
+    names = ", ".join('"' + name.replace('"', '""') + '"' for name in row)
+    marks = ", ".join("?" * len(row))
+    copy.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(row.values()))  # noqa: S608 - quoted
 
 
 _TABLE = """
@@ -142,7 +186,7 @@ _TABLE = """
     WHERE type = 'table'
       AND name = ?"""
 _STATEMENTS = """
-    SELECT tbl_name, sql
+    SELECT type, tbl_name, sql
     FROM sqlite_schema
     WHERE sql IS NOT NULL
       AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'

@@ -266,11 +266,12 @@ def _histogram(dimension: str) -> tuple[str, str]:
 #: What is stored, and the same counted from the rows.
 _COMPARED = {
     "agent_totals": (
-        "SELECT * FROM agent_totals",
+        "SELECT agent_id, executions, passed, failed, duration_ms, files_known, files_generated "
+        "FROM agent_totals",
         f"SELECT {_AGENT_COUNTS} {_below('receipts')} GROUP BY agent_id",
     ),
     "stage_totals": (
-        "SELECT * FROM stage_totals",
+        "SELECT stage, executions, passed, failed, duration_ms FROM stage_totals",
         f"SELECT {_STAGE_COUNTS} {_below('pipeline_metrics')} GROUP BY stage",
     ),
     "duration_histograms of agents": _histogram("agent"),

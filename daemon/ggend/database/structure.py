@@ -15,9 +15,19 @@ from contextlib import closing
 
 from msgspec import Struct
 
-from ggend.database.migrations import migrations
+from ggend.database.migrations import migrations, schema_version
 
-__all__ = ["Column", "Difference", "Index", "Structure", "differences", "promised", "structure_of"]
+__all__ = [
+    "Column",
+    "Difference",
+    "Index",
+    "Structure",
+    "differences",
+    "is_name_of_ours",
+    "likeliest",
+    "promised",
+    "structure_of",
+]
 
 
 class Column(Struct, frozen=True):
@@ -29,6 +39,11 @@ class Column(Struct, frozen=True):
     default: str | None
     primary_key: int
     hidden: int
+
+    @property
+    def is_demanded(self) -> bool:
+        """Whether a row without it is refused."""
+        return self.not_null and self.default is None and not self.hidden
 
     def __str__(self) -> str:
         parts = [self.type or "no type"]
@@ -64,6 +79,8 @@ class Structure(Struct, frozen=True):
     indexes: dict[str, Index]
     views: dict[str, str]
     triggers: dict[str, str]
+    #: The table or view of each trigger.
+    trigger_tables: dict[str, str]
 
 
 class Difference(Struct, frozen=True):
@@ -76,6 +93,8 @@ class Difference(Struct, frozen=True):
     text: str
     #: It is there in addition, and harms nobody who reads by name.
     is_extra: bool = False
+    #: It is there in addition and may refuse rows that ggend writes; `text` says so.
+    is_risky: bool = False
 
 
 @functools.cache
@@ -119,6 +138,7 @@ def structure_of(connection: sqlite3.Connection) -> Structure:
         },
         views={name: _normal(sql) for kind, name, _, sql in schema if kind == "view"},
         triggers={name: _normal(sql) for kind, name, _, sql in schema if kind == "trigger"},
+        trigger_tables={name: table for kind, name, table, _ in schema if kind == "trigger"},
     )
 
 
@@ -155,7 +175,19 @@ def differences(found: Structure, wanted: Structure) -> list[Difference]:
             told.append(
                 Difference("indexes", name, f"{name} is {found.indexes[name]}, not {index}")
             )
-    told += _extras("indexes", "index", found.indexes, wanted.indexes)
+    told += [
+        Difference(
+            "indexes",
+            name,
+            f"the unique index {name} on {index.table} may refuse rows",
+            is_extra=True,
+            is_risky=True,
+        )
+        if index.unique and index.table in wanted.tables
+        else Difference("indexes", name, f"the index {name} is not ggend's", is_extra=True)
+        for name, index in found.indexes.items()
+        if name not in wanted.indexes
+    ]
     for name, sql in wanted.views.items():
         if name not in found.views:
             told.append(Difference("views", name, f"the view {name} is missing"))
@@ -167,7 +199,45 @@ def differences(found: Structure, wanted: Structure) -> list[Difference]:
             told.append(Difference("triggers", name, f"the trigger {name} is missing"))
         elif found.triggers[name] != sql:
             told.append(Difference("triggers", name, f"{name} is not the trigger of this version"))
-    return told + _extras("triggers", "trigger", found.triggers, wanted.triggers)
+    return told + [
+        Difference(
+            "triggers",
+            name,
+            f"the trigger {name} on {found.trigger_tables[name]} may refuse rows",
+            is_extra=True,
+            is_risky=True,
+        )
+        if _RAISES.search(sql) and found.trigger_tables[name].lower() in wanted.tables
+        else Difference("triggers", name, f"the trigger {name} is not ggend's", is_extra=True)
+        for name, sql in found.triggers.items()
+        if name not in wanted.triggers
+    ]
+
+
+def is_name_of_ours(name: str) -> bool:
+    """Whether the newest version has a thing, or a column `table.column`, of this name."""
+    newest = promised(schema_version())
+    table, _, column = name.partition(".")
+    return column in newest.tables.get(table, {}) or any(
+        name in things for things in (newest.tables, newest.indexes, newest.views, newest.triggers)
+    )
+
+
+def likeliest(found: Structure) -> tuple[int, list[str]]:
+    """Return the version since 2 that a structure is of or most like, and how it differs.
+
+    What others added is no difference, unless it has the name of something of a later version.
+    """
+    told = {
+        version: [
+            one.text
+            for one in differences(found, promised(version))
+            if not one.is_extra or is_name_of_ours(one.name)
+        ]
+        for version in range(schema_version(), 1, -1)
+    }
+    version = min(told, key=lambda version: len(told[version]))
+    return version, told[version]
 
 
 def _column_differences(
@@ -180,17 +250,29 @@ def _column_differences(
         for name, column in wanted.items()
         if found.get(name) != column
     ]
-    extra = [name for name in found if name not in wanted]
-    told += [
-        Difference("columns", table, f"{table}.{name} is not a column of this version")
-        for name in extra
-    ]
-    if not told and list(found) != list(wanted):
+    if not told and [name for name in found if name in wanted] != list(wanted):
         told.append(
             Difference(
                 "columns",
                 table,
                 f"the columns of {table} stand in another order: {', '.join(found)}",
+            )
+        )
+    for name, column in found.items():
+        if name in wanted:
+            continue
+        text = (
+            "is demanded and has no default: it refuses rows"
+            if column.is_demanded
+            else "is not ggend's"
+        )
+        told.append(
+            Difference(
+                "columns",
+                f"{table}.{name}",
+                f"{table}.{name} {text}",
+                is_extra=True,
+                is_risky=column.is_demanded,
             )
         )
     return told
@@ -252,6 +334,9 @@ def _normal(sql: str) -> str:
     sql = re.sub(r"--[^\n]*", " ", sql)
     return re.sub(r"\bIF NOT EXISTS\b ?", "", " ".join(sql.split()), flags=re.IGNORECASE)
 
+
+#: What a trigger refuses or leaves out rows with.
+_RAISES = re.compile(r"\bRAISE\s*\(|\bOR\s+ROLLBACK\b", re.IGNORECASE)
 
 _SCHEMA = """
     SELECT type, name, tbl_name, sql

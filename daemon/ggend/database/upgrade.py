@@ -10,6 +10,9 @@ leaves it either as it was or upgraded:
 4. the migrations run, and the hooks are told to begin at the newest row;
 5. the copy is renamed to `NAME.1.0.0.backup`, so that one that is there was needed, and it commits.
 
+A database whose pragmas were lost, as after `.dump`, is told by its tables; if they are those of a
+version, the pragmas are set again, in the transaction of the migrations that are left.
+
 No row is rewritten: added columns are NULL in old rows. Indexes that are missing are made; views
 are replaced. A database whose tables differ from version 1.0.0 is refused, with the differences.
 """
@@ -31,7 +34,7 @@ from ggend.database.migrate import State, apply, cannot_open, create, recognise
 from ggend.database.migrations import migrations, schema_version
 from ggend.database.oddities import Oddity, count_oddities
 from ggend.database.readonly import primary_code
-from ggend.database.structure import differences, promised, structure_of
+from ggend.database.structure import differences, likeliest, promised, structure_of
 from ggend.errors import DatabaseCorrupt, DatabaseUnusable
 
 __all__ = ["Preparation", "Step", "Tell", "prepare_database"]
@@ -69,7 +72,9 @@ def prepare_database(
     Raises DatabaseUnusable, and then has changed nothing that is stored.
     """
     state = recognise(path)
-    if state in (State.VERSION_1, State.OLDER) and not upgrade:
+    unmarked = _unmarked_version(path) if state is State.UNMARKED else None
+    is_older = state in (State.VERSION_1, State.OLDER)
+    if (is_older or (unmarked or schema_version()) < schema_version()) and not upgrade:
         raise DatabaseUnusable(
             f"{path} is of {state.value} of tier 2, and an upgrade was not allowed",
             hint="`ggend init` upgrades it, after a backup; so does `serve` without --no-upgrade",
@@ -87,9 +92,12 @@ def prepare_database(
                 return _upgrade(connection, path, tell)
             if state is State.EMPTY:
                 create(connection)
-            elif state is State.OLDER:
+            elif state in (State.OLDER, State.UNMARKED):
+                if unmarked is not None:
+                    connection.execute("PRAGMA journal_mode = WAL").fetchall()
                 connection.execute("BEGIN IMMEDIATE")
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
+                version = unmarked or version
                 wanted = [found for found in migrations() if found.version > version]
                 triggers = _triggers_of_views(connection)
                 apply(connection, wanted, last=lambda: _make(connection, triggers))
@@ -103,6 +111,29 @@ def prepare_database(
         raise cannot_open(path, error) from error
 
 
+def _unmarked_version(path: Path) -> int:
+    """Return of which version the tables are. Raises DatabaseUnusable where they are of none."""
+    try:
+        with closing(sqlite3.connect(database_uri(path, "mode=ro"), uri=True)) as connection:
+            version, found = likeliest(structure_of(connection))
+            if not found and connection.execute(_IDENTITIES).fetchone() != (1,):
+                found = ["database_identity has not one row"]
+    except sqlite3.Error as error:
+        raise cannot_open(path, error) from error
+    if found:
+        raise DatabaseUnusable(
+            f"{path} has lost its version, as after `.dump`, and its tables are of none: "
+            f"{_some(found)} (compared with version {version})",
+            hint="it was not touched; mend that with sqlite3 and run `ggend init`, or take the "
+            "original file, or read its rows into a new one with `ggend import database`",
+        )
+    return version
+
+
+def _some(found: list[str]) -> str:
+    return "; ".join(found[:5]) + f" and {len(found) - 5} more differences" * (len(found) > 5)
+
+
 def _refuse_other_tables(path: Path) -> None:
     with closing(sqlite3.connect(database_uri(path, "mode=ro"), uri=True)) as connection:
         found = [
@@ -110,12 +141,10 @@ def _refuse_other_tables(path: Path) -> None:
             for difference in differences(structure_of(connection), promised(1))
             if difference.area not in ("indexes", "views") and not difference.is_extra
         ]
-        found += _names_taken(connection)
+        found += _names_taken(connection) + _columns_taken(connection)
     if found:
-        more = f" and {len(found) - 5} more differences" * (len(found) > 5)
         raise DatabaseUnusable(
-            f"{path} looks like a tier 2 database of version 1.0.0, but "
-            f"{'; '.join(found[:5])}{more}",
+            f"{path} looks like a tier 2 database of version 1.0.0, but {_some(found)}",
             hint="it was not touched; `ggend import database` reads its rows into a new one",
         )
 
@@ -129,6 +158,17 @@ def _names_taken(connection: sqlite3.Connection) -> list[str]:
         f"the {kind} {name} has a name that ggend needs for its own"
         for kind, name in connection.execute(_NAMES).fetchall()
         if name.lower() in ours and name.lower() not in rightly[kind]
+    ]
+
+
+def _columns_taken(connection: sqlite3.Connection) -> list[str]:
+    """Find columns that have the name of one that the upgrade adds."""
+    old, new = promised(1).tables, promised(schema_version()).tables
+    return [
+        f"{table}.{column} is not a column of this version"
+        for table, columns in structure_of(connection).tables.items()
+        for column in columns
+        if table in old and column not in old[table] and column in new[table]
     ]
 
 
@@ -228,6 +268,7 @@ def _id_of(connection: sqlite3.Connection) -> str:
     return str(database_id)
 
 
+_IDENTITIES = "SELECT COUNT(*) FROM database_identity"
 _NAMES = """
     SELECT type, name
     FROM sqlite_schema

@@ -14,11 +14,19 @@ from pathlib import Path
 
 from ggend.database.balance import balance
 from ggend.database.findings import Finding, Verdict
-from ggend.database.migrations import APPLICATION_ID, schema_version
+from ggend.database.migrations import APPLICATION_ID, is_unmarked, schema_version
 from ggend.database.oddities import count_oddities
-from ggend.database.probes import probe
+from ggend.database.probes import probe, refusals
 from ggend.database.rollups import compare
-from ggend.database.structure import Difference, differences, promised, structure_of
+from ggend.database.structure import (
+    Difference,
+    Structure,
+    differences,
+    is_name_of_ours,
+    likeliest,
+    promised,
+    structure_of,
+)
 
 __all__ = ["self_test", "table_sizes", "verify"]
 
@@ -58,8 +66,12 @@ def verify(
     connection.set_progress_handler(None, 0)
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    yield _version(version, application)
     found = structure_of(connection)
+    if is_unmarked(version, application, found.tables.keys()):
+        version, problems = likeliest(found)
+        yield _unmarked(version, problems)
+    else:
+        yield _version(version, application)
     told = differences(found, promised(max(version, 1)))
     for area, name in _AREAS.items():
         if area == "views" and version < 1:
@@ -73,7 +85,11 @@ def verify(
         difference.area in ("tables", "columns") and not difference.is_extra for difference in told
     ):
         return  # what follows needs tables that can be read
-    yield _of("CHECKs", list(probe(connection)), "nine enumerations take their values, no others")
+    demanded = _demanded(found, promised(schema_version()))
+    problems = list(probe(connection, demanded))
+    yield _of("CHECKs", problems, "nine enumerations take their values, no others")
+    if refused := refusals(connection, demanded):
+        yield _of("rows", refused, "")
     yield _json_functions(connection)
     yield _journal(connection)
     if version > 0:
@@ -85,13 +101,19 @@ def verify(
 
 
 def self_test(path: Path) -> Finding:
-    """Write a session, a receipt and a stage, read them, and roll back. Raises sqlite3.Error."""
+    """Write a session, a receipt and a stage, read them, and roll back. Raises sqlite3.Error.
+
+    That somebody's trigger or column refuses one is worth knowing, and no defect.
+    """
     name = f"self-test-{uuid.uuid4().hex}"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("BEGIN IMMEDIATE")
-        for statement in _SELF_TEST:
-            connection.execute(statement, {"name": name})
+        try:
+            for statement in _SELF_TEST:
+                connection.execute(statement, {"name": name})
+        except sqlite3.IntegrityError as error:
+            return Finding("self test", Verdict.WARNING, f"a row was refused: {error}")
         read = connection.execute(_READ_BACK, (name,)).fetchone()
         connection.execute("ROLLBACK")
         left = connection.execute(_READ_BACK, (name,)).fetchone()
@@ -128,9 +150,24 @@ def _version(version: int, application: int) -> Finding:
     return Finding("version", Verdict.OK, str(version))
 
 
+def _unmarked(version: int, problems: list[str]) -> Finding:
+    lost = "user_version or application_id is lost, as after `.dump` of sqlite3"
+    if problems:
+        detail = f"{lost}; the tables are of no version, and most like {version}"
+        return Finding("version", Verdict.FAILED, detail)
+    detail = f"{lost}; the tables are of {version}: `ggend init` and `ggend serve` set both again"
+    return Finding("version", Verdict.WARNING, detail)
+
+
 def _structure(what: str, area: str, told: list[Difference], version: int) -> Finding:
     problems = [one.text for one in told if one.area == area and not one.is_extra]
+    problems += [
+        f"{one.name} is there, and belongs to a later version than {version}"
+        for one in told
+        if one.area == area and one.is_extra and is_name_of_ours(one.name)
+    ]
     extras = [one.name for one in told if one.area == area and one.is_extra]
+    risks = [one.text for one in told if one.area == area and one.is_risky]
     if problems:
         return _of(what, problems, "")
     wanted = promised(max(version, 1))
@@ -143,7 +180,23 @@ def _structure(what: str, area: str, told: list[Difference], version: int) -> Fi
         "triggers": len(wanted.triggers),
     }[area]
     more = f", and {len(extras)} of others: {', '.join(extras[:_SPELLED_OUT])}" * bool(extras)
-    return Finding(what, Verdict.OK, f"{count} as promised{more}")
+    fine = f"{count} as promised{more}"
+    if risks:
+        told_risks = "; ".join(risks[:_SPELLED_OUT])
+        return Finding(what, Verdict.WARNING, f"{fine}; {told_risks}")
+    return Finding(what, Verdict.OK, fine)
+
+
+def _demanded(found: Structure, wanted: Structure) -> dict[str, list[str]]:
+    """By table the columns of others without which a row is refused."""
+    return {
+        table: [
+            name
+            for name, column in found.tables.get(table, {}).items()
+            if name not in columns and column.is_demanded
+        ]
+        for table, columns in wanted.tables.items()
+    }
 
 
 def _of(what: str, problems: list[str], fine: str) -> Finding:

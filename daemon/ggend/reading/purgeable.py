@@ -6,17 +6,27 @@ Never deletes. The rules are those of `purge`; a property test holds the two tog
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 
 from msgspec import Struct
 
 from ggend.database.migrations import schema_version
-from ggend.errors import DatabaseUnusable
+from ggend.errors import DatabaseUnusable, UsageMistake
 from ggend.reading.queries import Result
 
 __all__ = ["Purgeable", "purgeable"]
 
 #: A cut that nothing is beyond: ids are smaller.
 _END = 2**63 - 1
+
+#: A cut that nothing is before.
+_BEGINNING = -(2**63)
+
+#: Tables whose rows take rows of others with them.
+_TAKING = {
+    "receipts": {"pipeline_metrics", "slo_violations", "slo_breaches"},
+    "workflow_sessions": {"session_ends"},
+}
 
 
 class Purgeable(Struct, frozen=True):
@@ -29,11 +39,21 @@ class Purgeable(Struct, frozen=True):
     obstacles: dict[str, int]
 
 
-def purgeable(connection: sqlite3.Connection, cutoff: str) -> Purgeable:
-    """Return what a purge would remove.
+def purgeable(
+    connection: sqlite3.Connection, cutoff: str, *, kept: Collection[str] = ()
+) -> Purgeable:
+    """Return what a purge would remove that keeps these tables.
 
-    Raises DatabaseUnusable for a database that has not all of ggend's tables.
+    Raises DatabaseUnusable for a database that has not all of ggend's tables, UsageMistake for a
+    table that no purge looks at.
     """
+    tables = [table for table, _, _ in _TABLES]
+    for table in kept:
+        if table not in tables:
+            raise UsageMistake(
+                f"a purge removes nothing from {table!r}", hint=f"there are {', '.join(tables)}"
+            )
+    kept = {*kept, *(table for table, with_it in _TAKING.items() if with_it & {*kept})}
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version != schema_version():
         raise DatabaseUnusable(
@@ -47,7 +67,9 @@ def purgeable(connection: sqlite3.Connection, cutoff: str) -> Purgeable:
     connection.execute("BEGIN")
     try:
         for table, cut, doomed in _TABLES:
-            if cut:
+            if table in kept:
+                parameters[table] = _BEGINNING
+            elif cut:
                 found = connection.execute(cut, parameters).fetchone()
                 parameters[table] = _END if found is None else found[0]
                 if found is not None and not found[1]:

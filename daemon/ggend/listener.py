@@ -38,7 +38,54 @@ OVERLOAD_SECONDS = 0.1
 #: Looks for idle connections in the time that one may be idle.
 _IDLE_LOOKS = 4
 
+#: Seconds between two lines of the log about connections that have to wait.
+COMPLAINT_SECONDS = 60.0
+
 _OVERLOAD = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED}
+
+
+class _Desk:
+    """How many more connections may be, and what is said when that is none."""
+
+    def __init__(self, max_connections: int) -> None:
+        self.max_connections = max_connections
+        self.room = anyio.Semaphore(max_connections)
+        self._complained: float | None = None
+        self._silent = 0
+
+    async def take_place(self, listening: socket.socket) -> None:
+        """Wait until there may be one connection more."""
+        if self.room.value == 0:
+            self.complain(
+                "as many connections as may be, others wait",
+                listening,
+                max_connections=self.max_connections,
+            )
+        await self.room.acquire()
+
+    def complain(self, what: str, listening: socket.socket, **extra: object) -> None:
+        """Log why somebody has to wait, and how many do; but not again within a minute."""
+        now = anyio.current_time()
+        if self._complained is not None and now - self._complained < COMPLAINT_SECONDS:
+            self._silent += 1
+            return
+        log.warning(
+            what,
+            extra={**extra, "waiting": _waiting(listening) or "some", "times": self._silent + 1},
+        )
+        self._complained, self._silent = now, 0
+
+
+def _waiting(listening: socket.socket) -> int:
+    """Return how many connections wait to be accepted. 0 where /proc does not show them."""
+    try:
+        name = os.fsencode(listening.getsockname())
+        sockets = Path("/proc/net/unix").read_bytes().splitlines()
+    except OSError:
+        return 0
+    # Num, RefCount, Protocol, Flags, Type, St, Inode, Path: St is 02 until somebody accepts it.
+    fields = (line.split(maxsplit=7) for line in sockets)
+    return sum(len(field) == 8 and field[5] == b"02" and field[7] == name for field in fields)
 
 
 def bind_socket(path: Path, mode: int) -> socket.socket:
@@ -119,14 +166,16 @@ async def _end_idle(services: Services) -> None:
 async def _accept_all(
     listening: socket.socket, services: Services, peers: anyio.abc.TaskGroup
 ) -> None:
-    room = anyio.Semaphore(services.config.max_connections)
+    desk = _Desk(services.metrics.max_connections)
     async with await SocketListener.from_socket(listening) as listener:
         while True:
-            await room.acquire()
-            peers.start_soon(_serve, await _accept(listener), services, room)
+            # Who waits for a place is seen before there is one.
+            await anyio.wait_readable(listening)
+            await desk.take_place(listening)
+            peers.start_soon(_serve, await _accept(listener, listening, desk), services, desk)
 
 
-async def _accept(listener: SocketListener) -> SocketStream:
+async def _accept(listener: SocketListener, listening: socket.socket, desk: _Desk) -> SocketStream:
     while True:
         try:
             stream: SocketStream = await listener.accept()
@@ -134,13 +183,13 @@ async def _accept(listener: SocketListener) -> SocketStream:
             cause = error.__cause__
             if not isinstance(cause, OSError) or cause.errno not in _OVERLOAD:
                 raise
-            log.warning("cannot accept, waiting", extra={"why": cause.strerror})
+            desk.complain("cannot accept, waiting", listening, why=cause.strerror)
             await anyio.sleep(OVERLOAD_SECONDS)
         else:
             return stream
 
 
-async def _serve(stream: SocketStream, services: Services, room: anyio.Semaphore) -> None:
+async def _serve(stream: SocketStream, services: Services, desk: _Desk) -> None:
     metrics = services.metrics
     connection = Connection(stream, services)
     services.connections.add(connection)
@@ -153,7 +202,7 @@ async def _serve(stream: SocketStream, services: Services, room: anyio.Semaphore
     finally:
         metrics.connections -= 1
         services.connections.discard(connection)
-        room.release()
+        desk.room.release()
 
 
 def _choose(connection: Connection, first_byte: int) -> Dialogue:

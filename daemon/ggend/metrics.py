@@ -26,6 +26,8 @@ class Metrics:
         )
         self.connections = 0
         self.connections_total = 0
+        #: Connections at the same time at most: as configured, or as the descriptors allow.
+        self.max_connections = 0
         #: Why the writer cannot write at the moment; None when it can.
         self.trouble: str | None = None
         #: Since when the writer has not returned, in words; None while it does.
@@ -66,6 +68,7 @@ class Metrics:
             "uptime_seconds": round(now - self._started, 3),
             "connections": self.connections,
             "connections_total": self.connections_total,
+            "max_connections": self.max_connections,
             **self.events,
             "commits": self.commits,
             "last_commit_age_seconds": (

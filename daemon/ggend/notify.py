@@ -5,12 +5,13 @@ Without systemd's variables in the environment nothing happens.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
-from collections.abc import MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 
-__all__ = ["listening_descriptor", "notify", "watchdog_seconds"]
+__all__ = ["Notifier", "listening_descriptor", "notifying", "watchdog_seconds"]
 
 log = logging.getLogger("ggend.notify")
 
@@ -18,23 +19,39 @@ log = logging.getLogger("ggend.notify")
 _FIRST_DESCRIPTOR = 3
 
 
-def notify(environ: MutableMapping[str, str], *assignments: str) -> None:
-    """Send assignments such as `READY=1` to `NOTIFY_SOCKET`.
+class Notifier:
+    """Sends to one socket, which stays open: a sign of life needs no descriptor."""
 
-    Whoever listened there may be gone, or not listen; that is no reason to stop serving or to wait.
-    """
-    address = environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+    def __init__(self, sender: socket.socket, address: str) -> None:
+        self._sender = sender
+        self._address = address
+
+    def notify(self, *assignments: str) -> None:
+        """Send assignments such as `READY=1` to `NOTIFY_SOCKET`.
+
+        Whoever listened there may be gone, or not listen; that is no reason to stop serving or to
+        wait.
+        """
+        if not self._address:
+            return
+        sent = os.fsencode("\n".join(assignments))
         try:
-            sender.sendto(os.fsencode("\n".join(assignments)), socket.MSG_DONTWAIT, address)
+            self._sender.sendto(sent, socket.MSG_DONTWAIT, self._address)
         except OSError as error:
             # Said once, not with every sign of life.
             level = logging.WARNING if "READY=1" in assignments else logging.DEBUG
-            log.log(level, "cannot notify", extra={"why": error.strerror, "address": address})
+            extra = {"why": error.strerror, "address": self._address}
+            log.log(level, "cannot notify", extra=extra)
+
+
+@contextlib.contextmanager
+def notifying(environ: Mapping[str, str]) -> Iterator[Notifier]:
+    """Open what notifies whoever listens at `NOTIFY_SOCKET`, if the variable is set."""
+    address = environ.get("NOTIFY_SOCKET", "")
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        yield Notifier(sender, address)
 
 
 def listening_descriptor(environ: MutableMapping[str, str]) -> int | None:

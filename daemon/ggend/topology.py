@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -33,6 +34,7 @@ from ggend.connection import Services
 from ggend.database.files import wal_size
 from ggend.database.pinning import WalAlarm
 from ggend.database.upgrade import Step, Tell
+from ggend.descriptors import connection_room
 from ggend.errors import BadConfig
 from ggend.hooks import Commits, run_hooks
 from ggend.intake import Intake
@@ -40,7 +42,7 @@ from ggend.listener import adopt_socket, bind_socket, run_listener
 from ggend.lock import hold_lock
 from ggend.logs import dropped_lines
 from ggend.metrics import Metrics
-from ggend.notify import listening_descriptor, notify
+from ggend.notify import Notifier, listening_descriptor, notifying, watchdog_seconds
 from ggend.pulse import run_pulse
 from ggend.rollups import rollup_hooks
 from ggend.slo.judge import Judge
@@ -83,12 +85,16 @@ async def run_daemon(config: Config, environ: MutableMapping[str, str]) -> None:
     gc.set_threshold(GC_OBJECTS)
     os.umask(0o077)
     slo = Judge(load_objectives(config.objectives))
-    with hold_lock(config.database, what="database"), _listening(config, environ) as listening:
+    with (
+        notifying(environ) as notifier,
+        hold_lock(config.database, what="database"),
+        _listening(config, environ) as listening,
+    ):
         async with open_store(
             config.database,
             upgrade=config.upgrade,
             set_aside_corrupt=config.set_aside_corrupt,
-            tell=_teller(environ),
+            tell=_teller(notifier),
             page_cache_mib=config.page_cache_mib,
             bounds=Bounds(
                 parked_events=config.parked_max_events,
@@ -105,17 +111,22 @@ async def run_daemon(config: Config, environ: MutableMapping[str, str]) -> None:
                 )
                 for oddity in store.report.oddities:
                     log.warning("left as it was", extra={"rows": oddity})
-            await _run_stages(config, environ, listening, store, slo)
+            await _run_stages(
+                config, listening, store, slo, notifier, watchdog=watchdog_seconds(environ)
+            )
 
 
 async def _run_stages(
     config: Config,
-    environ: MutableMapping[str, str],
     listening: socket.socket,
     store: Store,
     slo: Judge,
+    notifier: Notifier,
+    *,
+    watchdog: float | None,
 ) -> None:
     metrics = Metrics()
+    metrics.max_connections = connection_room(config.max_connections)
     intake = Intake(config.intake_events)
     commits = Commits()
     alarm = WalAlarm(config.database, config.wal_alarm_mib * 1024 * 1024)
@@ -151,7 +162,7 @@ async def _run_stages(
         )
 
     async with anyio.create_task_group() as signals:
-        await signals.start(_watch_signals, stopping, services.reload, environ)
+        await signals.start(_watch_signals, stopping, services.reload, notifier)
         signals.start_soon(_watch_wal, store, alarm)
         async with anyio.create_task_group() as stages:
             stages.start_soon(judge)
@@ -166,8 +177,9 @@ async def _run_stages(
                     "version": version(),
                 },
             )
-            notify(environ, "READY=1")
-            signals.start_soon(run_pulse, intake, store, metrics, environ)
+            notifier.notify("READY=1")
+            pulse = functools.partial(run_pulse, watchdog_seconds=watchdog)
+            signals.start_soon(pulse, intake, store, metrics, notifier)
             async with anyio.create_task_group() as upkeep:
                 upkeep.start_soon(run_upkeep, intake, config)
                 await run_listener(listening, services, stopping)
@@ -195,7 +207,7 @@ def _listening(config: Config, environ: MutableMapping[str, str]) -> Iterator[so
             config.socket.unlink(missing_ok=True)
 
 
-def _teller(environ: MutableMapping[str, str]) -> Tell:
+def _teller(notifier: Notifier) -> Tell:
     """Tell systemd and the log how far an upgrade is, so that nobody loses patience."""
     told: dict[str, float] = {}
 
@@ -206,8 +218,7 @@ def _teller(environ: MutableMapping[str, str]) -> Tell:
             return
         told[step.what] = time.monotonic()
         share = "" if step.share is None else f", {step.share:.0%}"
-        notify(
-            environ,
+        notifier.notify(
             f"EXTEND_TIMEOUT_USEC={UPGRADE_PATIENCE_SECONDS * 1_000_000}",
             f"STATUS=upgrading the database: {step.what}{share}",
         )
@@ -243,7 +254,7 @@ def _reload(config: Config, slo: Judge, metrics: Metrics) -> dict[str, object]:
 async def _watch_signals(
     stopping: Stopping,
     reload: Callable[[], object],
-    environ: MutableMapping[str, str],
+    notifier: Notifier,
     *,
     task_status: TaskStatus[None],
 ) -> None:
@@ -253,12 +264,12 @@ async def _watch_signals(
         async for number in signals:
             if number == signal.SIGHUP:
                 now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-                notify(environ, "RELOADING=1", f"MONOTONIC_USEC={now}")
+                notifier.notify("RELOADING=1", f"MONOTONIC_USEC={now}")
                 reload()
-                notify(environ, "READY=1")
+                notifier.notify("READY=1")
                 continue
             log.info("draining", extra={"signal": signal.Signals(number).name})
-            notify(environ, "STOPPING=1", "STATUS=draining")
+            notifier.notify("STOPPING=1", "STATUS=draining")
             stopping.ask()
 
 

@@ -1,7 +1,7 @@
 """Listener: accepts connections and starts a task for each.
 
-Claims the socket properly: systemd's descriptor, or the path while its lock is held. Too many open
-files is overload, not failure: it waits and goes on.
+Which sockets it listens on is decided by the claim, and may change. Too many open files is
+overload, not failure: it waits and goes on.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import select
 import socket
-import stat
 from pathlib import Path
 
 import anyio
@@ -18,19 +18,19 @@ import anyio.abc
 import anyio.lowlevel
 from anyio.abc import SocketListener, SocketStream
 
+from ggend.claim import Claim
 from ggend.connection import Connection, Dialogue, End, Services
-from ggend.errors import SocketUnusable
 from ggend.framed import Framed
 from ggend.lines import Lines
 from ggend.stopping import Stopping
 from ggend_schema.framing import is_ndjson
 
-__all__ = ["adopt_socket", "bind_socket", "run_listener"]
+__all__ = ["run_listener"]
 
 log = logging.getLogger("ggend.listener")
 
-#: Connections that may wait to be accepted.
-BACKLOG = 1_024
+#: Seconds between two looks at whether clients can still find the sockets.
+LOOK_SECONDS = 2.0
 
 #: Seconds to wait after an accept that failed for lack of descriptors or memory.
 OVERLOAD_SECONDS = 0.1
@@ -76,6 +76,30 @@ class _Desk:
         self._complained, self._silent = now, 0
 
 
+class _Door:
+    """A socket at which clients are accepted until it is replaced and nobody waits there."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self.socket = listening
+        self._is_replaced = False
+        self._waiting = anyio.CancelScope()
+
+    async def wait(self) -> bool:
+        """Wait until a client is there; return False when none will be."""
+        if not self._is_replaced:
+            with anyio.CancelScope() as self._waiting:
+                await anyio.wait_readable(self.socket)
+                return True
+        poller = select.poll()
+        poller.register(self.socket, select.POLLIN)
+        return bool(poller.poll(0))
+
+    def replace(self) -> None:
+        """Another socket is there in its place."""
+        self._is_replaced = True
+        self._waiting.cancel()
+
+
 def _waiting(listening: socket.socket) -> int:
     """Return how many connections wait to be accepted. 0 where /proc does not show them."""
     try:
@@ -88,54 +112,7 @@ def _waiting(listening: socket.socket) -> int:
     return sum(len(field) == 8 and field[5] == b"02" and field[7] == name for field in fields)
 
 
-def bind_socket(path: Path, mode: int) -> socket.socket:
-    """Listen on a path whose lock is held; a socket that a dead daemon left is removed.
-
-    Raises SocketUnusable.
-    """
-    try:
-        _remove_stale(path)
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        previous = os.umask(0o777 & ~mode)
-        try:
-            listening.bind(os.fspath(path))
-        finally:
-            os.umask(previous)
-        listening.listen(BACKLOG)
-    except OSError as error:
-        raise SocketUnusable(
-            f"cannot listen on {path}: {error.strerror or error}",
-            hint="check its directory, and that the path is under 108 bytes",
-        ) from error
-    return listening
-
-
-def _remove_stale(path: Path) -> None:
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(found.st_mode):
-        raise SocketUnusable(
-            f"{path} is there already and is not a socket",
-            hint="move it away, or choose another path with --socket",
-        )
-    path.unlink()
-
-
-def adopt_socket(descriptor: int) -> socket.socket:
-    """Take over a listening socket that systemd passed. Raises SocketUnusable."""
-    listening = socket.socket(fileno=descriptor)
-    if listening.family != socket.AF_UNIX or listening.type != socket.SOCK_STREAM:
-        raise SocketUnusable(
-            f"descriptor {descriptor} from systemd is not a unix stream socket",
-            hint="use ListenStream= with a path in ggend.socket",
-        )
-    listening.setblocking(False)  # noqa: FBT003 - its only argument
-    return listening
-
-
-async def run_listener(listening: socket.socket, services: Services, stopping: Stopping) -> None:
+async def run_listener(claim: Claim, services: Services, stopping: Stopping) -> None:
     """Accept until `stopping` is asked for; then let every connection end in order.
 
     What has not ended by its deadline is cut off: nothing that was acked is lost.
@@ -143,7 +120,7 @@ async def run_listener(listening: socket.socket, services: Services, stopping: S
     with anyio.CancelScope() as patience, stopping.limit(patience):
         async with anyio.create_task_group() as peers:
             async with anyio.create_task_group() as accepting:
-                accepting.start_soon(_accept_all, listening, services, peers)
+                accepting.start_soon(_keep_doors, claim, services, peers)
                 accepting.start_soon(_end_idle, services)
                 await stopping.asked.wait()
                 accepting.cancel_scope.cancel()
@@ -163,16 +140,30 @@ async def _end_idle(services: Services) -> None:
                 connection.drain(End.IDLE)
 
 
-async def _accept_all(
-    listening: socket.socket, services: Services, peers: anyio.abc.TaskGroup
-) -> None:
+async def _keep_doors(claim: Claim, services: Services, peers: anyio.abc.TaskGroup) -> None:
+    """Accept at all sockets of the claim, which is looked at again and again."""
     desk = _Desk(services.metrics.max_connections)
-    async with await SocketListener.from_socket(listening) as listener:
+    doors: dict[socket.socket, _Door] = {}
+    async with anyio.create_task_group() as accepting:
         while True:
-            # Who waits for a place is seen before there is one.
-            await anyio.wait_readable(listening)
-            await desk.take_place(listening)
-            peers.start_soon(_serve, await _accept(listener, listening, desk), services, desk)
+            claim.look()
+            services.metrics.socket_trouble = claim.trouble
+            for listening in doors.keys() - set(claim.sockets):
+                doors.pop(listening).replace()
+            for listening in set(claim.sockets) - doors.keys():
+                doors[listening] = _Door(listening)
+                accepting.start_soon(_accept_all, doors[listening], services, desk, peers)
+            await anyio.sleep(LOOK_SECONDS)
+
+
+async def _accept_all(
+    door: _Door, services: Services, desk: _Desk, peers: anyio.abc.TaskGroup
+) -> None:
+    async with await SocketListener.from_socket(door.socket) as listener:
+        # A place is taken for who is there: nobody at one door keeps it from those at another.
+        while await door.wait():
+            await desk.take_place(door.socket)
+            peers.start_soon(_serve, await _accept(listener, door.socket, desk), services, desk)
 
 
 async def _accept(listener: SocketListener, listening: socket.socket, desk: _Desk) -> SocketStream:

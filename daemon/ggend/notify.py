@@ -11,7 +11,9 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, MutableMapping
 
-__all__ = ["Notifier", "listening_descriptor", "notifying", "watchdog_seconds"]
+from msgspec import Struct
+
+__all__ = ["Notifier", "Passed", "notifying", "passed_descriptors", "watchdog_seconds"]
 
 log = logging.getLogger("ggend.notify")
 
@@ -54,17 +56,28 @@ def notifying(environ: Mapping[str, str]) -> Iterator[Notifier]:
         yield Notifier(sender, address)
 
 
-def listening_descriptor(environ: MutableMapping[str, str]) -> int | None:
-    """Return the listening descriptor that systemd passed to this process, if it did.
+class Passed(Struct, frozen=True):
+    """What the variables of systemd's sockets say."""
 
-    The variables are removed, so that no child takes the descriptor for its own.
+    #: Those that are for this process.
+    descriptors: range
+    #: The process that all of them are for, where that is another one.
+    meant_for: str | None = None
+
+
+def passed_descriptors(environ: MutableMapping[str, str]) -> Passed:
+    """Return the listening descriptors that systemd passed.
+
+    The variables are removed, so that no child takes the descriptors for its own.
     """
     pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     environ.pop("LISTEN_FDNAMES", None)
-    if pid != str(os.getpid()) or not count.isdigit() or int(count) < 1:
-        return None
-    os.set_inheritable(_FIRST_DESCRIPTOR, False)  # noqa: FBT003 - its only argument
-    return _FIRST_DESCRIPTOR
+    environ.pop("LISTEN_PIDFDID", None)
+    if not count.isdecimal() or int(count) < 1:
+        return Passed(range(0))
+    if pid != str(os.getpid()):
+        return Passed(range(0), meant_for=pid or None)
+    return Passed(range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + int(count)))
 
 
 def watchdog_seconds(environ: MutableMapping[str, str]) -> float | None:

@@ -17,7 +17,6 @@ import gc
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, MutableMapping
@@ -29,20 +28,21 @@ from msgspec import to_builtins
 
 from ggend import version
 from ggend.books import Bounds
+from ggend.claim import Claim, adopt_sockets, claim_path
 from ggend.config import Config
 from ggend.connection import Services
 from ggend.database.files import wal_size
 from ggend.database.pinning import WalAlarm
 from ggend.database.upgrade import Step, Tell
 from ggend.descriptors import connection_room
-from ggend.errors import BadConfig
+from ggend.errors import BadConfig, SocketUnusable
 from ggend.hooks import Commits, run_hooks
 from ggend.intake import Intake
-from ggend.listener import adopt_socket, bind_socket, run_listener
+from ggend.listener import run_listener
 from ggend.lock import hold_lock
 from ggend.logs import dropped_lines
 from ggend.metrics import Metrics
-from ggend.notify import Notifier, listening_descriptor, notifying, watchdog_seconds
+from ggend.notify import Notifier, notifying, passed_descriptors, watchdog_seconds
 from ggend.pulse import run_pulse
 from ggend.rollups import rollup_hooks
 from ggend.slo.judge import Judge
@@ -88,7 +88,7 @@ async def run_daemon(config: Config, environ: MutableMapping[str, str]) -> None:
     with (
         notifying(environ) as notifier,
         hold_lock(config.database, what="database"),
-        _listening(config, environ) as listening,
+        _claim(config, environ) as claim,
     ):
         async with open_store(
             config.database,
@@ -112,13 +112,13 @@ async def run_daemon(config: Config, environ: MutableMapping[str, str]) -> None:
                 for oddity in store.report.oddities:
                     log.warning("left as it was", extra={"rows": oddity})
             await _run_stages(
-                config, listening, store, slo, notifier, watchdog=watchdog_seconds(environ)
+                config, claim, store, slo, notifier, watchdog=watchdog_seconds(environ)
             )
 
 
 async def _run_stages(
     config: Config,
-    listening: socket.socket,
+    claim: Claim,
     store: Store,
     slo: Judge,
     notifier: Notifier,
@@ -136,7 +136,7 @@ async def _run_stages(
         intake=intake,
         metrics=metrics,
         database_id=store.report.database_id,
-        status=lambda: _status(config, store, services, alarm),
+        status=lambda: _status(config, claim, store, services, alarm),
         reload=lambda: _reload(config, slo, metrics),
     )
 
@@ -171,7 +171,7 @@ async def _run_stages(
             log.info(
                 "listening",
                 extra={
-                    "socket": config.socket,
+                    "socket": claim.name,
                     "database": config.database,
                     "pid": os.getpid(),
                     "version": version(),
@@ -182,7 +182,7 @@ async def _run_stages(
             signals.start_soon(pulse, intake, store, metrics, notifier)
             async with anyio.create_task_group() as upkeep:
                 upkeep.start_soon(run_upkeep, intake, config)
-                await run_listener(listening, services, stopping)
+                await run_listener(claim, services, stopping)
                 upkeep.cancel_scope.cancel()
             intake.close()
         signals.cancel_scope.cancel()
@@ -190,21 +190,27 @@ async def _run_stages(
 
 
 @contextlib.contextmanager
-def _listening(config: Config, environ: MutableMapping[str, str]) -> Iterator[socket.socket]:
-    """Claim the socket: systemd's, or the configured path with its lock held."""
-    descriptor = listening_descriptor(environ)
-    if descriptor is not None:
-        with adopt_socket(descriptor) as listening:
-            yield listening
+def _claim(config: Config, environ: MutableMapping[str, str]) -> Iterator[Claim]:
+    """Claim the sockets: systemd's, or the configured path with its lock held."""
+    passed = passed_descriptors(environ)
+    if passed.descriptors:
+        with adopt_sockets(passed.descriptors) as claim:
+            yield claim
         return
-    with (
-        hold_lock(config.socket, what="socket"),
-        bind_socket(config.socket, config.socket_mode_bits) as listening,
-    ):
+    with contextlib.ExitStack() as held:
         try:
-            yield listening
-        finally:
-            config.socket.unlink(missing_ok=True)
+            claim = held.enter_context(claim_path(config.socket, config.socket_mode_bits))
+        except SocketUnusable as error:
+            if passed.meant_for is None:
+                raise
+            raise SocketUnusable(
+                f"{error}; systemd's sockets were passed to process {passed.meant_for} "
+                f"(LISTEN_PID), this one is {os.getpid()}",
+                hint="a script that systemd starts must end in `exec ggend serve`",
+            ) from error
+        if passed.meant_for is not None:
+            log.warning("sockets were passed to another process", extra={"pid": passed.meant_for})
+        yield claim
 
 
 def _teller(notifier: Notifier) -> Tell:
@@ -283,7 +289,9 @@ async def _watch_wal(store: Store, alarm: WalAlarm) -> None:
             alarm.look(store.last_checkpoint)
 
 
-def _status(config: Config, store: Store, services: Services, alarm: WalAlarm) -> dict[str, object]:
+def _status(
+    config: Config, claim: Claim, store: Store, services: Services, alarm: WalAlarm
+) -> dict[str, object]:
     return {
         **services.metrics.snapshot(),
         "queued_events": services.intake.events,
@@ -294,7 +302,7 @@ def _status(config: Config, store: Store, services: Services, alarm: WalAlarm) -
         "database": _text(config.database),
         "database_id": store.report.database_id,
         "schema_version": store.report.version,
-        "socket": _text(config.socket),
+        "socket": claim.name,
         "pid": os.getpid(),
         "version": version(),
         "log_lines_dropped": dropped_lines(),

@@ -20,6 +20,7 @@ __all__ = [
     "DatabaseUnwritable",
     "DiskFailed",
     "GgendError",
+    "NoDescriptors",
     "NotAllowed",
     "RefusedByDatabase",
     "SocketUnusable",
@@ -66,6 +67,13 @@ class AlreadyRunning(GgendError):
 
     code = "already_running"
     exit_status = os.EX_TEMPFAIL
+
+
+class NoDescriptors(GgendError):
+    """The process, or the host, may have no more files and sockets open."""
+
+    code = "no_descriptors"
+    exit_status = os.EX_OSERR
 
 
 class SocketUnusable(GgendError):

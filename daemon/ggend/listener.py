@@ -1,7 +1,7 @@
 """Listener: accepts connections and starts a task for each.
 
-Claims the socket properly: systemd's descriptor, or the path while its lock is held. Too many open
-files is overload, not failure: it waits and goes on.
+Which sockets it listens on is decided by the claim, and may change. Too many open files is
+overload, not failure: it waits and goes on.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import select
 import socket
-import stat
 from pathlib import Path
 
 import anyio
@@ -18,19 +18,19 @@ import anyio.abc
 import anyio.lowlevel
 from anyio.abc import SocketListener, SocketStream
 
+from ggend.claim import Claim
 from ggend.connection import Connection, Dialogue, End, Services
-from ggend.errors import SocketUnusable
 from ggend.framed import Framed
 from ggend.lines import Lines
 from ggend.stopping import Stopping
 from ggend_schema.framing import is_ndjson
 
-__all__ = ["adopt_socket", "bind_socket", "run_listener"]
+__all__ = ["run_listener"]
 
 log = logging.getLogger("ggend.listener")
 
-#: Connections that may wait to be accepted.
-BACKLOG = 1_024
+#: Seconds between two looks at whether clients can still find the sockets.
+LOOK_SECONDS = 2.0
 
 #: Seconds to wait after an accept that failed for lack of descriptors or memory.
 OVERLOAD_SECONDS = 0.1
@@ -38,57 +38,81 @@ OVERLOAD_SECONDS = 0.1
 #: Looks for idle connections in the time that one may be idle.
 _IDLE_LOOKS = 4
 
+#: Seconds between two lines of the log about connections that have to wait.
+COMPLAINT_SECONDS = 60.0
+
 _OVERLOAD = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED}
 
 
-def bind_socket(path: Path, mode: int) -> socket.socket:
-    """Listen on a path whose lock is held; a socket that a dead daemon left is removed.
+class _Desk:
+    """How many more connections may be, and what is said when that is none."""
 
-    Raises SocketUnusable.
-    """
-    try:
-        _remove_stale(path)
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        previous = os.umask(0o777 & ~mode)
-        try:
-            listening.bind(os.fspath(path))
-        finally:
-            os.umask(previous)
-        listening.listen(BACKLOG)
-    except OSError as error:
-        raise SocketUnusable(
-            f"cannot listen on {path}: {error.strerror or error}",
-            hint="check its directory, and that the path is under 108 bytes",
-        ) from error
-    return listening
+    def __init__(self, max_connections: int) -> None:
+        self.max_connections = max_connections
+        self.room = anyio.Semaphore(max_connections)
+        self._complained: float | None = None
+        self._silent = 0
 
+    async def take_place(self, listening: socket.socket) -> None:
+        """Wait until there may be one connection more."""
+        if self.room.value == 0:
+            self.complain(
+                "as many connections as may be, others wait",
+                listening,
+                max_connections=self.max_connections,
+            )
+        await self.room.acquire()
 
-def _remove_stale(path: Path) -> None:
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(found.st_mode):
-        raise SocketUnusable(
-            f"{path} is there already and is not a socket",
-            hint="move it away, or choose another path with --socket",
+    def complain(self, what: str, listening: socket.socket, **extra: object) -> None:
+        """Log why somebody has to wait, and how many do; but not again within a minute."""
+        now = anyio.current_time()
+        if self._complained is not None and now - self._complained < COMPLAINT_SECONDS:
+            self._silent += 1
+            return
+        log.warning(
+            what,
+            extra={**extra, "waiting": _waiting(listening) or "some", "times": self._silent + 1},
         )
-    path.unlink()
+        self._complained, self._silent = now, 0
 
 
-def adopt_socket(descriptor: int) -> socket.socket:
-    """Take over a listening socket that systemd passed. Raises SocketUnusable."""
-    listening = socket.socket(fileno=descriptor)
-    if listening.family != socket.AF_UNIX or listening.type != socket.SOCK_STREAM:
-        raise SocketUnusable(
-            f"descriptor {descriptor} from systemd is not a unix stream socket",
-            hint="use ListenStream= with a path in ggend.socket",
-        )
-    listening.setblocking(False)  # noqa: FBT003 - its only argument
-    return listening
+class _Door:
+    """A socket at which clients are accepted until it is replaced and nobody waits there."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self.socket = listening
+        self._is_replaced = False
+        self._waiting = anyio.CancelScope()
+
+    async def wait(self) -> bool:
+        """Wait until a client is there; return False when none will be."""
+        if not self._is_replaced:
+            with anyio.CancelScope() as self._waiting:
+                await anyio.wait_readable(self.socket)
+                return True
+        poller = select.poll()
+        poller.register(self.socket, select.POLLIN)
+        return bool(poller.poll(0))
+
+    def replace(self) -> None:
+        """Another socket is there in its place."""
+        self._is_replaced = True
+        self._waiting.cancel()
 
 
-async def run_listener(listening: socket.socket, services: Services, stopping: Stopping) -> None:
+def _waiting(listening: socket.socket) -> int:
+    """Return how many connections wait to be accepted. 0 where /proc does not show them."""
+    try:
+        name = os.fsencode(listening.getsockname())
+        sockets = Path("/proc/net/unix").read_bytes().splitlines()
+    except OSError:
+        return 0
+    # Num, RefCount, Protocol, Flags, Type, St, Inode, Path: St is 02 until somebody accepts it.
+    fields = (line.split(maxsplit=7) for line in sockets)
+    return sum(len(field) == 8 and field[5] == b"02" and field[7] == name for field in fields)
+
+
+async def run_listener(claim: Claim, services: Services, stopping: Stopping) -> None:
     """Accept until `stopping` is asked for; then let every connection end in order.
 
     What has not ended by its deadline is cut off: nothing that was acked is lost.
@@ -96,7 +120,7 @@ async def run_listener(listening: socket.socket, services: Services, stopping: S
     with anyio.CancelScope() as patience, stopping.limit(patience):
         async with anyio.create_task_group() as peers:
             async with anyio.create_task_group() as accepting:
-                accepting.start_soon(_accept_all, listening, services, peers)
+                accepting.start_soon(_keep_doors, claim, services, peers)
                 accepting.start_soon(_end_idle, services)
                 await stopping.asked.wait()
                 accepting.cancel_scope.cancel()
@@ -116,17 +140,33 @@ async def _end_idle(services: Services) -> None:
                 connection.drain(End.IDLE)
 
 
-async def _accept_all(
-    listening: socket.socket, services: Services, peers: anyio.abc.TaskGroup
-) -> None:
-    room = anyio.Semaphore(services.config.max_connections)
-    async with await SocketListener.from_socket(listening) as listener:
+async def _keep_doors(claim: Claim, services: Services, peers: anyio.abc.TaskGroup) -> None:
+    """Accept at all sockets of the claim, which is looked at again and again."""
+    desk = _Desk(services.metrics.max_connections)
+    doors: dict[socket.socket, _Door] = {}
+    async with anyio.create_task_group() as accepting:
         while True:
-            await room.acquire()
-            peers.start_soon(_serve, await _accept(listener), services, room)
+            claim.look()
+            services.metrics.socket_trouble = claim.trouble
+            for listening in doors.keys() - set(claim.sockets):
+                doors.pop(listening).replace()
+            for listening in set(claim.sockets) - doors.keys():
+                doors[listening] = _Door(listening)
+                accepting.start_soon(_accept_all, doors[listening], services, desk, peers)
+            await anyio.sleep(LOOK_SECONDS)
 
 
-async def _accept(listener: SocketListener) -> SocketStream:
+async def _accept_all(
+    door: _Door, services: Services, desk: _Desk, peers: anyio.abc.TaskGroup
+) -> None:
+    async with await SocketListener.from_socket(door.socket) as listener:
+        # A place is taken for who is there: nobody at one door keeps it from those at another.
+        while await door.wait():
+            await desk.take_place(door.socket)
+            peers.start_soon(_serve, await _accept(listener, door.socket, desk), services, desk)
+
+
+async def _accept(listener: SocketListener, listening: socket.socket, desk: _Desk) -> SocketStream:
     while True:
         try:
             stream: SocketStream = await listener.accept()
@@ -134,13 +174,13 @@ async def _accept(listener: SocketListener) -> SocketStream:
             cause = error.__cause__
             if not isinstance(cause, OSError) or cause.errno not in _OVERLOAD:
                 raise
-            log.warning("cannot accept, waiting", extra={"why": cause.strerror})
+            desk.complain("cannot accept, waiting", listening, why=cause.strerror)
             await anyio.sleep(OVERLOAD_SECONDS)
         else:
             return stream
 
 
-async def _serve(stream: SocketStream, services: Services, room: anyio.Semaphore) -> None:
+async def _serve(stream: SocketStream, services: Services, desk: _Desk) -> None:
     metrics = services.metrics
     connection = Connection(stream, services)
     services.connections.add(connection)
@@ -153,7 +193,7 @@ async def _serve(stream: SocketStream, services: Services, room: anyio.Semaphore
     finally:
         metrics.connections -= 1
         services.connections.discard(connection)
-        room.release()
+        desk.room.release()
 
 
 def _choose(connection: Connection, first_byte: int) -> Dialogue:

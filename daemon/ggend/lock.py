@@ -29,8 +29,8 @@ def lock_path(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def hold_lock(path: Path, *, what: str) -> Iterator[None]:
-    """Hold the lock of `path`, making its directory if need be.
+def hold_lock(path: Path, *, what: str) -> Iterator[int]:
+    """Hold the lock of `path`, making its directory if need be. Yields its descriptor.
 
     Raises AlreadyRunning, naming the pid that holds it; SocketUnusable or DatabaseUnusable.
     """
@@ -49,7 +49,7 @@ def hold_lock(path: Path, *, what: str) -> Iterator[None]:
         with contextlib.suppress(OSError):  # for people: a full disk need not keep the daemon out
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -26,10 +26,14 @@ class Metrics:
         )
         self.connections = 0
         self.connections_total = 0
+        #: Connections at the same time at most: as configured, or as the descriptors allow.
+        self.max_connections = 0
         #: Why the writer cannot write at the moment; None when it can.
         self.trouble: str | None = None
         #: Since when the writer has not returned, in words; None while it does.
         self.hang: str | None = None
+        #: Why clients cannot find the socket; None when they can.
+        self.socket_trouble: str | None = None
         #: Why the file of objectives was not taken when it was read again; None when it was.
         self.objectives_error: str | None = None
         #: The newest row seen, the rows behind the table's newest, and the last error, by hook.
@@ -53,7 +57,8 @@ class Metrics:
     def degraded(self) -> str | None:
         """Why not everything is as it should be; None when it is."""
         hooks = "; ".join(f"{hook}: {error}" for hook, error in self.hook_errors.items())
-        return self.hang or self.trouble or hooks or self.objectives_error or None
+        trouble = self.hang or self.trouble or self.socket_trouble
+        return trouble or hooks or self.objectives_error or None
 
     def snapshot(self) -> dict[str, object]:
         """Return everything as plain values."""
@@ -62,10 +67,11 @@ class Metrics:
         times = sorted(seconds for _, seconds in self._batches)
         return {
             "health": "ok" if self.degraded is None else "degraded",
-            "trouble": self.hang or self.trouble,
+            "trouble": self.hang or self.trouble or self.socket_trouble,
             "uptime_seconds": round(now - self._started, 3),
             "connections": self.connections,
             "connections_total": self.connections_total,
+            "max_connections": self.max_connections,
             **self.events,
             "commits": self.commits,
             "last_commit_age_seconds": (

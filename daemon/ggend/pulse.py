@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import anyio
@@ -19,7 +19,7 @@ import anyio
 from ggend.books import Books
 from ggend.intake import Call, Intake
 from ggend.metrics import Metrics
-from ggend.notify import notify, watchdog_seconds
+from ggend.notify import Notifier
 from ggend.store import Store
 
 __all__ = ["Pulse", "run_pulse"]
@@ -93,10 +93,15 @@ class Pulse:
 
 
 async def run_pulse(
-    intake: Intake, store: Store, metrics: Metrics, environ: MutableMapping[str, str]
+    intake: Intake,
+    store: Store,
+    metrics: Metrics,
+    notifier: Notifier,
+    *,
+    watchdog_seconds: float | None,
 ) -> None:
     """Tell systemd how it goes, and probe an idle database. Ends cancelled."""
-    pulse = Pulse(metrics, lambda: store.in_call_since, watchdog_seconds=watchdog_seconds(environ))
+    pulse = Pulse(metrics, lambda: store.in_call_since, watchdog_seconds=watchdog_seconds)
     probing = False
 
     async def probe() -> None:
@@ -111,7 +116,7 @@ async def run_pulse(
         while True:
             assignments = pulse.due()
             if assignments:
-                notify(environ, *assignments)
+                notifier.notify(*assignments)
             if pulse.is_probe_due() and not probing:
                 probing = True
                 probes.start_soon(probe)

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, MutableMapping
@@ -28,19 +28,21 @@ from msgspec import to_builtins
 
 from ggend import version
 from ggend.books import Bounds
+from ggend.claim import Claim, adopt_sockets, claim_path
 from ggend.config import Config
 from ggend.connection import Services
 from ggend.database.files import wal_size
 from ggend.database.pinning import WalAlarm
 from ggend.database.upgrade import Step, Tell
-from ggend.errors import BadConfig
+from ggend.descriptors import connection_room
+from ggend.errors import BadConfig, SocketUnusable
 from ggend.hooks import Commits, run_hooks
 from ggend.intake import Intake
-from ggend.listener import adopt_socket, bind_socket, run_listener
+from ggend.listener import run_listener
 from ggend.lock import hold_lock
 from ggend.logs import dropped_lines
 from ggend.metrics import Metrics
-from ggend.notify import listening_descriptor, notify
+from ggend.notify import Notifier, notifying, passed_descriptors, watchdog_seconds
 from ggend.pulse import run_pulse
 from ggend.rollups import rollup_hooks
 from ggend.slo.judge import Judge
@@ -83,12 +85,16 @@ async def run_daemon(config: Config, environ: MutableMapping[str, str]) -> None:
     gc.set_threshold(GC_OBJECTS)
     os.umask(0o077)
     slo = Judge(load_objectives(config.objectives))
-    with hold_lock(config.database, what="database"), _listening(config, environ) as listening:
+    with (
+        notifying(environ) as notifier,
+        hold_lock(config.database, what="database"),
+        _claim(config, environ) as claim,
+    ):
         async with open_store(
             config.database,
             upgrade=config.upgrade,
             set_aside_corrupt=config.set_aside_corrupt,
-            tell=_teller(environ),
+            tell=_teller(notifier),
             page_cache_mib=config.page_cache_mib,
             bounds=Bounds(
                 parked_events=config.parked_max_events,
@@ -105,17 +111,22 @@ async def run_daemon(config: Config, environ: MutableMapping[str, str]) -> None:
                 )
                 for oddity in store.report.oddities:
                     log.warning("left as it was", extra={"rows": oddity})
-            await _run_stages(config, environ, listening, store, slo)
+            await _run_stages(
+                config, claim, store, slo, notifier, watchdog=watchdog_seconds(environ)
+            )
 
 
 async def _run_stages(
     config: Config,
-    environ: MutableMapping[str, str],
-    listening: socket.socket,
+    claim: Claim,
     store: Store,
     slo: Judge,
+    notifier: Notifier,
+    *,
+    watchdog: float | None,
 ) -> None:
     metrics = Metrics()
+    metrics.max_connections = connection_room(config.max_connections)
     intake = Intake(config.intake_events)
     commits = Commits()
     alarm = WalAlarm(config.database, config.wal_alarm_mib * 1024 * 1024)
@@ -125,7 +136,7 @@ async def _run_stages(
         intake=intake,
         metrics=metrics,
         database_id=store.report.database_id,
-        status=lambda: _status(config, store, services, alarm),
+        status=lambda: _status(config, claim, store, services, alarm),
         reload=lambda: _reload(config, slo, metrics),
     )
 
@@ -151,7 +162,7 @@ async def _run_stages(
         )
 
     async with anyio.create_task_group() as signals:
-        await signals.start(_watch_signals, stopping, services.reload, environ)
+        await signals.start(_watch_signals, stopping, services.reload, notifier)
         signals.start_soon(_watch_wal, store, alarm)
         async with anyio.create_task_group() as stages:
             stages.start_soon(judge)
@@ -160,17 +171,18 @@ async def _run_stages(
             log.info(
                 "listening",
                 extra={
-                    "socket": config.socket,
+                    "socket": claim.name,
                     "database": config.database,
                     "pid": os.getpid(),
                     "version": version(),
                 },
             )
-            notify(environ, "READY=1")
-            signals.start_soon(run_pulse, intake, store, metrics, environ)
+            notifier.notify("READY=1")
+            pulse = functools.partial(run_pulse, watchdog_seconds=watchdog)
+            signals.start_soon(pulse, intake, store, metrics, notifier)
             async with anyio.create_task_group() as upkeep:
                 upkeep.start_soon(run_upkeep, intake, config)
-                await run_listener(listening, services, stopping)
+                await run_listener(claim, services, stopping)
                 upkeep.cancel_scope.cancel()
             intake.close()
         signals.cancel_scope.cancel()
@@ -178,24 +190,30 @@ async def _run_stages(
 
 
 @contextlib.contextmanager
-def _listening(config: Config, environ: MutableMapping[str, str]) -> Iterator[socket.socket]:
-    """Claim the socket: systemd's, or the configured path with its lock held."""
-    descriptor = listening_descriptor(environ)
-    if descriptor is not None:
-        with adopt_socket(descriptor) as listening:
-            yield listening
+def _claim(config: Config, environ: MutableMapping[str, str]) -> Iterator[Claim]:
+    """Claim the sockets: systemd's, or the configured path with its lock held."""
+    passed = passed_descriptors(environ)
+    if passed.descriptors:
+        with adopt_sockets(passed.descriptors) as claim:
+            yield claim
         return
-    with (
-        hold_lock(config.socket, what="socket"),
-        bind_socket(config.socket, config.socket_mode_bits) as listening,
-    ):
+    with contextlib.ExitStack() as held:
         try:
-            yield listening
-        finally:
-            config.socket.unlink(missing_ok=True)
+            claim = held.enter_context(claim_path(config.socket, config.socket_mode_bits))
+        except SocketUnusable as error:
+            if passed.meant_for is None:
+                raise
+            raise SocketUnusable(
+                f"{error}; systemd's sockets were passed to process {passed.meant_for} "
+                f"(LISTEN_PID), this one is {os.getpid()}",
+                hint="a script that systemd starts must end in `exec ggend serve`",
+            ) from error
+        if passed.meant_for is not None:
+            log.warning("sockets were passed to another process", extra={"pid": passed.meant_for})
+        yield claim
 
 
-def _teller(environ: MutableMapping[str, str]) -> Tell:
+def _teller(notifier: Notifier) -> Tell:
     """Tell systemd and the log how far an upgrade is, so that nobody loses patience."""
     told: dict[str, float] = {}
 
@@ -206,8 +224,7 @@ def _teller(environ: MutableMapping[str, str]) -> Tell:
             return
         told[step.what] = time.monotonic()
         share = "" if step.share is None else f", {step.share:.0%}"
-        notify(
-            environ,
+        notifier.notify(
             f"EXTEND_TIMEOUT_USEC={UPGRADE_PATIENCE_SECONDS * 1_000_000}",
             f"STATUS=upgrading the database: {step.what}{share}",
         )
@@ -243,7 +260,7 @@ def _reload(config: Config, slo: Judge, metrics: Metrics) -> dict[str, object]:
 async def _watch_signals(
     stopping: Stopping,
     reload: Callable[[], object],
-    environ: MutableMapping[str, str],
+    notifier: Notifier,
     *,
     task_status: TaskStatus[None],
 ) -> None:
@@ -253,12 +270,12 @@ async def _watch_signals(
         async for number in signals:
             if number == signal.SIGHUP:
                 now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-                notify(environ, "RELOADING=1", f"MONOTONIC_USEC={now}")
+                notifier.notify("RELOADING=1", f"MONOTONIC_USEC={now}")
                 reload()
-                notify(environ, "READY=1")
+                notifier.notify("READY=1")
                 continue
             log.info("draining", extra={"signal": signal.Signals(number).name})
-            notify(environ, "STOPPING=1", "STATUS=draining")
+            notifier.notify("STOPPING=1", "STATUS=draining")
             stopping.ask()
 
 
@@ -272,7 +289,9 @@ async def _watch_wal(store: Store, alarm: WalAlarm) -> None:
             alarm.look(store.last_checkpoint)
 
 
-def _status(config: Config, store: Store, services: Services, alarm: WalAlarm) -> dict[str, object]:
+def _status(
+    config: Config, claim: Claim, store: Store, services: Services, alarm: WalAlarm
+) -> dict[str, object]:
     return {
         **services.metrics.snapshot(),
         "queued_events": services.intake.events,
@@ -283,7 +302,7 @@ def _status(config: Config, store: Store, services: Services, alarm: WalAlarm) -
         "database": _text(config.database),
         "database_id": store.report.database_id,
         "schema_version": store.report.version,
-        "socket": _text(config.socket),
+        "socket": claim.name,
         "pid": os.getpid(),
         "version": version(),
         "log_lines_dropped": dropped_lines(),

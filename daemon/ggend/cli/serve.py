@@ -56,22 +56,26 @@ def serve(
     # The parts that only the daemon needs are imported when it is sure to start.
     import anyio
 
+    from ggend.descriptors import raise_limit
     from ggend.topology import run_daemon
 
     set_up_logs(loaded.config.log_level)
+    raise_limit()
     try:
         anyio.run(run_daemon, loaded.config, os.environ)
-    except BaseExceptionGroup as group:
+    except (BaseExceptionGroup, OSError) as error:
         # Not `except*`: what is raised in one arrives in a group of its own on Python 3.11.2.
-        errors, others = group.split(GgendError)
-        if errors is None or others is not None:
+        named = _named(error)
+        if named is None:
             raise
-        raise _first(errors) from None
+        raise named from None
 
 
-def _first(errors: BaseExceptionGroup[GgendError]) -> GgendError:
+def _named(error: BaseException) -> GgendError | None:
     """Return the error that ended the daemon: stages that it cancelled add none."""
-    first: GgendError | BaseExceptionGroup[GgendError] = errors
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    return first
+    from ggend.descriptors import name_exhaustion
+
+    if isinstance(error, BaseExceptionGroup):
+        found = [_named(one) for one in error.exceptions]
+        return None if None in found else found[0]
+    return error if isinstance(error, GgendError) else name_exhaustion(error)

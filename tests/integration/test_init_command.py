@@ -227,3 +227,21 @@ def test_a_daemon_goes_on_with_a_dump_that_was_read_back(place: Path) -> None:
         assert daemon.query("SELECT stored, rejected FROM producers WHERE kind = 'anonymous'") == [
             (2, 1)
         ]
+
+
+def test_everything_that_is_made_is_for_its_user_alone(place: Path) -> None:
+    """From the first moment, whatever the umask says; also the copy before an upgrade."""
+    make_version_1(place / "old.db", executions=20, odd=False)
+    (place / "old.db").chmod(0o640)
+    before = os.umask(0)
+    try:
+        for name in ("tier2.db", "old.db"):
+            assert run_ggend("init", place / name).returncode == 0
+        with closing(sqlite3.connect(place / "tier2.db")) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            modes = {path.name: path.stat().st_mode & 0o777 for path in place.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes.pop("old.db") == modes.pop("old.db.1.0.0.backup") == 0o640
+    assert set(modes.values()) == {0o600}, modes
+    assert "tier2.db-wal" in modes

@@ -2,7 +2,8 @@
 
 Producers in their own processes, every second one with NDJSON lines, note what was acked. After
 every kill the file alone must hold at least what was noted before it. At the end the tables must
-hold everything that was offered exactly once, and nothing else.
+hold everything that was offered exactly once, and nothing else. In some of its lives the wall clock
+of the daemon is wrong, which must expire nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import IO
 
 from msgspec import Struct
 
 from running import Daemon, free_place
+from support.processes import Process
 from torture.oracle import look
 from torture.work import COLLISION_EXECUTIONS, SESSION_EXECUTIONS, SLOW_EXECUTIONS, STAGES
 
@@ -35,6 +38,22 @@ _LIFE_SECONDS = 0.6
 #: Share of the ends that are a SIGTERM, with a second signal right behind it: a drain cut short.
 _DRAINS = 0.15
 
+#: Share of the lives in which the wall clock is wrong, and by how many seconds: in another century,
+#: shortly after 1970, a day before and after.
+_WRONG_CLOCKS = 0.2
+_OFFSETS = (100 * 365 * 86_400, 86_400 - 1_790_000_000, -86_400, 86_400)
+
+#: What runs the daemon then. Its other clocks are right, as they are when a wall clock is set.
+_WRONG_CLOCK = """
+import sys, time
+seconds, nanoseconds = time.time, time.time_ns
+time.time = lambda: seconds() + {0}
+time.time_ns = lambda: nanoseconds() + {0} * 1_000_000_000
+sys.argv = ["ggend", "serve"]
+from ggend.__main__ import main
+main()
+"""
+
 #: Seconds that producers may take for their last acks.
 _LAST_SECONDS = 90.0
 
@@ -46,6 +65,19 @@ class Round(Struct, frozen=True):
     events: int
     seconds: float
     problems: list[str]
+
+
+class _Clocked(Daemon):
+    """A daemon whose wall clock is set for each of its lives."""
+
+    #: Seconds by which it is wrong.
+    offset = 0
+
+    def spawn(self, environ: dict[str, str], log: IO[bytes]) -> Process:
+        if not self.offset:
+            return super().spawn(environ, log)
+        command = [sys.executable, "-c", _WRONG_CLOCK.format(self.offset)]
+        return subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stderr=log)
 
 
 class Producer:
@@ -100,7 +132,7 @@ def kill_round(
     rng = random.Random(seed)
     begin = time.monotonic()
     with free_place() as name:
-        daemon = Daemon(Path(name), log_level="warning")
+        daemon = _Clocked(Path(name), log_level="warning")
         problems = []
         with producing(daemon, producers, rng) as running:
             daemon.start()
@@ -109,6 +141,8 @@ def kill_round(
                 acked = [producer.acked() for producer in running]
                 _end(daemon, drain=rng.random() < _DRAINS)
                 problems += _settled_less(daemon.database, running, acked)
+                is_wrong = rng.random() < _WRONG_CLOCKS
+                daemon.offset = rng.choice(_OFFSETS) if is_wrong else 0
                 daemon.start()
                 tell(number + 1)
             for producer in running:

@@ -26,9 +26,12 @@ from typing import TypeAlias
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, not installed
 
+import msgspec
+
 from ggend_client import Client
-from ggend_schema import Event
+from ggend_schema import Event, MemorySaved
 from ggend_schema.codec import encode_event_line
+from ggend_schema.timestamps import format_ms
 from torture.work import emitted
 
 #: Events between two lines of the log, and lines of a connection.
@@ -107,7 +110,7 @@ def _send_lines(
     while chunk := list(itertools.islice(events, _LINES)):
         text = b"".join(
             b'{"producer":"%s","sequence":%d,"permanent":true,%s'
-            % (producer.encode(), sequence, encode_event_line(event)[1:])
+            % (producer.encode(), sequence, encode_event_line(_timed(event))[1:])
             for sequence, event in enumerate(chunk, settled + 1)
         )
         while not _is_answered(socket, text, len(chunk), patient=rng.random() > _IMPATIENT):
@@ -115,6 +118,13 @@ def _send_lines(
         settled += len(chunk)
         note(settled)
     return settled, settled
+
+
+def _timed(event: Event) -> Event:
+    """The later memory wins: its time is said, since the clock of the daemon may be wrong."""
+    if not isinstance(event, MemorySaved):
+        return event
+    return msgspec.structs.replace(event, timestamp=format_ms(time.time_ns() // 1_000_000))
 
 
 def _is_answered(socket: str, text: bytes, lines: int, *, patient: bool) -> bool:

@@ -37,7 +37,9 @@ _TELLING = (b"CREATE TABLE receipts", b"CREATE TABLE pipeline_metrics")
 def mark_suspect(path: Path, why: str) -> None:
     """Have the next start look at every page. Where that cannot be written, it does not."""
     with contextlib.suppress(OSError):
-        companion(path, ".suspect").write_text(f"{why}\n", encoding="utf-8")
+        mark = companion(path, ".suspect")
+        mark.touch(mode=0o600)
+        mark.write_text(f"{why}\n", encoding="utf-8")
 
 
 def check_suspect(path: Path, tell: Tell) -> None:

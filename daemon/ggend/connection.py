@@ -8,6 +8,7 @@ looks into an event; `framed` and `lines` do.
 from __future__ import annotations
 
 import logging
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -154,6 +155,7 @@ class Connection:
         pid, uid, gid = _UCRED.unpack(
             raw.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         )
+        self._socket: socket.socket = raw
         self.peer = Sender(uid=uid, gid=gid, pid=pid)
         self.unsettled = 0
         self._held = self._unsettled_bytes = self._partial_held = 0
@@ -229,6 +231,15 @@ class Connection:
             return b""
         self.heard = anyio.current_time()
         return chunk
+
+    def is_abandoned(self) -> bool:
+        """Whether the peer is gone for good: one that has only finished sending still reads.
+
+        While something of this connection is unsettled, also on another thread.
+        """
+        poller = select.poll()
+        poller.register(self._socket, 0)  # a hang-up is told unasked
+        return any(event & select.POLLHUP for _, event in poller.poll(0))
 
     async def wait_for_reader(self) -> None:
         """Wait until the peer has read enough of what it was told."""

@@ -22,7 +22,13 @@ from ggend.connection import Connection, End
 from ggend.entries import batch_entries, check_batch
 from ggend.errors import RefusedByDatabase
 from ggend.intake import Call, Outcome, Submission
-from ggend.requests import AnswerTooLarge, RequestRefused, local_answer, stored_answer
+from ggend.requests import (
+    AnswerTooLarge,
+    RequestRefused,
+    Stored,
+    local_answer,
+    stored_answer,
+)
 from ggend.store import DURABILITY
 from ggend_schema import limits
 from ggend_schema.codec import SalvagedBatch, decode_client_message, encode_frame
@@ -309,9 +315,19 @@ class Framed:
         elif stored is not None:
             async with self._services.answers:
                 await self._connection.wait_until_settled()
-                await self._call(stored, answer, refuse)
+                await self._call(self._unless_abandoned(stored), answer, refuse)
                 await self._connection.wait_until_settled()
                 await self._connection.wait_for_reader()
+
+    def _unless_abandoned(self, run: Stored) -> Stored:
+        """Do nothing for somebody who has given up waiting, and may have done something else."""
+
+        def run_for_somebody(connection: sqlite3.Connection, books: Books) -> object:
+            if self._connection.is_abandoned():
+                raise LookupError("nobody waits for the answer any more")
+            return run(connection, books)
+
+        return run_for_somebody
 
     async def _hear_goodbye(self, goodbye: Goodbye) -> bool:
         sender = self.sender

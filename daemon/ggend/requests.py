@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     from ggend.connection import Services
     from ggend_schema.messages import Request
 
-__all__ = ["AnswerTooLarge", "NotAllowed", "RequestRefused", "local_answer", "stored_answer"]
+__all__ = [
+    "AnswerTooLarge",
+    "NotAllowed",
+    "RequestRefused",
+    "Stored",
+    "local_answer",
+    "stored_answer",
+]
 
 #: Asked on the writer's thread, inside the transaction.
 Stored: TypeAlias = Callable[[sqlite3.Connection, Books], object]

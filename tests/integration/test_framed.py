@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ from ggend_schema.messages import (
     Welcome,
 )
 from running import Daemon, free_place
-from wire import Peer, audit, batch, new_producer, receipt, stage, unbalanced_accounts
+from support.patience import wait_until
+from wire import Peer, audit, batch, line_of, new_producer, receipt, stage, unbalanced_accounts
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,8 @@ def shared() -> Iterator[Daemon]:
 
 def _account(daemon: Daemon, producer: bytes, *columns: str) -> tuple[object, ...]:
     (row,) = daemon.query(
-        f"SELECT {', '.join(columns)} FROM producers WHERE producer = ?", producer
+        f"SELECT {', '.join(columns)} FROM producers WHERE coalesce(source, producer) = ?",
+        producer,
     )
     return row
 
@@ -495,6 +498,27 @@ def test_status_answers_while_nothing_can_be_written(daemon: Daemon) -> None:
             stuck.read_to_ack(1)
     finally:
         locker.close()
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["who is gone", "who only sends no more"])
+def test_a_request_is_not_run_for_somebody(daemon: Daemon, *, waits: bool) -> None:
+    """He was told that there was no answer, and may have done something else."""
+    daemon.exchange(b'{"type":"nonsense"}\n')
+    with closing(sqlite3.connect(daemon.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with Peer(daemon.socket) as peer:
+            peer.hello()
+            peer.send(Request(id=1, op="purge_rejected", arguments={"ids": [1]}))
+            if waits:
+                peer.finish()
+            wait_until(lambda: "trouble" in daemon.status() and daemon.status()["trouble"])
+            if waits:
+                other.execute("ROLLBACK")
+                assert peer.read() == Answer(id=1, result={"deleted": 1})
+        if not waits:
+            other.execute("ROLLBACK")
+    daemon.exchange(line_of(audit("agent")))
+    assert daemon.query("SELECT count(*) FROM rejected_events") == [(0 if waits else 1,)]
 
 
 def test_load_memory_sees_the_batches_sent_before(shared: Daemon) -> None:

@@ -254,15 +254,35 @@ def test_a_restore_keeps_everything_that_was_there(place: Path) -> None:
         _fill(daemon, "later")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_restores_belongs_to_the_daemons_user(place: Path) -> None:
+    with Daemon(place) as daemon:
+        _fill(daemon, "old")
+        backup = _backup(daemon)
+    record_path(daemon.database).unlink()
+    os.chown(daemon.database, 1234, 1234)
+    daemon.database.chmod(0o640)
+    _restore(daemon, os.fspath(backup))
+    for path in (daemon.database, record_path(daemon.database)):
+        assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1234)
+    assert daemon.database.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in place.glob("*.partial*")] == []
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(b"", "no tier 2 database"), (b"text" * 2000, "not an SQLite database")],
+    [
+        (None, "no database"),
+        (b"", "no tier 2 database"),
+        (b"text" * 2000, "not an SQLite database"),
+    ],
 )
-def test_what_is_no_backup_changes_nothing(place: Path, content: bytes, why: str) -> None:
+def test_what_is_no_backup_changes_nothing(place: Path, content: bytes | None, why: str) -> None:
     """It is looked at first."""
     with Daemon(place) as daemon:
         _fill(daemon, "old")
-    (place / "backup.db").write_bytes(content)
+    if content is not None:
+        (place / "backup.db").write_bytes(content)
     before = _contents(daemon)
     done = run_ggend("restore", "-d", os.fspath(daemon.database), os.fspath(place / "backup.db"))
     assert done.returncode == os.EX_DATAERR

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from urllib.parse import quote_from_bytes
 
-__all__ = ["companion", "database_uri", "wal_size"]
+__all__ = ["companion", "database_uri", "give_to_owner", "wal_size"]
 
 
 def database_uri(path: Path, mode: str) -> str:
@@ -19,6 +20,19 @@ def companion(path: Path, suffix: str) -> Path:
     """Return where SQLite keeps the `-wal` or `-journal`: beside the file that a link names."""
     real = Path(os.path.realpath(path))
     return real.with_name(real.name + suffix)
+
+
+def give_to_owner(descriptor: int, path: Path) -> None:
+    """Give a file that root has made to whoever has the database, or its directory.
+
+    SQLite does the same with the `-wal`: a daemon that is not root must be able to open it.
+    """
+    if os.geteuid() != 0:
+        return
+    with contextlib.suppress(OSError):
+        real = companion(path, "")
+        owner = (real if real.exists() else real.parent).stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def wal_size(path: Path) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from ggend.database.backup import Tell, copy_pages, damage
-from ggend.database.files import companion, database_uri, wal_size
+from ggend.database.files import companion, database_uri, give_to_owner, wal_size
 from ggend.database.migrate import State, recognise
 from ggend.database.readonly import open_readonly
 from ggend.database.set_aside import name_aside, sync_directory
@@ -41,7 +41,7 @@ def restore_file(path: Path, copy: Path, tell: Tell) -> Restored:
 
     Raises DatabaseUnusable, and then has changed nothing.
     """
-    if path.exists() and path.samefile(copy):
+    if path.exists() and copy.exists() and path.samefile(copy):
         raise DatabaseUnusable(
             f"{copy} is the database itself",
             hint="give the path of a backup; --with-wal and --without-wal keep the file",
@@ -52,15 +52,16 @@ def restore_file(path: Path, copy: Path, tell: Tell) -> Restored:
             copy_pages(source, partial, tell)
         _check_alone(partial, tell)
         state = recognise(partial)
-    except sqlite3.Error as error:
-        raise DatabaseUnusable(
-            f"{copy} cannot be copied: {error}", hint="nothing was changed"
-        ) from error
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    except BaseException as error:
+        _remove_partial(partial)
+        if isinstance(error, sqlite3.Error | OSError):
+            raise DatabaseUnusable(
+                f"{copy} cannot be copied: {error}", hint="nothing was changed; make room for it"
+            ) from error
         raise
     try:
+        _be_like(path, partial)
+        _remove_companions(partial)
         aside = _set_aside(path) if _is_any(path) else None
         partial.rename(companion(path, ""))
         sync_directory(companion(path, "").parent)
@@ -131,6 +132,23 @@ def _check_alone(path: Path, tell: Tell) -> None:
 
 
 _RECEIPTS = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'receipts'"
+
+
+def _remove_partial(partial: Path) -> None:
+    with contextlib.suppress(OSError):
+        partial.unlink(missing_ok=True)
+        _remove_companions(partial)
+
+
+def _be_like(path: Path, partial: Path) -> None:
+    """Give the copy the owner and the mode of the file whose place it takes."""
+    descriptor = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        give_to_owner(descriptor, path)
+        if path.exists():
+            os.fchmod(descriptor, path.stat().st_mode & 0o777)
+    finally:
+        os.close(descriptor)
 
 
 def _is_any(path: Path) -> bool:

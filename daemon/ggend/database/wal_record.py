@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from ggend.boot import boot_id
-from ggend.database.files import companion
+from ggend.database.files import companion, give_to_owner
 from ggend.database.migrations import APPLICATION_ID
 from ggend.database.set_aside import sync_directory
 from ggend.database.wal_file import COOKIE_AT, Wal, frames_once_there, has_page_of, read_wal
@@ -96,6 +96,7 @@ class RecordFile:
         try:
             if os.fstat(self._descriptor).st_size < 2 * _SLOT_BYTES:
                 # All of it is there before it is needed: on a full disk it can still be written.
+                give_to_owner(self._descriptor, path)
                 os.pwrite(self._descriptor, b" " * (2 * _SLOT_BYTES), 0)
                 os.fsync(self._descriptor)
                 sync_directory(where.parent)

@@ -95,9 +95,12 @@ def _refuse_half(path: Path) -> None:
     """Raise DatabaseCorrupt for a file that is shorter than its first page says."""
     if wal_size(path):
         return  # what is missing may be there
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-        size = os.fstat(file.fileno()).st_size
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+            size = os.fstat(file.fileno()).st_size
+    except OSError:
+        return  # SQLite will say the same in its words
     page_bytes = int.from_bytes(head[16:18], "big")
     page_bytes = 65_536 if page_bytes == 1 else page_bytes
     # The number of pages counts where it was written together with the change counter.

@@ -76,13 +76,15 @@ _LOOKING_WITHOUT_VALUE = frozenset(
 def open_readonly(path: Path, *, is_copy: bool = False) -> sqlite3.Connection:
     """Open a tier 2 database for reading. Raises DatabaseUnusable.
 
-    A WAL beside it that was made for another file is refused; beside a copy it is not asked for.
+    A WAL beside it that was made for another file is refused; beside a copy that nobody writes to
+    it is not asked for, and where there is none, none is made.
     """
     _check_is_file(path)
     if not is_copy:
         _check_wal(path)
+    is_alone = is_copy and not any(companion(path, end).exists() for end in ("-wal", "-journal"))
     try:
-        connection = _connect(path, "mode=ro")
+        connection = _connect(path, "immutable=1" if is_alone else "mode=ro")
     except sqlite3.DatabaseError as error:
         if primary_code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise _unusable(path, error) from error

@@ -49,6 +49,9 @@ class WalKeeper:
         #: Inode and bytes of the WAL, when it was last looked at.
         self._wal: tuple[int, int] | None = None
         self._shm = 0
+        self._connection: sqlite3.Connection | None = None
+        #: SQLite's number of the last transaction of another program.
+        self._data_version = 0
 
     def expect_changes(self) -> None:
         """Record that from now on SQLite may change the file, made if missing. Raises OSError."""
@@ -86,6 +89,9 @@ class WalKeeper:
             with _judged(self.path):
                 self._settle({record.cookie, record.mark, *self._cookies()})
             record = self._known
+        self._compare(record)
+
+    def _compare(self, record: WalRecord) -> None:
         try:
             file = self.path.stat()
             wal = companion(self.path, "-wal").stat()
@@ -110,6 +116,18 @@ class WalKeeper:
             elif read_salts(self._wal_file) != record.salts:
                 self._settle({record.cookie})  # another program has begun the WAL anew
         self._wal = inode, wal.st_size
+        self._has_company()
+
+    def _has_company(self) -> bool:
+        """Whether another program has written through SQLite since this was last asked.
+
+        It may also have moved the WAL, in ways that cannot all be told from a file written over.
+        """
+        assert self._connection is not None, "a checkpoint comes first"  # noqa: S101
+        before = self._data_version
+        with contextlib.suppress(sqlite3.Error, MemoryError):  # the next statement says it
+            ((self._data_version,),) = self._connection.execute("PRAGMA data_version").fetchall()
+        return self._data_version != before
 
     def _look_closer(self) -> None:
         """Tell the checkpoint of another program from a file that was written over."""
@@ -118,9 +136,7 @@ class WalKeeper:
         is_ours = wal is not None and (
             cookie in wal.cookies if wal.salts == record.salts else cookie == record.mark
         )
-        if not is_ours:
-            raise self._replaced("it was written over")
-        self._settle({cookie})
+        self._settle({cookie} if is_ours else set())
 
     def checkpoint(
         self, connection: sqlite3.Connection, mode: str = "PASSIVE", *, is_last: bool = False
@@ -129,16 +145,30 @@ class WalKeeper:
 
         With `is_last` none is begun. Raises DatabaseReplaced, DiskFailed, TryAgain, sqlite3.Error.
         """
-        if self._wal is not None:
-            self.look()
-        record = self._known
+        self._connection = connection
         mark = secrets.randbelow(2**31 - 1) + 1
-        with _judged(self.path):
-            self._write(structs.replace(record, moving=True, next_mark=mark))
+        is_first = self._wal is None
+        if not is_first:
+            self.look()
+        while True:
+            record = self._known
+            with _judged(self.path):
+                self._write(structs.replace(record, moving=True, next_mark=mark))
+                hole = _first_hole(self._file)
+            if not is_first:
+                self._compare(record)  # that took a while
+            if self._known.moving:
+                break  # and else another program's checkpoint was recorded meanwhile
         # Read to its end: a statement that is left open makes the next COMMIT fail.
         ((_, frames, moved),) = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        if frames < 0:  # another program is at it: nobody knows how far it comes
+            frames, moved = 1, 0
         ((page_bytes,),) = connection.execute("PRAGMA page_size").fetchall()
         done = Checkpoint(frames, moved, page_bytes)
+        with _judged(self.path):
+            if _first_hole(self._file) < min(hole, record.bytes):
+                # Somebody has cut it before the first page was moved.
+                raise self._replaced("it was written over")
         if is_last:
             return done
         expected: set[int | None] = {record.cookie}
@@ -147,7 +177,8 @@ class WalKeeper:
             expected = {cookie % 2**32}
             # Any number will do that is not there already; SQLite prepares its statements again.
             connection.execute(f"PRAGMA schema_version = {mark}").fetchall()
-        elif done.moved:
+            expected.add(mark)  # another program may have moved that already
+        else:
             with _judged(self.path):
                 expected |= {*self._cookies()}
         with _judged(self.path):
@@ -167,7 +198,7 @@ class WalKeeper:
         wal = read_wal(self.path, whole=False)
         # In this order: whoever writes over the file after its time was taken changes it again.
         found = describe(os.fstat(self._file), _cookie(self._file), wal)
-        if found.cookie not in expected:
+        if found.cookie not in expected and not self._has_company():
             raise self._replaced("it was written over")
         self._write(found)
         status = companion(self.path, "-wal").stat()
@@ -233,6 +264,11 @@ def keep_wal(path: Path) -> Iterator[WalKeeper]:
 def _cookie(descriptor: int) -> int | None:
     found = os.pread(descriptor, 4, COOKIE_AT)
     return int.from_bytes(found, "big") if len(found) == 4 else None
+
+
+def _first_hole(descriptor: int) -> int:
+    """Return where the file has its first hole; its size where it has none."""
+    return os.lseek(descriptor, 0, os.SEEK_HOLE) if os.fstat(descriptor).st_size else 0
 
 
 def _cannot_open(path: Path, error: OSError) -> DatabaseUnusable:

@@ -184,14 +184,27 @@ def _other_wal(path: Path, record: WalRecord | None, found: WalRecord, wal: Wal)
         # A checkpoint of this WAL changed the file: ours, or that of another program.
         is_moved = record.moving or record.cookie not in wal.cookies
     else:
-        # A power cut may keep any part of a checkpoint, the first page not among it, or none; and
+        # A power cut may keep any part of a checkpoint, the first page not among it, or half; and
         # one that a reader holds up leaves out the first page if it has changed since.
-        is_moved = (
-            record.moving
-            and found.cookie == record.cookie
-            and (not same_boot or has_page_of(path, wal))
+        is_old = found.cookie == record.cookie
+        is_moved = record.moving and (
+            is_old and has_page_of(path, wal)
+            if same_boot
+            else is_old or _is_torn(found.cookie, record.cookie, wal.cookies)
         )
     return None if is_moved else "it was written over after its WAL had been made"
+
+
+def _is_torn(found: int | None, old: int | None, new: list[int]) -> bool:
+    """Whether a cookie is another one up to some byte, and the old one from there."""
+    if found is None or old is None:
+        return False
+    before, there = old.to_bytes(4, "big"), found.to_bytes(4, "big")
+    return any(
+        there == cookie.to_bytes(4, "big")[:cut] + before[cut:]
+        for cookie in new
+        for cut in (1, 2, 3)
+    )
 
 
 def _cut_short(path: Path, wal: Wal, record: WalRecord | None) -> str | None:

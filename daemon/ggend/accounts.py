@@ -134,6 +134,8 @@ class Accounts:
             self._by_key[key] = account
         if sender.producer is not None and account.uid != sender.uid:
             raise NotYours(sender.producer, sender.uid)
+        if sender.permanent:  # another may have come since
+            account.rival = _rival(connection, sender)
         if account.is_finished:
             # It said it was done, and came back before its parked events were released.
             connection.execute(_RESUME, (account.id,))
@@ -157,7 +159,7 @@ class Accounts:
     def save(self, connection: sqlite3.Connection) -> None:
         """Write what the batch added, in its transaction."""
         seen_s = self._seen.now()
-        connection.executemany(
+        saved = connection.executemany(
             _ADD,
             [
                 (
@@ -177,6 +179,8 @@ class Accounts:
                 for account in self._touched.values()
             ],
         )
+        if self._touched and saved.rowcount != len(self._touched):
+            raise sqlite3.IntegrityError("an account that is counted on is not there any more")
         for account in self._touched.values():
             account.clear()
         self._touched.clear()
@@ -288,9 +292,7 @@ class Accounts:
             ),
         )
         assert cursor.lastrowid is not None  # noqa: S101 - a successful INSERT has one
-        account = Account(cursor.lastrowid, sender.producer, sender.uid, 0)
-        account.rival = _rival(connection, sender)
-        return account
+        return Account(cursor.lastrowid, sender.producer, sender.uid, 0)
 
     def _reopen(self, connection: sqlite3.Connection, sender: Sender) -> Account | None:
         """Take a producer that was forgotten out of the folded total again."""
@@ -298,20 +300,21 @@ class Accounts:
         if found is None:
             return None
         uid, account_id, last_sequence, *counts = found
-        if uid == sender.uid:
-            folded = connection.execute(_FOLDED).fetchone()
-            moved = _take_out(folded, [last_sequence - sum(counts), *counts])
-            connection.execute(_UNFOLD, (sum(moved), *moved))
-            # What was parked since, by a requeue, waits on in the folded total.
-            moved[1] += last_sequence - sum(moved)
-            connection.execute(
-                _OPEN_AGAIN,
-                (
-                    *(account_id, sender.producer, uid, sender.gid, sender.pid, sender.client),
-                    *(sender.permanent, self.now, self.now, last_sequence, *moved),
-                ),
-            )
-            connection.execute(_REMEMBER_NO_MORE, (sender.producer,))
+        if uid != sender.uid:
+            raise NotYours(sender.producer or b"", sender.uid)
+        folded = connection.execute(_FOLDED).fetchone()
+        moved = _take_out(folded, [last_sequence - sum(counts), *counts])
+        connection.execute(_UNFOLD, (sum(moved), *moved))
+        # What was parked since, by a requeue, waits on in the folded total.
+        moved[1] += last_sequence - sum(moved)
+        connection.execute(
+            _OPEN_AGAIN,
+            (
+                *(account_id, sender.producer, uid, sender.gid, sender.pid, sender.client),
+                *(sender.permanent, self.now, self.now, last_sequence, *moved),
+            ),
+        )
+        connection.execute(_REMEMBER_NO_MORE, (sender.producer,))
         return Account(account_id, sender.producer, uid, last_sequence)
 
     def _fold(self, connection: sqlite3.Connection, account_id: int) -> None:
@@ -359,14 +362,10 @@ def _load(connection: sqlite3.Connection, sender: Sender) -> Account | None:
     if row is None:
         return None
     account_id, uid, last_sequence, finished = row
-    account = Account(account_id, sender.producer, uid, last_sequence, is_finished=bool(finished))
-    account.rival = _rival(connection, sender)
-    return account
+    return Account(account_id, sender.producer, uid, last_sequence, is_finished=bool(finished))
 
 
 def _rival(connection: sqlite3.Connection, sender: Sender) -> int | None:
-    if not sender.permanent:
-        return None
     found = connection.execute(_RIVAL, (sender.producer, sender.uid)).fetchone()
     return None if found is None else int(found[0])
 

@@ -6,19 +6,44 @@ Only looked for where two users import the same source: nobody's rows are compar
 from __future__ import annotations
 
 import sqlite3
+from typing import TypeAlias
 
 from ggend.intake import Rejection
 from ggend.tables import AUDITS, COLLISIONS, METRICS, Table
 from ggend_schema.events import Audit, Collision, Event, StageCompleted
 from ggend_schema.rows import Row
 
-__all__ = ["is_stored"]
+__all__ = ["Likeness", "is_stored", "likeness", "likenesses"]
+
+#: What is the same of two equal events.
+Likeness: TypeAlias = tuple[str, Row | None]
 
 _TABLES: dict[type[Event | Rejection], Table] = {
     StageCompleted: METRICS,
     Collision: COLLISIONS,
     Audit: AUDITS,
 }
+
+
+def likeness(event: Event | Rejection, row: Row | None) -> Likeness:
+    """Return what another event must have to be equal: all but the time, where none is said."""
+    table = _TABLES.get(type(event))
+    if table is None or row is None:
+        return type(event).__name__, None
+    if getattr(event, "timestamp", None) is not None:
+        return table.name, row
+    return table.name, _without_time(table, row)
+
+
+def likenesses(event: Event, row: Row) -> tuple[Likeness, Likeness]:
+    """Return what equal events may have: the time that this one has, or none."""
+    table = _TABLES[type(event)]
+    return (table.name, row), (table.name, _without_time(table, row))
+
+
+def _without_time(table: Table, row: Row) -> Row:
+    at = table.columns.index("timestamp")
+    return (*row[:at], *row[at + 1 :])
 
 
 def is_stored(connection: sqlite3.Connection, event: Event | Rejection, row: Row | None) -> bool:

@@ -23,7 +23,7 @@ from ggend.accounts import NotYours
 from ggend.books import Books, TakenBack
 from ggend.intake import Call, Outcome, Rejection, Submission
 from ggend.ledger import Fresh, Item, Released
-from ggend.likes import is_stored
+from ggend.likes import Likeness, is_stored, likeness, likenesses
 from ggend.memory import OrderKey, order_keys, save_memories
 from ggend.parking import Parent, Parked
 from ggend.sessions import count_late_receipts, end_session
@@ -108,6 +108,8 @@ class _Settlement:
         self._books = books
         self._isolate = isolate
         self._ledgers: list[Fresh] = []
+        self._likenesses: set[Likeness] = set()
+        self._looked_at: dict[type[Event], int] = {}
         #: Refused in an earlier try. Told at the end: of many tries only the last comes so far.
         self._known: list[tuple[Item, str, Exception]] = []
         self._items: dict[type[Event | Rejection], list[Item]] = {
@@ -155,16 +157,29 @@ class _Settlement:
         items = self._items
         sequence = first + settled
         fresh = islice(entries, settled, None) if settled else entries
+        others: set[Likeness] = set()
         if account.rival is not None:
             outcome.imported_by = account.rival
+            others = self._brought_so_far()
         for event, stamp_ns, row in fresh:
-            if account.rival is not None and is_stored(self._connection, event, row):
+            if account.rival is not None and (
+                likeness(event, row) in others or is_stored(self._connection, event, row)
+            ):
                 ledger.count_duplicate()
             else:
                 items[type(event)].append((ledger, sequence, event, stamp_ns, row))
             sequence += 1
         self._ledgers.append(ledger)
         return outcome
+
+    def _brought_so_far(self) -> set[Likeness]:
+        """Return what others bring in the same batch of what has no identity."""
+        for kind in (StageCompleted, Collision, Audit):
+            items = self._items[kind]
+            for _, _, event, _, row in items[self._looked_at.get(kind, 0) :]:
+                self._likenesses.update(likenesses(event, row))
+            self._looked_at[kind] = len(items)
+        return self._likenesses
 
     def take(self, items: Sequence[Item]) -> None:
         """Sort what needs no recognising by table."""

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from ggend.database.restore import restore_file
 from ggend.database.wal_record import record_path
+from ggend.errors import DatabaseUnusable
 from running import Daemon, DidNotStart, free_place
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.processes import run_ggend
@@ -220,6 +222,54 @@ def test_the_checkpoint_of_another_program_is_none_of_that(place: Path) -> None:
         daemon.start()
         assert set(_agents(daemon).values()) == {_EVENTS}
     assert len(_agents(daemon)) == 6
+
+
+@pytest.mark.parametrize("mode", ["PASSIVE", "RESTART", "TRUNCATE"])
+@pytest.mark.parametrize("deed", ["CREATE INDEX theirs ON audit_log (operation)", "VACUUM", ""])
+def test_what_another_program_does_to_schema_and_wal_asks_nobody(
+    place: Path, deed: str, mode: str
+) -> None:
+    """The daemon goes on, and so does the next one, after a stop in order."""
+    with Daemon(place) as daemon:
+        _fill(daemon, "before")
+        with closing(sqlite3.connect(daemon.database)) as connection:
+            if deed:
+                connection.execute(deed)
+            connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        _fill(daemon, "after")
+        daemon.stop()
+        daemon.start()
+        assert _agents(daemon) == {"before": _EVENTS, "after": _EVENTS}
+
+
+def test_a_wal_that_is_gone_is_missed_also_after_the_checkpoint_of_another(place: Path) -> None:
+    with Daemon(place, checkpoint_events=10**7) as daemon:
+        _fill(daemon, "old")
+        with closing(sqlite3.connect(daemon.database)) as connection:
+            connection.execute("PRAGMA wal_checkpoint").fetchall()
+        _fill(daemon, "new")
+        daemon.kill()
+    Path(f"{daemon.database}-wal").unlink()
+    assert "its WAL is gone" in _refused(daemon)
+
+
+def test_a_restore_that_cannot_set_aside_changes_nothing(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system without hard links."""
+    with Daemon(place) as daemon:
+        _fill(daemon, "old")
+        backup = _backup(daemon)
+        daemon.kill()
+
+        def refuse(*_: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refuse)
+        with pytest.raises(DatabaseUnusable, match="cannot be restored"):
+            restore_file(daemon.database, backup, lambda _: None)
+        daemon.start()
+        assert _agents(daemon) == {"old": _EVENTS}
 
 
 def test_a_program_that_read_after_a_crash_has_moved_the_wal(place: Path) -> None:

@@ -87,6 +87,18 @@ async def test_part_of_a_source_that_another_user_has_goes_in(desk: Desk) -> Non
     assert await rows(desk) == [1, 1, 1, 2]
 
 
+async def test_two_users_who_import_at_the_same_time_store_it_once(desk: Desk) -> None:
+    """Also in one batch, and where one had begun before the other came."""
+    await imported(desk, 1, *SOURCE[:3])
+    both = [submission(P1, 1, SOURCE, uid=uid) for uid in (2, 1)]
+    for sent in both:
+        sent.sender = msgspec.structs.replace(sent.sender, permanent=True)
+    second, first = await desk.commit(*both)
+    assert counts(second) == {"duplicate": 3, "stored": 4}
+    assert counts(first) == {"replayed": 3, "duplicate": 4}
+    assert await rows(desk) == [1, 1, 1, 3]
+
+
 async def test_a_rejected_event_is_told_by_the_id_of_its_source(desk: Desk) -> None:
     await imported(desk, 1, receipt(), receipt(status="failed"))
     assert await desk.rows("SELECT producer FROM rejected_events") == [(P1,)]

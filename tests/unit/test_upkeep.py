@@ -267,7 +267,18 @@ async def test_what_a_forgotten_producer_sends_again_is_recognised(desk: Desk) -
     await forget(desk, P1)
     (stranger,) = await desk.commit(submission(P1, 5, [audit()], uid=7))
     assert stranger.failure is EventCode.NOT_YOURS
+    # A stranger's attempt leaves nothing behind that what comes next would be counted on.
     assert counts(await desk.settle(audit())) == {"stored": 1}
+    assert await desk.account() == {"last_sequence": 5, "stored": 4, "rejected": 1}
+
+
+async def test_an_account_that_somebody_removed_is_noticed(desk: Desk) -> None:
+    """Nothing is acked on the word of what is remembered: the client is told how far it is."""
+    await desk.settle(audit())
+    await desk.rows("DELETE FROM producers")
+    (outcome,) = await desk.commit(desk.sent(P1, audit()))
+    assert (outcome.failure, outcome.last_sequence) == (EventCode.GAP, 0)
+    assert await desk.count("audit_log") == 1
 
 
 async def test_what_is_remembered_is_bounded_in_time_and_number(desk: Desk) -> None:

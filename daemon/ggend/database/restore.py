@@ -156,7 +156,8 @@ def _is_any(path: Path) -> bool:
 
 
 def _set_aside(path: Path) -> Path:
-    companion(path, "").touch(mode=0o600)  # where only its WAL is left
+    if not path.exists():  # where only its WAL is left
+        companion(path, "").touch(mode=0o600)
     return name_aside(path, _WORD)
 
 

@@ -18,10 +18,18 @@ from pathlib import Path
 
 from msgspec import structs
 
+from ggend.database.damaged import mark_suspect
 from ggend.database.files import companion
 from ggend.database.pinning import Checkpoint
 from ggend.database.wal_file import COOKIE_AT, read_salts, read_wal
-from ggend.database.wal_record import RecordFile, WalRecord, check_wal, describe, read_record
+from ggend.database.wal_record import (
+    RecordFile,
+    WalRecord,
+    check_wal,
+    describe,
+    is_doubtful,
+    read_record,
+)
 from ggend.errors import DatabaseReplaced, DatabaseUnusable, DiskFailed
 from ggend.trouble import TryAgain
 
@@ -49,6 +57,7 @@ class WalKeeper:
         #: Inode and bytes of the WAL, when it was last looked at.
         self._wal: tuple[int, int] | None = None
         self._shm = 0
+        self._is_replaced = False
         self._connection: sqlite3.Connection | None = None
         #: SQLite's number of the last transaction of another program.
         self._data_version = 0
@@ -89,9 +98,13 @@ class WalKeeper:
             with _judged(self.path):
                 self._settle({record.cookie, record.mark, *self._cookies()})
             record = self._known
-        self._compare(record)
+        if self._compare(record) and self._connection is not None:
+            # Another program has moved the WAL: have the next one begin with our mark.
+            with contextlib.suppress(sqlite3.Error):
+                self._move(self._connection, "PASSIVE", is_last=False)
 
-    def _compare(self, record: WalRecord) -> None:
+    def _compare(self, record: WalRecord) -> bool:
+        """Compare the files with the record; return whether another program has moved the WAL."""
         try:
             file = self.path.stat()
             wal = companion(self.path, "-wal").stat()
@@ -111,12 +124,16 @@ class WalKeeper:
             raise self._replaced("its -wal or -shm was replaced by another file")
         is_written = (file.st_mtime_ns, file.st_size) != (record.mtime_ns, record.bytes)
         with _judged(self.path):
-            if is_written or wal.st_size < size:
+            is_moved = is_written or wal.st_size < size
+            if is_moved:
                 self._look_closer()
             elif read_salts(self._wal_file) != record.salts:
+                is_moved = True
                 self._settle({record.cookie})  # another program has begun the WAL anew
-        self._wal = inode, wal.st_size
+            else:
+                self._wal = inode, wal.st_size
         self._has_company()
+        return is_moved
 
     def _has_company(self) -> bool:
         """Whether another program has written through SQLite since this was last asked.
@@ -133,9 +150,12 @@ class WalKeeper:
         """Tell the checkpoint of another program from a file that was written over."""
         record = self._known
         wal, cookie = read_wal(self.path), _cookie(self._file)
-        is_ours = wal is not None and (
-            cookie in wal.cookies if wal.salts == record.salts else cookie == record.mark
-        )
+        if wal is not None and wal.salts == record.salts:
+            is_ours = cookie in wal.cookies
+        else:  # emptied or begun anew, so that the file has all that came before
+            assert self._connection is not None, "a checkpoint comes first"  # noqa: S101
+            ((last,),) = self._connection.execute("PRAGMA schema_version").fetchall()
+            is_ours = cookie in (record.mark, last % 2**32)
         self._settle({cookie} if is_ours else set())
 
     def checkpoint(
@@ -146,10 +166,13 @@ class WalKeeper:
         With `is_last` none is begun. Raises DatabaseReplaced, DiskFailed, TryAgain, sqlite3.Error.
         """
         self._connection = connection
+        if self._wal is not None:
+            self.look()
+        return self._move(connection, mode, is_last=is_last)
+
+    def _move(self, connection: sqlite3.Connection, mode: str, *, is_last: bool) -> Checkpoint:
         mark = secrets.randbelow(2**31 - 1) + 1
         is_first = self._wal is None
-        if not is_first:
-            self.look()
         while True:
             record = self._known
             with _judged(self.path):
@@ -213,6 +236,7 @@ class WalKeeper:
 
         A lock of an open file also excludes the process that has it (fcntl(2)).
         """
+        self._is_replaced = True
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _SHARED)
         return DatabaseReplaced(
@@ -220,6 +244,14 @@ class WalKeeper:
             hint="clients send again what was not acknowledged; `ggend restore FILE` puts a backup "
             "in its place",
         )
+
+    def rest(self) -> None:
+        """Record, after the connection was closed, that the file is by itself."""
+        if self._is_replaced:
+            return
+        with contextlib.suppress(OSError), self.path.open("rb") as file:
+            if os.fstat(file.fileno()).st_ino == self._known.inode:
+                self._describe(file.fileno())
 
     def close(self) -> None:
         """Close the files, after the connection."""
@@ -251,6 +283,8 @@ def keep_wal(path: Path) -> Iterator[WalKeeper]:
     """
     try:
         check_wal(path)
+        if is_doubtful(path):
+            mark_suspect(path, "its WAL is gone, and may not have been moved to its end")
         keeper = WalKeeper(path)
         keeper.expect_changes()
     except OSError as error:
@@ -258,6 +292,7 @@ def keep_wal(path: Path) -> Iterator[WalKeeper]:
     try:
         yield keeper
     finally:
+        keeper.rest()
         keeper.close()
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "WalRecord",
     "check_wal",
     "describe",
+    "is_doubtful",
     "read_record",
     "record_path",
 ]
@@ -156,6 +157,19 @@ def check_wal(path: Path, *, only_recorded: bool = False) -> None:
         raise WalNotOurs.of(path, why)
 
 
+def is_doubtful(path: Path) -> bool:
+    """Whether a WAL is gone and the file was changed: by whoever moved it there, if all of it.
+
+    A file that is at rest has no WAL on record. Raises OSError.
+    """
+    record = read_record(path)
+    if record is None or record.salts is None or not path.exists():
+        return False
+    status = path.stat()
+    is_same = status.st_ino == record.inode and status.st_mtime_ns != record.mtime_ns
+    return is_same and read_wal(path) is None
+
+
 def _is_ours(head: bytes) -> bool:
     """Whether the header of a file says that it is a tier 2 database that ggend made."""
     return _number(head, _APPLICATION_ID_AT) == APPLICATION_ID
@@ -219,7 +233,7 @@ def _cut_short(path: Path, wal: Wal, record: WalRecord | None) -> str | None:
 def _missing(record: WalRecord, found: WalRecord) -> str | None:
     """Say whether a WAL is gone that nobody has moved into the file."""
     is_old = (found.inode, found.mtime_ns) == (record.inode, record.mtime_ns)
-    if is_old and record.salts is not None and record.mark not in (None, found.cookie):
+    if is_old and record.salts is not None and record.mark != found.cookie:
         return "its WAL is gone, and was not moved into it"
     return None
 

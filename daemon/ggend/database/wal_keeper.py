@@ -84,6 +84,7 @@ class WalKeeper:
             raise _cannot_open(self.path, error) from error
 
     def _describe(self, descriptor: int) -> None:
+        os.fsync(descriptor)  # what a killed process wrote last may be in the kernel's memory alone
         wal = read_wal(self.path, whole=False)
         record = describe(os.fstat(descriptor), _cookie(descriptor), wal)
         self._write(structs.replace(record, moving=True))

@@ -95,7 +95,7 @@ class WalKeeper:
         Raises DatabaseReplaced, DiskFailed, TryAgain.
         """
         record = self._known
-        if record.moving:  # a checkpoint could not be recorded to its end
+        if record.moving or self._wal is None:  # a checkpoint could not be recorded to its end
             with _judged(self.path):
                 self._settle({record.cookie, record.mark, *self._cookies()})
             record = self._known
@@ -227,8 +227,9 @@ class WalKeeper:
         self._write(found)
         status = companion(self.path, "-wal").stat()
         if self._wal is None or self._wal[0] != status.st_ino:
+            opened = os.open(companion(self.path, "-wal"), os.O_RDONLY | os.O_CLOEXEC)
             self._close(self._wal_file)
-            self._wal_file = os.open(companion(self.path, "-wal"), os.O_RDONLY | os.O_CLOEXEC)
+            self._wal_file = opened
         self._wal = status.st_ino, status.st_size
         self._shm = companion(self.path, "-shm").stat().st_ino
 

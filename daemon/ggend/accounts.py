@@ -19,7 +19,7 @@ from ggend.seen_time import SeenTime
 from ggend_schema.errors import SchemaError
 from ggend_schema.limits import PRODUCER_BYTES
 
-__all__ = ["Account", "Accounts", "NotYours", "Sender", "UnknownProducer"]
+__all__ = ["Account", "Accounts", "NotYours", "Sender", "UnknownProducer", "account_key"]
 
 #: Accounts remembered between batches. More than producers alive at a time on one host; the
 #: cache is emptied, not searched for the oldest, since every entry can be read again.
@@ -119,7 +119,7 @@ class Accounts:
 
         One that was forgotten is opened again where it was.
         """
-        key = _key(sender)
+        key = account_key(sender)
         account = self._by_key.get(key)
         if account is None:
             account = (
@@ -143,9 +143,11 @@ class Accounts:
         self._touched[account.id] = account
         return account
 
-    def is_known(self, connection: sqlite3.Connection, producer: bytes) -> bool:
+    def is_known(self, connection: sqlite3.Connection, sender: Sender) -> bool:
         """Whether there is an account of a producer, or was one that is remembered."""
-        return connection.execute(_IS_KNOWN, (producer, producer)).fetchone() is not None
+        if _load(connection, sender) is not None:
+            return True
+        return connection.execute(_REMEMBERED_ONE, (sender.producer,)).fetchone() is not None
 
     def release(
         self, account_id: int, *, stored: int = 0, duplicate: int = 0, rejected: int = 0
@@ -345,8 +347,8 @@ def _take_out(folded: Sequence[int], wanted: Sequence[int]) -> list[int]:
     return moved
 
 
-def _key(sender: Sender) -> object:
-    """Return by what an account is remembered between batches."""
+def account_key(sender: Sender) -> object:
+    """Return what tells a sender's account from all others."""
     if sender.producer is None:
         return sender.uid
     return (sender.producer, sender.uid) if sender.permanent else sender.producer
@@ -456,6 +458,59 @@ _IS_DONE = """
           FROM producers
           WHERE kind = 'folded'), 0)"""
 _OPEN_FOLDED = """
+    INSERT INTO producers (kind, uid, first_seen, last_seen)
+    VALUES ('folded', 0, ?, ?)
+    ON CONFLICT (kind, uid) WHERE kind <> 'producer' DO NOTHING"""
+_FOLD = """
+    UPDATE producers
+    SET last_seen = ?,
+        last_sequence = producers.last_sequence + done.last_sequence,
+        stored = producers.stored + done.stored,
+        duplicate = producers.duplicate + done.duplicate,
+        superseded = producers.superseded + done.superseded,
+        rejected = producers.rejected + done.rejected,
+        lost = producers.lost + done.lost,
+        replayed = producers.replayed + done.replayed,
+        purged = producers.purged + done.purged,
+        shed = producers.shed + done.shed
+    FROM (SELECT * FROM producers WHERE id = ?) AS done
+    WHERE producers.kind = 'folded'"""
+_PURGE = """
+    UPDATE producers
+    SET purged = purged + ?
+    WHERE id = ?"""
+_PURGE_FOLDED = """
+    UPDATE producers
+    SET purged = purged + ?
+    WHERE kind = 'folded'"""
+_REMEMBER = """
+    INSERT OR REPLACE INTO forgotten_producers
+        (producer, uid, account_id, last_sequence, duplicate, superseded, rejected, lost, seen_s)
+    SELECT producer, uid, id, last_sequence, duplicate, superseded, rejected, lost, ?
+    FROM producers
+    WHERE id = ?
+      AND last_sequence > 0"""
+_REMEMBERED_ONE = """
+    SELECT uid, account_id, last_sequence, duplicate, superseded, rejected, lost
+    FROM forgotten_producers
+    WHERE producer = ?"""
+_REMEMBERED_COUNT = "SELECT COUNT(*) FROM forgotten_producers"
+_REMEMBER_NO_MORE = """
+    DELETE FROM forgotten_producers
+    WHERE producer = ?"""
+_REJECTED_NO_MORE = """
+    UPDATE forgotten_producers
+    SET rejected = max(0, rejected - 1)
+    WHERE producer = ?"""
+_DROP_OLD = """
+    DELETE FROM forgotten_producers
+    WHERE producer IN (
+        SELECT producer
+        FROM forgotten_producers
+        WHERE seen_s < ?
+        ORDER BY seen_s
+        LIMIT ?)"""
+_FOLDED = """
     INSERT INTO producers (kind, uid, first_seen, last_seen)
     VALUES ('folded', 0, ?, ?)
     ON CONFLICT (kind, uid) WHERE kind <> 'producer' DO NOTHING"""

@@ -107,8 +107,8 @@ class Services:
         self.partials = Budget(PARTIAL_BYTES)
         self.answers = anyio.Semaphore(ANSWERS)
         self.connections: set[Connection] = set()
-        #: Who speaks for each producer at the moment.
-        self.owners: dict[bytes, Owner] = {}
+        #: Who speaks for each account of a producer at the moment.
+        self.owners: dict[object, Owner] = {}
 
 
 class Dialogue(Protocol):

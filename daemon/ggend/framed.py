@@ -15,7 +15,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from ggend.accounts import NotYours, Sender, UnknownProducer
+from ggend.accounts import NotYours, Sender, UnknownProducer, account_key
 from ggend.books import Books
 from ggend.budget import weigh
 from ggend.connection import Connection, End
@@ -171,8 +171,9 @@ class Framed:
             self._connection.tell(encode_frame(self._goodbye))
         if self.sender is not None and self.sender.producer is not None:
             owners = self._services.owners
-            if owners.get(self.sender.producer) is self:
-                del owners[self.sender.producer]
+            key = account_key(self.sender)
+            if owners.get(key) is self:
+                del owners[key]
 
     async def _hear_hello(self, hello: Hello) -> None:
         if self.sender is not None:
@@ -195,7 +196,7 @@ class Framed:
         producer = hello.producer
 
         def last_sequence(connection: sqlite3.Connection, books: Books) -> int:
-            if hello.acked and not books.accounts.is_known(connection, producer):
+            if hello.acked and not books.accounts.is_known(connection, sender):
                 raise UnknownProducer(producer, hello.acked)
             last_sequence = books.accounts.of(connection, sender).last_sequence
             # That it was heard of is saved now: the next batch may be rolled back, and whoever was
@@ -204,10 +205,11 @@ class Framed:
             return last_sequence
 
         def welcome(last_sequence: int) -> None:
-            previous = self._services.owners.get(producer)
+            key = account_key(sender)
+            previous = self._services.owners.get(key)
             if previous is not None:
                 previous.take_over()
-            self._services.owners[producer] = self
+            self._services.owners[key] = self
             self._welcome(last_sequence)
 
         await self._call(last_sequence, welcome, self._refuse)

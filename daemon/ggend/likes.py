@@ -18,6 +18,8 @@ __all__ = ["Likeness", "is_stored", "likeness", "likenesses"]
 #: What is the same of two equal events.
 Likeness: TypeAlias = tuple[str, Row | None]
 
+_TIME = "timestamp"
+
 _TABLES: dict[type[Event | Rejection], Table] = {
     StageCompleted: METRICS,
     Collision: COLLISIONS,
@@ -30,9 +32,8 @@ def likeness(event: Event | Rejection, row: Row | None) -> Likeness:
     table = _TABLES.get(type(event))
     if table is None or row is None:
         return type(event).__name__, None
-    if getattr(event, "timestamp", None) is not None:
-        return table.name, row
-    return table.name, _without_time(table, row)
+    has_time = getattr(event, "timestamp", None) is not None
+    return table.name, row if has_time else _without_time(table, row)
 
 
 def likenesses(event: Event, row: Row) -> tuple[Likeness, Likeness]:
@@ -41,28 +42,25 @@ def likenesses(event: Event, row: Row) -> tuple[Likeness, Likeness]:
     return (table.name, row), (table.name, _without_time(table, row))
 
 
-def _without_time(table: Table, row: Row) -> Row:
-    at = table.columns.index("timestamp")
-    return (*row[:at], *row[at + 1 :])
-
-
 def is_stored(connection: sqlite3.Connection, event: Event | Rejection, row: Row | None) -> bool:
     """Whether an equal row is there. Where the event says no time, any time is equal.
 
     Of others (a receipt, a session, a memory) the answer is no: their ids tell.
     """
-    table = _TABLES.get(type(event))
-    if table is None or row is None:
+    name, wanted = likeness(event, row)
+    if wanted is None:
         return False
-    has_time = getattr(event, "timestamp", None) is not None
-    pairs = [
-        (column, value)
-        for column, value in zip(table.columns, row, strict=True)
-        if has_time or column != "timestamp"
-    ]
-    condition = " AND ".join(f"{column} IS ?" for column, _ in pairs)
+    table = _TABLES[type(event)]
+    has_time = len(wanted) == len(table.columns)
+    columns = [column for column in table.columns if has_time or column != _TIME]
+    condition = " AND ".join(f"{column} IS ?" for column in columns)
     found = connection.execute(
-        f"SELECT 1 FROM {table.name} WHERE {condition} LIMIT 1",  # noqa: S608 - names of `tables`
-        [value for _, value in pairs],
+        f"SELECT 1 FROM {name} WHERE {condition} LIMIT 1",  # noqa: S608 - names of `tables`
+        wanted,
     )
     return found.fetchone() is not None
+
+
+def _without_time(table: Table, row: Row) -> Row:
+    at = table.columns.index(_TIME)
+    return (*row[:at], *row[at + 1 :])

@@ -262,6 +262,8 @@ async def open_store(
             # replayed.
             await store.checkpoint()
             yield store
+            with contextlib.suppress(sqlite3.Error):  # what waits lives longer then, no shorter
+                await store.run(books.seen.save)
             await store.checkpoint("TRUNCATE", is_last=True)
         finally:
             await connection.close()

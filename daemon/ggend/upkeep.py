@@ -35,7 +35,7 @@ _ROUND_SECONDS = 600.0
 _LATE_SHARE = 0.1
 
 #: Days of seen time for which a producer that was forgotten is remembered, and how many of them at
-#: most: 60 MiB or so.
+#: most: 68 MiB.
 REMEMBERED_DAYS = 400
 REMEMBERED_PRODUCERS = 1_000_000
 

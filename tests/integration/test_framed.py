@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -600,6 +601,32 @@ def test_a_newer_connection_takes_a_producer_over(shared: Daemon) -> None:
         newer.send(batch(3, *_audits(producer, 3, 3)))
         newer.read_to_ack(3)
     assert _operations(shared, producer) == ["1", "2", "3"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_another_user_takes_no_permanent_producer_over(shared: Daemon) -> None:
+    """The same id within another user is another producer; and each is known by its own."""
+    producer = new_producer()
+    hello = Hello(protocol=PROTOCOL, producer=producer, permanent=True, client="test", acked=1)
+    shared.socket.chmod(0o666)
+    shared.place.chmod(0o755)
+    with Peer(shared.socket) as ours:
+        ours.hello(producer, permanent=True)
+        ours.send(batch(1, audit("agent")))
+        ours.read_to_ack(1)
+        try:
+            os.seteuid(1234)
+            with Peer(shared.socket) as theirs:
+                assert theirs.hello(producer, permanent=True).last_sequence == 0
+        finally:
+            os.seteuid(0)
+        ours.send(batch(2, audit("agent")))
+        ours.read_to_ack(2)
+    with Peer(shared.socket) as again:
+        again.send(hello)
+        welcome = again.read()
+        assert isinstance(welcome, Welcome)
+        assert welcome.last_sequence == 2
 
 
 def test_a_producer_can_be_taken_over_again_and_again(shared: Daemon) -> None:

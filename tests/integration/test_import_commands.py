@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -418,16 +419,27 @@ def test_of_two_merges_at_once_one_is_refused(daemon: Daemon, place: Path) -> No
     assert daemon.query("SELECT count(*) FROM audit_log") == [(4_500,)]
 
 
+def connections(daemon: Daemon) -> int:
+    """How many there have been, this question's among them."""
+    total = daemon.status()["connections_total"]
+    assert isinstance(total, int)
+    return total
+
+
 def test_a_merge_waits_for_what_an_earlier_one_has_sent(daemon: Daemon, place: Path) -> None:
     """It compares with what is stored: what is still on its way would go in twice."""
     make_version_1(place / "one.db", executions=1, odd=False)
     with Peer(daemon.socket) as earlier:
         earlier.send(Hello(protocol=1, producer=new_producer(), client="ggend import database"))
         assert isinstance(earlier.read(), Welcome)
-        arguments = ("database", place / "one.db", "--timeout", "0.1")
-        _, said = run(daemon, *arguments, status=os.EX_TEMPFAIL)
-        assert f"pid {os.getpid()}" in said
-    run(daemon, "database", place / "one.db")
+        asked_here = itertools.count(connections(daemon) + 1)
+        merging = start(daemon, "database", place / "one.db")
+        # It asks on a connection of its own each time: the status, and then again and again.
+        wait_until(lambda: connections(daemon) - next(asked_here) >= 4)
+        assert daemon.query("SELECT count(*) FROM receipts") == [(0,)]
+    _, said = merging.communicate(timeout=PATIENCE_SECONDS)
+    assert merging.returncode == 0, said
+    assert daemon.query("SELECT count(*) FROM receipts") == [(1,)]
 
 
 def test_what_cannot_be_merged_is_refused(daemon: Daemon, place: Path) -> None:

@@ -48,6 +48,8 @@ class WalKeeper:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Before each commit they are looked at: links are followed once.
+        self._wal_path, self._shm_path = companion(path, "-wal"), companion(path, "-shm")
         before = read_record(path)
         self._database_id = "" if before is None else before.database_id
         self._record_file = RecordFile(path)
@@ -106,17 +108,12 @@ class WalKeeper:
 
     def _compare(self, record: WalRecord) -> bool:
         """Compare the files with the record; return whether another program has moved the WAL."""
-        try:
-            file = self.path.stat()
-            wal = companion(self.path, "-wal").stat()
-            shm = companion(self.path, "-shm").stat()
-        except FileNotFoundError as error:
-            raise self._replaced(f"{error.filename} was removed") from None
-        except OSError as error:
-            raise DiskFailed(
-                f"{self.path} cannot be looked at: {error.strerror}",
-                hint="clients send again what was not acknowledged; look at the disk",
-            ) from error
+        with _judged(self.path):
+            try:
+                file = self.path.stat()
+                wal, shm = self._wal_path.stat(), self._shm_path.stat()
+            except FileNotFoundError as error:
+                raise self._replaced(f"{error.filename} was removed") from None
         if (file.st_dev, file.st_ino) != (record.device, record.inode):
             raise self._replaced("it was replaced by another file")
         assert self._wal is not None, "a checkpoint comes first"  # noqa: S101
@@ -195,18 +192,15 @@ class WalKeeper:
                 raise self._replaced("it was written over")
         if is_last:
             return done
-        expected: set[int | None] = {record.cookie}
+        expected: set[int | None] = set()
         if done.is_complete:
             ((cookie,),) = connection.execute("PRAGMA schema_version").fetchall()
             expected = {cookie % 2**32}
             # Any number will do that is not there already; SQLite prepares its statements again.
             connection.execute(f"PRAGMA schema_version = {mark}").fetchall()
             expected.add(mark)  # another program may have moved that already
-        else:
-            with _judged(self.path):
-                expected |= {*self._cookies()}
         with _judged(self.path):
-            self._settle(expected)
+            self._settle(expected if done.is_complete else {record.cookie, *self._cookies()})
         return done
 
     def _cookies(self) -> list[int]:
@@ -225,13 +219,13 @@ class WalKeeper:
         if found.cookie not in expected and not self._has_company():
             raise self._replaced("it was written over")
         self._write(found)
-        status = companion(self.path, "-wal").stat()
+        status = self._wal_path.stat()
         if self._wal is None or self._wal[0] != status.st_ino:
-            opened = os.open(companion(self.path, "-wal"), os.O_RDONLY | os.O_CLOEXEC)
+            opened = os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC)
             self._close(self._wal_file)
             self._wal_file = opened
         self._wal = status.st_ino, status.st_size
-        self._shm = companion(self.path, "-shm").stat().st_ino
+        self._shm = self._shm_path.stat().st_ino
 
     def _replaced(self, why: str) -> DatabaseReplaced:
         """Keep SQLite from moving the WAL when it closes: the file is not ours any more.

@@ -516,3 +516,23 @@ def test_a_file_that_is_rewritten_while_it_is_read_is_no_success(place: Path) ->
         stream.seek(0)
         with pytest.raises(UsageMistake, match="changed"):
             list(_lines(stream, producer, size, lambda _: None))
+
+
+@pytest.mark.parametrize("kind", ["events", "ggen-log"])
+def test_one_document_is_refused_as_a_whole(daemon: Daemon, place: Path, kind: str) -> None:
+    """It was one error a line, and one row in quarantine each."""
+    document = json.dumps([{"type": "audit", "agent_id": "me"}] * 3, indent=2).encode()
+    (place / "d.json").write_bytes(document)
+    (place / "r.json").write_bytes(b'{\n"receipt": {\n"status": "passed"\n}\n}\n')
+    (place / "log").write_bytes(log_line("1"))
+    first = [place / "log"] if kind == "ggen-log" else []
+    before = rows_of_all_tables(daemon)
+    for file, stdin in ((place / "d.json", b""), ("-" if kind == "events" else "/dev/stdin", b"d")):
+        files = (*first, file) if not stdin else (file,)
+        _, said = run(daemon, kind, *files, status=os.EX_DATAERR, stdin=document if stdin else b"")
+        assert said.count("ggend: ") == 1
+        assert f"{file} is a JSON array, not one object a line" in said
+        assert "jq -c '.[]'" in said
+    _, said = run(daemon, kind, place / "r.json", status=os.EX_DATAERR)
+    assert "ggend import receipts" in said
+    assert rows_of_all_tables(daemon) == before

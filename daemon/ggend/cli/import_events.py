@@ -24,6 +24,7 @@ from ggend.cli.output import complain, progress
 from ggend.encodings import checked_chunks
 from ggend.errors import UsageMistake
 from ggend.importing.line_delivery import CHUNK_BYTES, CHUNK_LINES, LineDelivery, numbered
+from ggend.importing.one_document import LOOK_BYTES, check_lines
 from ggend_schema.codec import decode_line, decode_line_number
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.framing import LineSplitter, OverlongLine
@@ -169,7 +170,8 @@ def events(
     themselves, and such lines go as they are; or pipe what is new to `ggend emit --stdin`.
 
     A line that is not valid is reported with its number and kept in the table `rejected_events`;
-    the rest goes in. Standard input is first copied to a temporary file.
+    the rest goes in. Standard input is first copied to a temporary file. One JSON document over
+    several lines is refused, and nothing of it is sent.
 
     Exit status: 0 everything is stored, 65 some lines were not valid or were rejected, 69 the
     daemon is not there.
@@ -187,6 +189,8 @@ def events(
     with ExitStack() as stack:
         try:
             stream = stack.enter_context(_opened(file))
+            check_lines(stream.read(LOOK_BYTES), str(file))
+            stream.seek(0)
             producer, size = _derived_producer(stream, str(file))
         except OSError as error:
             raise UsageMistake(

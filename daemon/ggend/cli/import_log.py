@@ -6,6 +6,7 @@ import math
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,7 @@ from ggend.encodings import checked_chunks
 from ggend.errors import DaemonUnreachable, UsageMistake
 from ggend.importing.ggen_log import DEFAULT_AGENT, LogLine, LogReader
 from ggend.importing.line_delivery import CHUNK_BYTES, CHUNK_LINES, LineDelivery, numbered_line
+from ggend.importing.one_document import LOOK_BYTES, check_lines, lines_checked
 from ggend_schema.events import ReceiptEmitted
 from ggend_schema.limits import NAME_CHARS
 
@@ -151,6 +153,7 @@ def ggen_log(
             hint=f"--agent takes 1 to {NAME_CHARS} printable characters",
         )
     place = chosen_socket(socket)
+    _check_beginnings(files)
     if keep_reading:
         reports = _follow(files, agent, place, timeout)
     else:
@@ -161,6 +164,16 @@ def ggen_log(
     show_reports(reports, form)
     if not keep_reading and any(report.unreadable or report.rejected for report in reports):
         raise typer.Exit(os.EX_DATAERR)
+
+
+def _check_beginnings(files: list[Path]) -> None:
+    """Refuse documents before anything is sent. Raises NotLines."""
+    for file in files:
+        # What cannot be opened is told when it is read; a pipe can be read only once.
+        with suppress(OSError):
+            if file.is_file():
+                with file.open("rb") as log:
+                    check_lines(log.read(LOOK_BYTES), str(file))
 
 
 def _import_once(
@@ -200,7 +213,7 @@ def _import(
         with file.open("rb") as log:
             reader = LogReader(agent=agent, modified_ns=os.fstat(log.fileno()).st_mtime_ns)
             chunks = iter(partial(log.read, _READ_BYTES), b"")
-            for chunk in checked_chunks(chunks, str(file)):
+            for chunk in lines_checked(checked_chunks(chunks, str(file)), str(file)):
                 for line in reader.feed(chunk):
                     taken.take(line)
                 advance(len(chunk))

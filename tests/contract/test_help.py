@@ -1,9 +1,9 @@
 """Every command has an example in its help, and every example works as it stands.
 
 Commands are found in the application, so that a new one is taken in without a change here. An
-example runs in a directory of its own that holds `events.ndjson`, `receipt-log.jsonl`, `other.db`
-(a database of version 1.0.0) and `tier2.db`, beside a daemon with some events in it, one of them
-rejected.
+example runs in a directory of its own that holds `events.ndjson`, `receipt-log.jsonl`,
+`receipt.json`, `other.db` (a database of version 1.0.0) and `tier2.db`, beside a daemon with some
+events in it, one of them rejected.
 """
 
 from __future__ import annotations
@@ -144,6 +144,8 @@ def _put_files(place: Path, daemon: Daemon, number: int) -> None:
     first = 1 + number * _LOG_LINES
     log = b"".join(_log_line(first + line) for line in range(_LOG_LINES))
     place.joinpath("receipt-log.jsonl").write_bytes(log)
+    receipt = {"execution_id": f"receipt-{number}", "operation": "generation", "status": "success"}
+    place.joinpath("receipt.json").write_text(json.dumps({"receipt": receipt}), encoding="utf-8")
     place.joinpath("objectives.toml").write_text(
         '[[threshold]]\nmetric = "execution.duration_ms"\nwarning = 500\n', encoding="utf-8"
     )

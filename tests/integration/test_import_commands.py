@@ -107,6 +107,27 @@ def log_line(
     return json.dumps(content).encode() + b"\n"
 
 
+def receipt(name: str, **fields: object) -> dict[str, object]:
+    """A receipt document with five stages."""
+    names = ("μ₁_normalize", "μ₂_extract", "μ₃_emit", "μ₄_canonicalize", "μ₅_receipt")
+    return {
+        "execution_id": name,
+        "agent_id": "agent-1",
+        "operation": "error-recovery",
+        "status": "success",
+        "timestamp": "2026-01-02T03:04:05Z",
+        "pipeline_stages": {stage: {"status": "completed", "duration_ms": 10} for stage in names},
+        "total_duration_ms": 50,
+        **fields,
+    }
+
+
+def receipts_and_stages(daemon: Daemon) -> tuple[object, ...]:
+    return daemon.query(
+        "SELECT (SELECT count(*) FROM receipts), (SELECT count(*) FROM pipeline_metrics)"
+    )[0]
+
+
 def chain(*names: str) -> list[bytes]:
     return [log_line(name, before) for before, name in zip((None, *names), names, strict=False)]
 
@@ -289,7 +310,7 @@ def test_what_stands_before_a_line_and_is_none_of_it_is_skipped(
     assert (report["lines"], report["receipts"], report["chain breaks"]) == (2, 2, 0)
 
 
-@pytest.mark.parametrize("kind", ["events", "ggen-log"])
+@pytest.mark.parametrize("kind", ["events", "ggen-log", "receipts"])
 def test_utf_16_is_refused_as_a_whole(daemon: Daemon, place: Path, kind: str) -> None:
     file = place / "from-powershell"
     file.write_text(AUDIT.decode() * 9, encoding="utf-16")
@@ -478,7 +499,13 @@ def test_without_a_daemon_every_import_exits_69(place: Path) -> None:
     daemon = Daemon(place)
     (place / "file").write_bytes(log_line("1"))
     make_version_1(place / "other.db", executions=1)
-    for what, file in (("ggen-log", "file"), ("events", "file"), ("database", "other.db")):
+    (place / "r.json").write_text(json.dumps(receipt("e1")))
+    for what, file in (
+        ("ggen-log", "file"),
+        ("events", "file"),
+        ("receipts", "r.json"),
+        ("database", "other.db"),
+    ):
         run(daemon, what, place / file, status=os.EX_UNAVAILABLE)
 
 
@@ -536,3 +563,87 @@ def test_one_document_is_refused_as_a_whole(daemon: Daemon, place: Path, kind: s
     _, said = run(daemon, kind, place / "r.json", status=os.EX_DATAERR)
     assert "ggend import receipts" in said
     assert rows_of_all_tables(daemon) == before
+
+
+def test_receipts_go_in_once_however_they_are_printed(daemon: Daemon, place: Path) -> None:
+    """Wrapped or bare, pretty-printed or a line each, in other files and in another order."""
+    first, second = receipt("e1"), receipt("e2")
+    a, b = place / "a.json", place / "b.json"
+    a.write_text(json.dumps({"receipt": first}, indent=2))
+    b.write_text(json.dumps({"receipt": second}) + "\n" + json.dumps(first, indent=4))
+    (of_a, of_b), said = run(daemon, "receipts", a, b)
+    assert (of_a["documents"], of_a["receipts"], of_a["stages"], of_a["new"]) == (1, 1, 5, 6)
+    assert (of_b["documents"], of_b["new"], of_b["already there"]) == (2, 6, 6)
+    assert f'{a}: operation "error-recovery" is stored as generation' in said
+    assert receipts_and_stages(daemon) == (2, 10)
+    assert daemon.query("SELECT DISTINCT operation, status, duration_ms FROM receipts") == [
+        ("generation", "passed", 50)
+    ]
+    kept = "json_extract(receipt_json, '$.operation')"
+    assert daemon.query(f"SELECT DISTINCT {kept} FROM receipts") == [("error-recovery",)]
+    before = rows_of_all_tables(daemon)
+    turned = [dict(reversed(document.items())) for document in (second, first)]
+    (report,), _ = run(daemon, "receipts", "-", stdin=json.dumps(turned).encode())
+    assert (report["documents"], report["new"], report["already there"]) == (2, 0, 12)
+    run(daemon, "receipts", a, b)
+    assert rows_of_all_tables(daemon) == before
+
+
+def test_many_receipts_go_in_and_what_is_no_receipt_is_told_by_its_place(
+    daemon: Daemon, place: Path
+) -> None:
+    file = place / "r.jsonl"
+    lines = [json.dumps(receipt(f"e{number}")) for number in range(250)]
+    lines[2] = json.dumps(receipt("e2", status="splendid"))
+    lines[4] = '{"status": '
+    lines[6] = f"[{lines[6]}, 7]"
+    file.write_text("\n".join(lines))
+    (report,), said = run(daemon, "receipts", file, status=os.EX_DATAERR)
+    assert (report["documents"], report["receipts"], report["unreadable"]) == (251, 248, 3)
+    assert receipts_and_stages(daemon) == (248, 5 * 248)
+    assert f"{file}, document 3 (line 3): unknown status 'splendid'; known are passed" in said
+    assert f"{file}, document 5 (line 5): not JSON: Expecting " in said
+    assert f"{file}, document 8 (line 7, element 2): a receipt is a JSON object" in said
+    assert "stored as generation; receipt_json keeps the original (248 documents)" in said
+
+
+def test_a_receipt_that_was_changed_is_a_conflict_each_time_and_none_of_its_stages_is_stored(
+    daemon: Daemon, place: Path
+) -> None:
+    original, other = place / "original.json", place / "changed.json"
+    original.write_text(json.dumps(receipt("e1")))
+    document = receipt("e1", files_modified=7)
+    other.write_text(json.dumps([document, receipt("e2")]))
+    run(daemon, "receipts", original)
+    for new in (6, 0):
+        (report,), said = run(daemon, "receipts", other, status=os.EX_DATAERR)
+        assert (report["new"], report["rejected"]) == (new, 1)
+        assert report["already there"] == 6 - new
+        assert (
+            f"{other}, document 1 (line 1, element 1): conflict: execution e1 is stored with other "
+            "files_modified, receipt_json" in said
+        )
+        assert receipts_and_stages(daemon) == (2, 10)
+        assert daemon.query("SELECT count(*) FROM rejected_events") == [(1,)]
+
+
+def test_of_two_receipts_of_one_execution_in_one_file_the_first_stays(
+    daemon: Daemon, place: Path
+) -> None:
+    file = place / "r.json"
+    file.write_text(json.dumps([receipt("e1"), receipt("e1", status="failed")]))
+    for _ in range(2):
+        (report,), said = run(daemon, "receipts", file, status=os.EX_DATAERR)
+        assert report["rejected"] == 1
+        assert "element 2): conflict: execution e1 is stored with other " in said
+        assert receipts_and_stages(daemon) == (1, 5)
+
+
+def test_a_missing_file_of_receipts_is_refused_before_anything_is_sent(
+    daemon: Daemon, place: Path
+) -> None:
+    (place / "r.json").write_text(json.dumps(receipt("e1")))
+    for other in (place / "nothing", place):
+        _, said = run(daemon, "receipts", place / "r.json", other, status=os.EX_USAGE)
+        assert f"{other} cannot be read" in said
+    assert receipts_and_stages(daemon) == (0, 0)

@@ -40,6 +40,7 @@ def ggend(
         ["emit"],
         ["init"],
         ["import", "ggen-log"],
+        ["import", "receipts"],
         ["query", "recent"],
         ["query", "sql"],
         ["config", "show"],

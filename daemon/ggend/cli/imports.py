@@ -7,6 +7,7 @@ import typer
 from ggend.cli.import_database import database
 from ggend.cli.import_events import events
 from ggend.cli.import_log import ggen_log
+from ggend.cli.import_receipts import receipts
 
 __all__ = ["imports"]
 
@@ -22,5 +23,6 @@ def _group() -> None:
 
 
 imports.command(name="ggen-log")(ggen_log)
+imports.command(name="receipts")(receipts)
 imports.command(name="events")(events)
 imports.command(name="database")(database)

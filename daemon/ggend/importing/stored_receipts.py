@@ -1,0 +1,40 @@
+"""Stored receipts: which of some receipts are in the database with other content.
+
+Never writes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+import msgspec
+
+from ggend.importing.likeness import differing_columns
+from ggend.importing.readback import COLUMNS
+from ggend_schema.events import ReceiptEmitted
+from ggend_schema.rows import row_of
+
+__all__ = ["differing_receipts"]
+
+_STORED = (
+    f"SELECT {', '.join(COLUMNS[ReceiptEmitted])} FROM receipts "  # noqa: S608 - constants
+    "WHERE execution_id IN (SELECT value FROM json_each(?))"
+)
+
+
+def differing_receipts(
+    connection: sqlite3.Connection, receipts: Iterable[ReceiptEmitted]
+) -> dict[int, list[str]]:
+    """Return the columns in which receipts differ from what is stored, by place in `receipts`."""
+    wanted = list(receipts)
+    ids = msgspec.json.encode(sorted({receipt.execution_id for receipt in wanted})).decode()
+    stored = {row[0]: row for row in connection.execute(_STORED, (ids,))}
+    differing: dict[int, list[str]] = {}
+    for place, receipt in enumerate(wanted):
+        row = stored.get(receipt.execution_id)
+        if row is not None and (
+            columns := differing_columns(row_of(receipt, 0), row, has_session=True)
+        ):
+            differing[place] = columns
+    return differing

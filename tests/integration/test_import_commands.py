@@ -18,7 +18,11 @@ from pathlib import Path
 import pytest
 
 from ggend.cli.import_events import _derived_producer, _lines
+from ggend.cli.import_receipts import _Import
 from ggend.errors import UsageMistake
+from ggend.importing.json_texts import values_of
+from ggend.importing.line_delivery import LineDelivery, numbered_line
+from ggend.importing.receipt_documents import read_document
 from ggend_schema import limits
 from ggend_schema.messages import Hello, Welcome
 from running import Daemon
@@ -620,8 +624,8 @@ def test_a_receipt_that_was_changed_is_a_conflict_each_time_and_none_of_its_stag
         assert (report["new"], report["rejected"]) == (new, 1)
         assert report["already there"] == 6 - new
         assert (
-            f"{other}, document 1 (line 1, element 1): conflict: execution e1 is stored with other "
-            "files_modified, receipt_json" in said
+            f"{other}, document 1 (line 1, element 1): conflict: execution e1 is stored already, "
+            "with other files_modified, receipt_json" in said
         )
         assert receipts_and_stages(daemon) == (2, 10)
         assert daemon.query("SELECT count(*) FROM rejected_events") == [(1,)]
@@ -635,7 +639,7 @@ def test_of_two_receipts_of_one_execution_in_one_file_the_first_stays(
     for _ in range(2):
         (report,), said = run(daemon, "receipts", file, status=os.EX_DATAERR)
         assert report["rejected"] == 1
-        assert "element 2): conflict: execution e1 is stored with other " in said
+        assert "element 2): conflict: execution e1 is stored already, " in said
         assert receipts_and_stages(daemon) == (1, 5)
 
 
@@ -647,3 +651,39 @@ def test_a_missing_file_of_receipts_is_refused_before_anything_is_sent(
         _, said = run(daemon, "receipts", place / "r.json", other, status=os.EX_USAGE)
         assert f"{other} cannot be read" in said
     assert receipts_and_stages(daemon) == (0, 0)
+
+
+def test_stages_that_a_killed_import_did_not_send_come_with_the_next(
+    daemon: Daemon, place: Path
+) -> None:
+    document = read_document(receipt("e1"), agent="ggen", modified_ns=0)
+    daemon.exchange(numbered_line(document.receipt, document.producer, 1))
+    (place / "r.json").write_text(json.dumps(receipt("e1")))
+    (report,), _ = run(daemon, "receipts", place / "r.json")
+    assert (report["new"], report["already there"]) == (5, 1)
+    assert receipts_and_stages(daemon) == (1, 5)
+
+
+def test_no_stage_of_a_receipt_in_conflict_is_stored_by_who_cannot_read_the_database(
+    daemon: Daemon,
+) -> None:
+    """An earlier rejection cannot be seen then."""
+    daemon.exchange(
+        json.dumps({"type": "receipt_emitted", "duration_ms": 9, **receipt("e1")})
+        .replace("error-recovery", "watch")
+        .replace('"success"', '"passed"')
+        .encode()
+    )
+    delivery = LineDelivery(
+        daemon.socket, timeout_seconds=PATIENCE_SECONDS, patience_seconds=0, notice=print
+    )
+    rejected = []
+    for _ in range(2):
+        taken = _Import("r.json", delivery, None)
+        for found in values_of(json.dumps(receipt("e1")).encode()):
+            taken.take(found, agent="ggen", modified_ns=0)
+        taken.end()
+        rejected.append(taken.report.rejected)
+        assert receipts_and_stages(daemon) == (1, 0)
+    assert rejected == [1, 0]
+    assert daemon.query("SELECT count(*) FROM rejected_events") == [(6,)]

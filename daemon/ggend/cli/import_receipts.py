@@ -24,7 +24,7 @@ from ggend.database.readonly import open_readonly
 from ggend.encodings import WrongEncoding, other_encoding
 from ggend.errors import GgendError, UsageMistake
 from ggend.importing.json_texts import Found, values_of
-from ggend.importing.line_delivery import CHUNK_BYTES, LineDelivery, numbered_line
+from ggend.importing.line_delivery import CHUNK_BYTES, LineDelivery, numbered, numbered_line
 from ggend.importing.receipt_documents import (
     DEFAULT_AGENT,
     Document,
@@ -34,6 +34,7 @@ from ggend.importing.receipt_documents import (
 from ggend.importing.stored_receipts import differing_receipts
 from ggend_client import ClientError, ask
 from ggend_schema.codes import EventCode
+from ggend_schema.events import StageCompleted
 from ggend_schema.limits import NAME_CHARS, REPORTED_ERRORS
 from ggend_schema.messages import LinesAnswer
 
@@ -41,6 +42,8 @@ __all__ = ["receipts"]
 
 #: Bytes of a file that is read whole, as one document may fill it: some 70,000 receipts.
 _FILE_BYTES = 64 * 1024 * 1024
+
+_encode = msgspec.json.Encoder().encode
 
 #: Documents sent at once: the daemon spells out what is wrong with each.
 _CHUNK_DOCUMENTS = REPORTED_ERRORS
@@ -59,15 +62,31 @@ class _Report(msgspec.Struct, kw_only=True):
     rejected: int = 0
 
 
+class _StageHeldBack(msgspec.Struct, frozen=True, tag_field="type", tag="stage_held_back"):
+    """Stands for a stage of a receipt that was rejected: no event, and so rejected too."""
+
+    stage: StageCompleted
+
+
 class _Import:
     """Brings the documents of one file to the daemon, and counts.
 
     Receipts go first, and then the stages of those that were not rejected: what belongs to another
-    receipt of the same execution must not be stored with this one. A document that was rejected
-    before is only recognised as replayed, so that the database is asked which differ.
+    receipt of the same execution must not be stored with this one. To the daemon a receipt that was
+    rejected in an earlier import is a replay like any other, so that the database is asked which
+    differ. Where that cannot be read, the numbers of such stages are used up for good.
     """
 
-    __slots__ = ("_delivery", "_notes", "_problems", "_size", "_stored", "_taken", "report")
+    __slots__ = (
+        "_delivery",
+        "_has_conflicts",
+        "_notes",
+        "_problems",
+        "_size",
+        "_stored",
+        "_taken",
+        "report",
+    )
 
     def __init__(
         self, file: str, delivery: LineDelivery, stored: sqlite3.Connection | None
@@ -76,6 +95,7 @@ class _Import:
         self._stored = stored
         self._problems = Problems(file)
         self._notes: Counter[str] = Counter()
+        self._has_conflicts = False
         self._taken: list[tuple[str, Document, bytes]] = []
         self._size = 0
         self.report = _Report(file=file)
@@ -124,14 +144,15 @@ class _Import:
                 other = ", ".join(differing.get(place, [])) or "content"
                 self._problems.tell(
                     f"{where}: conflict: execution {document.receipt.execution_id} is stored "
-                    f"with other {other}; the stored receipt stays, and neither this one nor its "
-                    "stages are stored; to keep both, change this execution_id"
+                    f"already, with other {other}; the stored receipt stays"
                 )
+                self._has_conflicts = True
             else:
                 self._problems.tell(f"{where}: {error.code}: {error.message}")
-        self._flush_stages(
-            [one[:2] for place, one in enumerate(taken) if place not in differing.keys() | refused]
-        )
+        held_back = differing.keys() | refused.keys()
+        self._flush_stages([one[:2] for place, one in enumerate(taken) if place not in held_back])
+        if self._stored is None:
+            self._use_up([taken[place][1] for place in refused])
 
     def _flush_stages(self, taken: list[tuple[str, Document]]) -> None:
         lines = [
@@ -143,6 +164,16 @@ class _Import:
             answer = self._send([line for _, line in lines])
             for error in answer.errors:
                 self._problems.tell(f"{lines[error.line - 1][0]}: {error.code}: {error.message}")
+
+    def _use_up(self, documents: list[Document]) -> None:
+        """Have the daemon reject what stands for the stages of rejected receipts."""
+        stand_ins = [
+            numbered(_encode(_StageHeldBack(stage=stage)), document.producer, sequence)
+            for document in documents
+            for sequence, stage in enumerate(document.stages, start=2)
+        ]
+        if stand_ins:
+            self._delivery.send(stand_ins)
 
     def _send(self, lines: list[bytes]) -> LinesAnswer:
         answer = self._delivery.send(lines)
@@ -162,6 +193,12 @@ class _Import:
         """Finish, and say what is stored otherwise than the documents say."""
         self.flush()
         self._problems.end()
+        if self._has_conflicts:
+            complain(
+                f"{self.report.file}: nothing of a document in conflict was stored",
+                hint="`ggend query execution ID --receipt` shows the stored one; to keep both, "
+                "give the document an execution_id of its own",
+            )
         for note, documents in self._notes.items():
             many = f" ({documents} documents)" if documents > 1 else ""
             complain(f"{self.report.file}: {note}{many}")

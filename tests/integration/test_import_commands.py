@@ -518,9 +518,10 @@ def test_a_log_that_cannot_be_looked_at_is_refused_in_words(daemon: Daemon) -> N
     assert "File name too long" in said
 
 
-def test_standard_input_that_is_closed_is_refused(daemon: Daemon) -> None:
+@pytest.mark.parametrize("kind", ["events", "receipts"])
+def test_standard_input_that_is_closed_is_refused(daemon: Daemon, kind: str) -> None:
     ran = subprocess.run(
-        ["sh", "-c", 'exec "$@" <&-', "sh", *command("events", "-")],
+        ["sh", "-c", 'exec "$@" <&-', "sh", *command(kind, "-")],
         env=environ(daemon),
         capture_output=True,
         timeout=PATIENCE_SECONDS,
@@ -590,6 +591,8 @@ def test_receipts_go_in_once_however_they_are_printed(daemon: Daemon, place: Pat
     (report,), _ = run(daemon, "receipts", "-", stdin=json.dumps(turned).encode())
     assert (report["documents"], report["new"], report["already there"]) == (2, 0, 12)
     run(daemon, "receipts", a, b)
+    (_, empty), _ = run(daemon, "receipts", "-", "-", stdin=a.read_bytes())
+    assert empty["documents"] == 0
     assert rows_of_all_tables(daemon) == before
 
 

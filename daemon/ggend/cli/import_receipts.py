@@ -8,7 +8,7 @@ import stat
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -271,7 +271,9 @@ def receipts(
 def _content(file: Path) -> tuple[bytes, int]:
     """Return the content of a file, and when it was changed. Raises UsageMistake, WrongEncoding."""
     try:
-        with sys.stdin.buffer if str(file) == "-" else file.open("rb") as stream:
+        # Standard input stays open: it may be named twice, and is empty then.
+        is_stdin = str(file) == "-"
+        with nullcontext(sys.stdin.buffer) if is_stdin else file.open("rb") as stream:
             content = stream.read(_FILE_BYTES + 1)
             found = os.fstat(stream.fileno())
     except OSError as error:

@@ -43,8 +43,9 @@ def values_of(content: bytes) -> Iterator[Found]:
         try:
             value, end = _decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
+            message = error.msg.removesuffix(" at")
             where = f"line {error.lineno}, column {error.colno}"
-            yield Found(line=lines.of(at), problem=f"not JSON: {error.msg} at {where}")
+            yield Found(line=lines.of(at), problem=f"not JSON: {message} at {where}")
         except RecursionError:
             yield Found(line=lines.of(at), problem="not JSON that can be read: nested too deep")
         except ValueError as error:

@@ -144,7 +144,7 @@ class Desk:
 
     async def commit(self, *batch: Submission) -> list[Outcome]:
         """Commit as one batch; the accounts add up after it."""
-        results = await self.store.commit(batch)
+        results = await self.store.commit(list(batch))
         assert await self.rows(UNBALANCED) == []
         outcomes = []
         for result in results:

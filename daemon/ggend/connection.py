@@ -12,26 +12,31 @@ import select
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from typing import Protocol, TypeVar, TypeVarTuple
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import SocketAttribute, SocketStream
 
 from ggend.accounts import Sender
 from ggend.budget import FREE_BYTES, Budget
 from ggend.config import Config
-from ggend.intake import Call, Intake, Submission
+from ggend.intake import Call, Intake, Lane, Submission
 from ggend.metrics import Metrics
 
 __all__ = ["PARTIAL_FREE_BYTES", "Connection", "Dialogue", "End", "Services"]
 
 log = logging.getLogger("ggend.connection")
 
-#: Bytes read at a time. More than a socket buffer holds by default, so that one read takes all
-#: that is there.
-READ_BYTES = 256 * 1024
+#: Bytes read at a time: some 800 events, decoded in 5 ms. Twice as many cost 2 % less each.
+READ_BYTES = 128 * 1024
+
+#: Bytes that are decoded as soon as they were read. What is longer waits until no other connection
+#: has decoded in this round of the event loop, so that what is brief is never far behind.
+_BRIEF_BYTES = 4 * 1024
 
 #: Events of one connection that may wait to be settled. Two batches: one on its way to the disk,
 #: one gathering.
@@ -79,6 +84,7 @@ class Services:
         "config",
         "connections",
         "database_id",
+        "decoding",
         "intake",
         "metrics",
         "owners",
@@ -105,6 +111,7 @@ class Services:
         self.reload = reload
         self.budget = Budget(config.intake_mib * 1024 * 1024)
         self.partials = Budget(PARTIAL_BYTES)
+        self.decoding = anyio.Lock()
         self.answers = anyio.Semaphore(ANSWERS)
         self.connections: set[Connection] = set()
         #: Who speaks for each account of a producer at the moment.
@@ -157,6 +164,7 @@ class Connection:
         )
         self._socket: socket.socket = raw
         self.peer = Sender(uid=uid, gid=gid, pid=pid)
+        self._lane = Lane()
         self.unsettled = 0
         self._held = self._unsettled_bytes = self._partial_held = 0
         self._share = services.budget.limit // _SHARE
@@ -196,6 +204,9 @@ class Connection:
         partial_since: float | None = None
         completed = 0
         while chunk:
+            if len(chunk) > _BRIEF_BYTES:
+                async with self.services.decoding:
+                    await anyio.lowlevel.checkpoint()
             if not await dialogue.hear(chunk):
                 return End.PEER_FINISHED
             if not dialogue.is_partial:
@@ -289,7 +300,7 @@ class Connection:
         """Hand on to the intake; wait while too much of this peer's, or of all, is unsettled."""
         while self.unsettled >= UNSETTLED_EVENTS:
             await self._changed_once()
-        await self.services.intake.put(item, self)
+        await self.services.intake.put(item, self._lane)
         if isinstance(item, Submission):
             self.unsettled += len(item.entries) + 1
             self._unsettled_bytes += item.bytes
@@ -308,9 +319,13 @@ class Connection:
         self._notify()
 
     def tell(self, encoded: bytes) -> None:
-        """Queue bytes for the peer."""
-        self._outbox += encoded
-        self._notify()
+        """Send bytes to the peer: what it has room for at once, the rest when it reads."""
+        if not self._outbox and not self._sending:
+            with suppress(OSError):  # no room, or nobody there: that is noticed below
+                encoded = encoded[self._socket.send(encoded) :]
+        if encoded:
+            self._outbox += encoded
+            self._notify()
 
     def drain(self, reason: End = End.DRAINING) -> None:
         """Read nothing more; what was read is still settled and told."""

@@ -8,9 +8,10 @@ connection sent.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import anyio
 from msgspec import Struct
@@ -21,11 +22,11 @@ from ggend_schema.codes import EventCode
 from ggend_schema.events import Event
 from ggend_schema.rows import Row
 
-__all__ = ["Call", "Entry", "Intake", "Outcome", "Rejection", "Submission"]
+__all__ = ["Call", "Entry", "Intake", "Lane", "Outcome", "Rejection", "Submission", "Taken"]
 
 
-#: Events of an item that may go first. A client that is not in a hurry sends as many at most.
-BRIEF_EVENTS = 128
+#: Events of a lane that may go first in one round of turns. A quiet client sends a few at a time.
+AHEAD_EVENTS = 32
 
 
 class Rejection(Struct, frozen=True, gc=False):
@@ -118,77 +119,133 @@ class Call:
         self.changed_rows = 0
 
 
-class Intake:
-    """Submissions and calls, in order for each owner, and fair between owners.
+class Taken(NamedTuple):
+    """What was taken at once."""
 
-    Bounded by `max_events`. Of an owner with nothing waiting, something small comes first; apart
-    from that they have their turns, one item each.
+    items: list[Submission | Call]
+    events: int
+    #: Whether something is among it that went first.
+    is_hurried: bool
+
+
+class Lane:
+    """What one connection, or another part of the daemon, has waiting; in order."""
+
+    __slots__ = ("ahead", "items", "round")
+
+    def __init__(self) -> None:
+        self.items: deque[Submission | Call] = deque()
+        #: Events of it that went first in this round.
+        self.round = self.ahead = 0
+
+
+class Intake:
+    """Submissions and calls, in order in each lane, and fair between lanes.
+
+    Lanes have their turns, one item each, whatever its size. In a round each that waits has one.
+    Something small goes first, up to AHEAD_EVENTS a lane and round, and up to half of what is
+    taken: so a quiet connection does not wait for the others' turns, and many of them do not keep
+    the others from theirs.
+
+    Bounded: over `max_events`, only a lane in which nothing waits takes another item.
+
+    The event loop puts and takes; the writer's thread takes more while its transaction is open.
     """
 
     def __init__(self, max_events: int) -> None:
         self._max_events = max_events
-        self._waiting: dict[object, deque[Submission | Call]] = {}
-        #: Owners in the order of their turns. Each is in one of the two while something waits.
-        self._brief: deque[object] = deque()
-        self._turns: deque[object] = deque()
+        #: Held for a moment each time; never across anything that waits.
+        self._lock = threading.Lock()
+        #: Lanes in which something waits. Each is in one of the two, once.
+        self._first: deque[Lane] = deque()
+        self._turns: deque[tuple[int, Lane]] = deque()
+        #: The round of the turn that was last.
+        self._round = 0
         self.events = 0
         self._closed = False
         self._arrived = anyio.Event()
         self._space = anyio.Event()
 
-    async def put(self, item: Submission | Call, owner: object) -> None:
-        """Queue an item; wait while the intake is full. One item over the bound is let in.
+    @property
+    def is_hurried(self) -> bool:
+        """Whether something waits that goes first."""
+        return bool(self._first)
 
-        Something brief of an owner with nothing waiting never waits for space.
-        """
-        events = len(item.entries) if isinstance(item, Submission) else 1
-        while self.events >= self._max_events and (events > BRIEF_EVENTS or owner in self._waiting):
+    async def put(self, item: Submission | Call, lane: Lane) -> None:
+        """Queue an item. A lane in which something waits has to wait while the intake is full."""
+        while lane.items and self.events >= self._max_events:
             await self._space.wait()
-        queue = self._waiting.get(owner)
-        if queue is None:
-            self._waiting[owner] = deque((item,))
-            (self._brief if events <= BRIEF_EVENTS else self._turns).append(owner)
-        else:
-            queue.append(item)
-        self.events += events
+        with self._lock:
+            lane.items.append(item)
+            self.events += _events(item)
+            if len(lane.items) == 1:
+                self._line_up(lane)
         self._arrived.set()
 
-    async def take(self, max_events: int) -> list[Submission | Call]:
-        """Return what is waiting, at least one item, up to about `max_events`; [] when closed."""
-        while not self._waiting:
-            if self._closed:
-                return []
+    async def take(self, max_events: int) -> Taken:
+        """Return what is waiting, at least one item until it is closed, up to `max_events`."""
+        while not (taken := self.take_now(max_events)).items and not self._closed:
             self._arrived = anyio.Event()
             await self._arrived.wait()
-        taken: list[Submission | Call] = []
-        # What is brief may fill half of it: many quiet owners do not keep the others out either.
-        events = self._take_turns(self._brief, taken, max_events // 2)
-        events += self._take_turns(self._turns, taken, max_events - events)
-        if events < max_events:
-            events += self._take_turns(self._brief, taken, max_events - events)
-        self.events -= events
-        self._space.set()
-        self._space = anyio.Event()
         return taken
 
-    def _take_turns(
-        self, turns: deque[object], taken: list[Submission | Call], max_events: int
-    ) -> int:
-        """Take one item of each owner in turn; whose queue is not empty then goes to the end."""
-        events = 0
-        while turns and events < max_events:
-            owner = turns.popleft()
-            queue = self._waiting[owner]
-            item = queue.popleft()
-            taken.append(item)
-            events += len(item.entries) if isinstance(item, Submission) else 1
-            if queue:
-                self._turns.append(owner)
-            else:
-                del self._waiting[owner]
-        return events
+    def take_now(self, max_events: int) -> Taken:
+        """Return what is waiting, up to about `max_events`."""
+        with self._lock:
+            items: list[Submission | Call] = []
+            events = self._take_first(items, max_events // 2)
+            is_hurried = bool(items)
+            while self._turns and events < max_events:
+                self._round, lane = self._turns.popleft()
+                events += self._take_one(lane, items)
+            if events < max_events:
+                events += self._take_first(items, max_events - events)
+            self.events -= events
+        return Taken(items, events, is_hurried)
+
+    def take_hurried(self, max_events: int) -> Taken:
+        """Return what goes first alone, up to about `max_events`."""
+        with self._lock:
+            items: list[Submission | Call] = []
+            events = self._take_first(items, max_events)
+            self.events -= events
+        return Taken(items, events, bool(items))
+
+    def make_room(self) -> None:
+        """Wake those who wait for room. Called in the event loop when something was taken."""
+        self._space.set()
+        self._space = anyio.Event()
 
     def close(self) -> None:
         """Nothing more will be put; `take` returns [] once the queue is empty."""
         self._closed = True
         self._arrived.set()
+
+    def _take_first(self, taken: list[Submission | Call], max_events: int) -> int:
+        events = 0
+        while self._first and events < max_events:
+            events += self._take_one(self._first.popleft(), taken)
+        return events
+
+    def _take_one(self, lane: Lane, taken: list[Submission | Call]) -> int:
+        """Take the next item of a lane; what else waits in it has another turn."""
+        item = lane.items.popleft()
+        taken.append(item)
+        if lane.items:
+            self._turns.append((self._round + 1, lane))
+        return _events(item)
+
+    def _line_up(self, lane: Lane) -> None:
+        """Give a turn to a lane in which something has begun to wait."""
+        if lane.round != self._round:
+            lane.round, lane.ahead = self._round, 0
+        ahead = lane.ahead + _events(lane.items[0])
+        if ahead <= AHEAD_EVENTS:
+            lane.ahead = ahead
+            self._first.append(lane)
+        else:
+            self._turns.append((self._round + 1, lane))
+
+
+def _events(item: Submission | Call) -> int:
+    return len(item.entries) if isinstance(item, Submission) else 1

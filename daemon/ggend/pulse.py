@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 import anyio
 
 from ggend.books import Books
-from ggend.intake import Call, Intake
+from ggend.intake import Call, Intake, Lane
 from ggend.metrics import Metrics
 from ggend.notify import Notifier
 from ggend.store import Store
@@ -102,13 +102,14 @@ async def run_pulse(
 ) -> None:
     """Tell systemd how it goes, and probe an idle database. Ends cancelled."""
     pulse = Pulse(metrics, lambda: store.in_call_since, watchdog_seconds=watchdog_seconds)
+    lane = Lane()
     probing = False
 
     async def probe() -> None:
         nonlocal probing
         done = anyio.Event()
         call = Call(_write_a_page, lambda *_: done.set(), lambda *_: done.set())
-        await intake.put(call, Pulse)
+        await intake.put(call, lane)
         await done.wait()
         probing = False
 

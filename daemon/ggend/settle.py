@@ -61,32 +61,37 @@ def settle(
     *,
     now: str,
     isolate: bool,
+    position: int = 0,
 ) -> list[object]:
-    """Settle a batch; return for each submission its Outcome, for each call its result or error."""
+    """Settle a batch; return for each submission its Outcome, for each call its result or error.
+
+    `position` is how many items were settled in the same transaction before.
+    """
     books.accounts.now = books.quarantine.now = now
     settlement = _Settlement(connection, books, isolate=isolate)
     results: list[object] = [
-        settlement.admit(item, position) if isinstance(item, Submission) else None
-        for position, item in enumerate(batch)
+        settlement.admit(item, place) if isinstance(item, Submission) else None
+        for place, item in enumerate(batch, position)
     ]
     settlement.write()
-    for position, item in enumerate(batch):
+    for index, item in enumerate(batch):
         if isinstance(item, Call):
-            if (refusal := books.refusals.get(position)) is not None:
-                results[position] = refusal
+            place = position + index
+            if (refusal := books.refusals.get(place)) is not None:
+                results[index] = refusal
                 continue
             connection.execute("SAVEPOINT call")
             before = connection.total_changes
             mark = books.mark()
             try:
-                results[position] = item.run(connection, books)
+                results[index] = item.run(connection, books)
             except (NotYours, LookupError, ValueError, RecursionError, *ROW_ERRORS) as error:
                 if not connection.in_transaction:
-                    books.refusals[position] = error
+                    books.refusals[place] = error
                     raise TakenBack from error
                 connection.execute("ROLLBACK TO call")
                 books.forget(mark)
-                results[position] = error
+                results[index] = error
             finally:
                 _release(connection, "call")
             item.changed_rows = connection.total_changes - before

@@ -12,10 +12,10 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import aiosqlite
 import anyio
@@ -43,6 +43,9 @@ __all__ = ["DURABILITY", "Store", "open_store"]
 log = logging.getLogger("ggend.store")
 
 T = TypeVar("T")
+
+#: Returns what else goes into the transaction that is open.
+More: TypeAlias = Callable[[], list[Submission | Call]]
 
 #: What an Ack stands for, as Welcome names it.
 DURABILITY = "wal, synchronous=FULL"
@@ -118,15 +121,17 @@ class Store:
             result = await self._connection.run(timed)
         return result  # noqa: RET504 - mypy takes the scope for one that swallows errors
 
-    async def commit(self, batch: Sequence[Submission | Call]) -> list[object]:
+    async def commit(self, batch: list[Submission | Call], more: More = list) -> list[object]:
         """Settle a batch in one transaction; return the results when they are durable.
 
-        Raises TryAgain when nothing was committed and the same batch may succeed later, and else a
-        GgendError with which the process must end.
+        `more` is asked on the writer's thread for what else goes into the transaction while it is
+        open, until it has nothing; that is appended to the batch. Raises TryAgain when nothing was
+        committed and the same batch may succeed later, and else a GgendError with which the process
+        must end.
         """
         # The thread keeps its last call until the next one: it must not keep the events with it.
         once = [batch]
-        return await self.run(lambda connection: self._commit(connection, once.pop()))
+        return await self.run(lambda connection: self._commit(connection, once.pop(), more))
 
     def judge(
         self, error: BaseException, *, committing: bool = False
@@ -168,12 +173,12 @@ class Store:
             log.warning("checkpoint failed", extra={"error": judged})
 
     def _commit(
-        self, connection: sqlite3.Connection, batch: Sequence[Submission | Call]
+        self, connection: sqlite3.Connection, batch: list[Submission | Call], more: More = list
     ) -> list[object]:
         self._keeper.look()
         try:
             with contextlib.suppress(*ROW_ERRORS, TakenBack):
-                return self._transaction(connection, batch, isolate=False)
+                return self._transaction(connection, batch, more, isolate=False)
             while True:
                 self.in_call_since = time.monotonic()  # each try shows that the disk answers
                 with contextlib.suppress(TakenBack):
@@ -188,7 +193,12 @@ class Store:
             self._books.refusals.clear()
 
     def _transaction(
-        self, connection: sqlite3.Connection, batch: Sequence[Submission | Call], *, isolate: bool
+        self,
+        connection: sqlite3.Connection,
+        batch: list[Submission | Call],
+        more: More = list,
+        *,
+        isolate: bool,
     ) -> list[object]:
         books = self._books
         mark = books.mark()
@@ -197,6 +207,12 @@ class Store:
         try:
             connection.execute("BEGIN IMMEDIATE")
             results = settle(connection, books, batch, now=now, isolate=isolate)
+            while late := more():
+                position = len(batch)
+                batch += late  # also for another try, should this one fail
+                results += settle(
+                    connection, books, late, now=now, isolate=isolate, position=position
+                )
             committing = True
             connection.execute("COMMIT")
         except BaseException as error:

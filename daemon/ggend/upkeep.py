@@ -18,7 +18,7 @@ import anyio
 
 from ggend.books import Books
 from ggend.config import Config
-from ggend.intake import Call, Intake
+from ggend.intake import Call, Intake, Lane
 from ggend.ledger import Released
 from ggend.parking import Place
 from ggend_schema.codes import EventCode
@@ -116,7 +116,7 @@ async def _asked(intake: Intake, run: Callable[[sqlite3.Connection, Books], T | 
         log.warning("upkeep failed, to be tried again", extra={"error": error})
         done.set()
 
-    await intake.put(Call(run, take, fail), _round)
+    await intake.put(Call(run, take, fail), Lane())
     await done.wait()
     return result
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
+from ggend.gathering import Gathering, Pace
 from ggend.intake import Call, Intake, Outcome, Submission
 from ggend.metrics import Metrics
 from ggend.stopping import Stopping
@@ -56,9 +57,12 @@ async def run_writer(
     """
     since_checkpoint = 0
     most = batch_events
-    while batch := await intake.take(most):
+    pace = Pace()
+    while (first := await intake.take(pace.slice_events(most))).items:
         began = time.perf_counter()
-        results = await _commit(store, batch, metrics, stopping)
+        batch, gathering = first.items, Gathering(intake, pace, first, most)
+        results = await _commit(store, batch, gathering, metrics, stopping)
+        intake.make_room()
         if results is None:
             log.error("stopped without storing what waits", extra={"error": metrics.trouble})
             return
@@ -73,7 +77,7 @@ async def run_writer(
             1 + events + sum(item.changed_rows for item in batch if isinstance(item, Call))
         )
         # While nothing comes, it would keep the last batch alive.
-        del batch, results
+        del first, batch, gathering, results
         due = checkpoint_events if intake.events else checkpoint_events // IDLE_SHARE
         if since_checkpoint > due:
             since_checkpoint = 0
@@ -81,12 +85,16 @@ async def run_writer(
 
 
 async def _commit(
-    store: Store, batch: Sequence[Submission | Call], metrics: Metrics, stopping: Stopping
+    store: Store,
+    batch: list[Submission | Call],
+    gathering: Gathering,
+    metrics: Metrics,
+    stopping: Stopping,
 ) -> list[object] | None:
     delay = RETRY_SECONDS
     while True:
         try:
-            results = await store.commit(batch)
+            results = await store.commit(batch, gathering.more)
         except TryAgain as error:
             if metrics.trouble is None:
                 log.warning("cannot write, trying again", extra={"error": error})

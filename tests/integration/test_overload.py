@@ -31,7 +31,7 @@ _BEGUN = 60
 _BEGUN_BYTES = FRAME_BYTES - 4_096
 
 #: MiB that the daemon may grow by then: 16 frames, and of the others what was read before they had
-#: to wait (at most 256 KiB each). All of them would be 240.
+#: to wait (at most 128 KiB each). All of them would be 240.
 _GROWN_MIB = 130
 
 

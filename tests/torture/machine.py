@@ -467,8 +467,8 @@ class StoreMachine(RuleBasedStateMachine):
         self, batch: Sequence[Submission | Call], *, isolate: bool | None = None
     ) -> list[object]:
         if isolate is None:
-            return self.store._commit(self.connection, batch)
-        return self.store._transaction(self.connection, batch, isolate=isolate)
+            return self.store._commit(self.connection, list(batch))
+        return self.store._transaction(self.connection, list(batch), isolate=isolate)
 
     def _commit(
         self,

@@ -279,7 +279,11 @@ class Arrival:
                 lambda connection: store._transaction(connection, batch, isolate=True)
             )
         else:
-            results = await store.commit(batch)
+            # Slice after slice, as the writer does while its transaction is open.
+            cut = self._random.randint(0, len(batch))
+            begun, later = batch[:cut], [batch[cut:]]
+            results = await store.commit(begun, lambda: later.pop() if later else [])
+            assert begun == batch
         for item, result in zip(batch, results, strict=True):
             if isinstance(item, Submission):
                 assert isinstance(result, Outcome)

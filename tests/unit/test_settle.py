@@ -756,7 +756,7 @@ async def test_a_batch_that_the_full_disk_refused_succeeds_later_with_the_same_c
     ]
     for _ in range(3):
         with pytest.raises(TryAgain, match="full"):
-            await desk.store.commit(batch)
+            await desk.store.commit([*batch])
         assert (await desk.rows(STATE), await desk.account()) == before
         assert desk.store.parked == 1
 

@@ -141,8 +141,8 @@ _COLUMNS = (
     Damage(
         "an added column that is demanded",
         "receipts",
-        ", session_id TEXT)",
-        ", session_id TEXT, tenant TEXT NOT NULL)",
+        ", session_id TEXT, ",
+        ", session_id TEXT, tenant TEXT NOT NULL, ",
         "receipts.tenant",
     ),
     Damage(
@@ -238,8 +238,8 @@ _KEYS = (
     Damage("foreign key waits", "slo_violations", "REFERENCES receipts (execution_id)",
            "REFERENCES receipts (execution_id) DEFERRABLE INITIALLY DEFERRED",
            "slo_violations.execution_id"),
-    Damage("foreign key gained", "receipts", ", session_id TEXT)",
-           ", session_id TEXT REFERENCES workflow_sessions (session_id))", "receipts.session_id"),
+    Damage("foreign key gained", "receipts", ", session_id TEXT, ",
+           ", session_id TEXT REFERENCES workflow_sessions (session_id), ", "receipts.session_id"),
 )  # fmt: skip
 
 _INDEXES = (
@@ -296,12 +296,12 @@ _VIEWS = (
     Damage("violations of everybody", "recent_executions", "v.execution_id = r.execution_id",
            "v.id > 0", "recent_executions.slo_violations"),
     Damage("average of whole numbers", "agent_performance_summary",
-           "ROUND(1.0 * SUM(duration_ms) / SUM(executions), 2)",
-           "ROUND(1.0 * SUM(duration_ms) / SUM(executions))",
+           "ROUND(1.0 * SUM(duration_ms) / nullif(SUM(durations), 0), 2)",
+           "ROUND(1.0 * SUM(duration_ms) / nullif(SUM(durations), 0))",
            "agent_performance_summary.avg_duration_ms"),
     Damage("average of integers", "pipeline_stage_performance",
-           "ROUND(1.0 * SUM(duration_ms) / SUM(executions), 2)",
-           "SUM(duration_ms) / SUM(executions)", "pipeline_stage_performance.avg_duration_ms"),
+           "ROUND(1.0 * SUM(duration_ms) / nullif(SUM(durations), 0), 2)",
+           "SUM(duration_ms) / SUM(durations)", "pipeline_stage_performance.avg_duration_ms"),
     Damage("partial counted as failed", "agent_performance_summary", "WHERE status = 'failed'",
            "WHERE status <> 'passed'", "agent_performance_summary.failed_executions"),
     Damage("first for last", "agent_performance_summary", "MAX(r.timestamp)", "MIN(r.timestamp)",
@@ -309,7 +309,7 @@ _VIEWS = (
     Damage("fewest first", "agent_performance_summary", "ORDER BY total_executions DESC",
            "ORDER BY total_executions", "agent_performance_summary: order"),
     Damage("by the maximum", "pipeline_stage_performance",
-           "ORDER BY 1.0 * SUM(duration_ms) / SUM(executions) DESC",
+           "ORDER BY 1.0 * SUM(duration_ms) / nullif(SUM(durations), 0) DESC",
            "ORDER BY max_duration_ms DESC", "pipeline_stage_performance: order"),
     Damage("failed and passed", "pipeline_stage_performance", "'passed'", "'failed'",
            "pipeline_stage_performance.passed"),

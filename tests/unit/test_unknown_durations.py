@@ -347,3 +347,21 @@ def test_the_upgrade_keeps_what_was_counted(old: Path) -> None:
             assert connection.execute(figures).fetchall() == [(100.5, 1, 200)]
         marks = connection.execute("SELECT team, duration_source FROM receipts").fetchall()
     assert marks == [("x", "unknown"), ("x", None), ("x", None)]
+
+
+async def test_what_was_imported_before_is_marked_as_the_documentation_says(desk: Desk) -> None:
+    """And nothing else: neither what was measured, nor a 0 ms of others."""
+    text = (Path(__file__).parents[2] / "docs" / "STORAGE.md").read_text(encoding="utf-8")
+    begin = text.index("    UPDATE receipts SET duration_source")
+    statement = text[begin : text.index(";", begin)]
+    line = {"record": {"chain_hash_hex": "e1"}}
+    await desk.settle(
+        receipt("e1", duration_ms=0, receipt=line),
+        receipt("e2", duration_ms=0, receipt=line),
+        receipt("e3", duration_ms=0),
+        receipt("e4", duration_ms=7, receipt={"record": {"chain_hash_hex": "e4"}}),
+    )
+    await desk.rows("UPDATE receipts SET receipt_json = 'no JSON' WHERE execution_id = 'e3'")
+    await desk.rows(statement)
+    marked = "SELECT execution_id FROM receipts WHERE duration_source = 'unknown'"
+    assert await desk.rows(marked) == [("e1",)]

@@ -62,6 +62,7 @@ microseconds = st.integers(0, 5_000_000).map(lambda offset: NOON_US + offset)
 close_moments = st.sampled_from([NOON_US, NOON_US + 1, NOON_US + 999, NOON_US + 1_000])
 timestamps = st.none() | microseconds.map(lambda us: written(us))
 counts = st.none() | st.integers(0, 10**12)
+sources = st.sampled_from([None, None, None, "unknown"])
 
 receipts = st.builds(
     ReceiptEmitted,
@@ -77,6 +78,7 @@ receipts = st.builds(
     error_message=texts,
     environment=st.sampled_from([None, "dev"]),
     session_id=sessions | st.just("s0") | st.none(),
+    duration_source=sources,
 )
 stages = st.builds(
     StageCompleted,
@@ -87,6 +89,7 @@ stages = st.builds(
     input_size_bytes=counts,
     error_message=texts,
     timestamp=timestamps,
+    duration_source=sources,
 )
 collisions = st.builds(
     Collision,

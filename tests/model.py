@@ -54,8 +54,13 @@ def milliseconds(sent: Sent) -> int:
     if event.timestamp is not None:
         since = datetime.fromisoformat(event.timestamp) - datetime(1970, 1, 1, tzinfo=UTC)
         return since // timedelta(milliseconds=1)
-    took = event.duration_ms if isinstance(event, ReceiptEmitted | StageCompleted) else 0
+    took = lasted(event) if isinstance(event, ReceiptEmitted | StageCompleted) else 0
     return sent.stamp_ns // 1_000_000 - took
+
+
+def lasted(event: ReceiptEmitted | StageCompleted) -> int:
+    """What is stored of a duration."""
+    return 0 if event.duration_source == "unknown" else event.duration_ms
 
 
 def stored_time(sent: Sent) -> str:
@@ -75,10 +80,11 @@ def model(history: Iterable[Sent]) -> dict[str, list[Row]]:
     receipt_rows = {
         sent.event.execution_id: fields(
             sent.event,
-            *("execution_id", "agent_id", "operation", "status", "manifest_hash", "duration_ms"),
-            *("ontology_hash", "error_message", "environment", "session_id"),
+            *("execution_id", "agent_id", "operation", "status", "manifest_hash"),
+            *("ontology_hash", "error_message", "environment", "session_id", "duration_source"),
         )
         | {
+            "duration_ms": lasted(sent.event),
             "files_generated": sent.event.files_generated or 0,
             "files_modified": 0,
             "receipt_json": sent.event.receipt,
@@ -90,10 +96,11 @@ def model(history: Iterable[Sent]) -> dict[str, list[Row]]:
     metric_rows = [
         fields(
             sent.event,
-            *("execution_id", "duration_ms", "status", "error_message"),
-            *("input_size_bytes", "output_size_bytes"),
+            *("execution_id", "status", "error_message"),
+            *("input_size_bytes", "output_size_bytes", "duration_source"),
         )
         | {
+            "duration_ms": lasted(sent.event),
             "stage": SPELLINGS.get(sent.event.stage, sent.event.stage),
             "timestamp": stored_time(sent),
         }
@@ -201,7 +208,7 @@ def model_violations(receipt_rows: Iterable[Row], metric_rows: Iterable[Row]) ->
     worst: dict[tuple[str, str, str], Row] = {}
     for metric, subject, (warning, critical), row in judged:
         actual = row["duration_ms"]
-        if actual <= warning:
+        if actual <= warning or row["duration_source"] == "unknown":
             continue
         severity, target = ("critical", critical) if actual > critical else ("warning", warning)
         violation = fields_of(row, "execution_id", "timestamp") | {

@@ -309,6 +309,11 @@ class Reckoning:
                 there = self._ends.get(event.session_id)
         if there is None:
             return None
+        if isinstance(there, ReceiptEmitted) and isinstance(event, ReceiptEmitted):
+            there, event = as_stored(there), as_stored(event)
+            if event.duration_source and there.duration_ms == 0:
+                # A plain 0 is what versions without the mark stored for an unknown duration.
+                there = msgspec.structs.replace(there, duration_source="unknown")
         return "duplicate" if content(there) == content(event) else "rejected"
 
     def _release(self, held: Held, waiting: dict[type[Event] | None, deque[Case]]) -> None:
@@ -389,6 +394,11 @@ def parent_of(event: Event) -> Parent | None:
     if isinstance(event, Collision | SessionEnded):
         return "session", event.session_id
     return None
+
+
+def as_stored(event: ReceiptEmitted) -> ReceiptEmitted:
+    """The receipt as it is stored: 0 stands for an unknown duration."""
+    return msgspec.structs.replace(event, duration_ms=0) if event.duration_source else event
 
 
 def content(event: Event) -> str:

@@ -32,6 +32,7 @@ from ggend_schema import (
 from ggend_schema.events import (
     AuditStatus,
     CollisionType,
+    DurationSource,
     JsonValue,
     Operation,
     ReceiptStatus,
@@ -153,6 +154,7 @@ class TypedEvents(ABC):
         error_message: str | None = None,
         environment: str | None = None,
         timestamp: str | None = None,
+        duration_source: DurationSource | None = None,
     ) -> bool:
         """Say that an execution of the pipeline has ended. `execution` measures and says it."""
         here = binding_here(self._binding)
@@ -178,6 +180,7 @@ class TypedEvents(ABC):
                 error_message=error_message,
                 environment=environment,
                 session_id=here.session if session_id is None else session_id,
+                duration_source=duration_source,
             )
         )
 
@@ -193,6 +196,7 @@ class TypedEvents(ABC):
         output_size_bytes: int | None = None,
         error_message: str | None = None,
         timestamp: str | None = None,
+        duration_source: DurationSource | None = None,
     ) -> bool:
         """Say that one of the five stages has ended. `stage` measures and says it."""
         execution = self.bound().execution if execution_id is None else execution_id
@@ -208,6 +212,7 @@ class TypedEvents(ABC):
                 output_size_bytes=output_size_bytes,
                 error_message=error_message,
                 timestamp=timestamp,
+                duration_source=duration_source,
             )
         )
 

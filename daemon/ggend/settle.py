@@ -377,8 +377,14 @@ def _same_receipt(row: Row, stored: Row) -> bool:
         row[:4] == stored[:4]
         and row[5:10] == stored[5:10]
         and same_json(row[10], stored[10])
-        and row[11:] == stored[11:]
+        and row[11:14] == stored[11:14]
+        and (row[14] == stored[14] or _is_unmarked(row, stored))
     )
+
+
+def _is_unmarked(row: Row, stored: Row) -> bool:
+    """Whether only the mark differs: before there was one, an unknown duration was a plain 0."""
+    return row[14] is not None and stored[14] is None and bool(stored[9] == 0)
 
 
 def _same_session(row: Row, stored: Row) -> bool:

@@ -28,7 +28,7 @@ __all__ = [
     "json_list",
 ]
 
-#: Rows a statement. The first is as many as keep the variables (14 columns) far below SQLite's
+#: Rows a statement. The first is as many as keep the variables (15 columns) far below SQLite's
 #: limit of 32,766; the others finish a batch in few statements of few shapes, all cached.
 _BLOCKS = (256, 64, 16, 4, 1)
 
@@ -85,12 +85,12 @@ RECEIPTS = Table(
     "receipts",
     "execution_id, agent_id, operation, status, timestamp, manifest_hash, ontology_hash, "
     "files_generated, files_modified, duration_ms, receipt_json, error_message, environment, "
-    "session_id",
+    "session_id, duration_source",
 )
 METRICS = Table(
     "pipeline_metrics",
     "execution_id, stage, duration_ms, input_size_bytes, output_size_bytes, status, "
-    "error_message, timestamp",
+    "error_message, timestamp, duration_source",
 )
 AUDITS = Table(
     "audit_log",

@@ -8,6 +8,9 @@ run when the bytes are decoded, which is what the daemon does with every event.
 (or of arrival, for plain NDJSON) is used. For receipts and stages the timestamp is the
 *start*: a moment of emit() is taken as their end, and `duration_ms` is subtracted.
 
+`duration_source` of these two is left out where `duration_ms` was measured. Where nobody recorded
+it, `unknown` says so: 0 is stored whatever `duration_ms` is, and counts in no average or objective.
+
 JSON fields take any JSON value: None, bool, int, finite float, str, list, str-keyed dict.
 """
 
@@ -60,6 +63,7 @@ CollisionType: TypeAlias = Literal[
 ]
 Severity: TypeAlias = Literal["info", "warning", "critical"]
 StageStatus: TypeAlias = Literal["passed", "failed"]
+DurationSource: TypeAlias = Literal["unknown"]
 Stage: TypeAlias = Literal[
     "μ₁_normalize",
     "μ₂_extract",
@@ -108,6 +112,7 @@ class ReceiptEmitted(_Event, frozen=True, kw_only=True, tag="receipt_emitted"):
     error_message: ErrorText | None = None
     environment: Name | None = None
     session_id: Name | None = None
+    duration_source: DurationSource | None = None
 
 
 class StageCompleted(_Event, frozen=True, kw_only=True, tag="stage_completed", gc=False):
@@ -121,6 +126,7 @@ class StageCompleted(_Event, frozen=True, kw_only=True, tag="stage_completed", g
     output_size_bytes: Count | None = None
     error_message: ErrorText | None = None
     timestamp: Timestamp | None = None
+    duration_source: DurationSource | None = None
 
 
 class Collision(_Event, frozen=True, kw_only=True, tag="collision", gc=False):

@@ -159,36 +159,42 @@ def _receipt(event: ReceiptEmitted, stamp_ns: int) -> Row:
         _check_names(event, "execution_id", "agent_id", "environment")
     if event.session_id is not None and not event.session_id.isprintable():
         _check_names(event, "session_id")
+    source = event.duration_source
+    duration_ms = event.duration_ms if source is None else 0
     return (
         event.execution_id,
         event.agent_id,
         event.operation,
         event.status,
-        _start(event.timestamp, stamp_ns, event.duration_ms),
+        _start(event.timestamp, stamp_ns, duration_ms),
         event.manifest_hash,
         event.ontology_hash,
         event.files_generated or 0,
         event.files_modified or 0,
-        event.duration_ms,
+        duration_ms,
         _optional_json(event.receipt, "receipt"),
         event.error_message,
         event.environment,
         event.session_id,
+        source,
     )
 
 
 def _stage(event: StageCompleted, stamp_ns: int) -> Row:
     if not event.execution_id.isprintable():
         _check_names(event, "execution_id")
+    source = event.duration_source
+    duration_ms = event.duration_ms if source is None else 0
     return (
         event.execution_id,
         STAGES[event.stage],
-        event.duration_ms,
+        duration_ms,
         event.input_size_bytes,
         event.output_size_bytes,
         event.status,
         event.error_message,
-        _start(event.timestamp, stamp_ns, event.duration_ms),
+        _start(event.timestamp, stamp_ns, duration_ms),
+        source,
     )
 
 

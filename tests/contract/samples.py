@@ -29,7 +29,7 @@ from ggend_schema.messages import (
     Welcome,
 )
 
-__all__ = ["ANSWER", "EVENTS", "FRAMES", "GOLDEN"]
+__all__ = ["ANSWER", "EVENTS", "FRAMES", "GOLDEN", "UNKNOWN"]
 
 GOLDEN = Path(ggend_schema.__file__).parent / "golden"
 
@@ -50,6 +50,18 @@ EVENTS: tuple[Event, ...] = (
     ReceiptEmitted(
         execution_id="5f0c", agent_id="agent-1", operation="generation", status="passed",
         duration_ms=2000, files_generated=3, receipt={"files": ["src/lib.rs"]}, session_id="s-1",
+    ),
+)  # fmt: skip
+
+#: The lines of `events_unknown_durations.ndjson`, and the events of `batch_unknown_durations.bin`.
+UNKNOWN: tuple[Event, ...] = (
+    StageCompleted(
+        execution_id="5f0d", stage="μ₂_extract", duration_ms=0, status="passed",
+        duration_source="unknown",
+    ),
+    ReceiptEmitted(
+        execution_id="5f0d", agent_id="agent-1", operation="generation", status="passed",
+        duration_ms=0, duration_source="unknown",
     ),
 )  # fmt: skip
 
@@ -76,6 +88,11 @@ FRAMES: dict[str, ClientMessage | DaemonMessage | EncodedBatch] = {
         events=[Raw(encode_event(EVENTS[0]))],
         shed=7,
         lost=5,
+    ),
+    "batch_unknown_durations": EncodedBatch(
+        first_sequence=51,
+        stamps=[_STAMP_NS, _STAMP_NS + 1],
+        events=[Raw(encode_event(event)) for event in UNKNOWN],
     ),
     "ack": Ack(sequence=44),
     "reject": Reject(

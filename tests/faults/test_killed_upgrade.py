@@ -37,6 +37,10 @@ print(-left, flush=True)
 """
 
 
+#: How many version 1.0.0 has, where ggend has added some.
+_COLUMNS = {"receipts": 15, "audit_log": 9, "pipeline_metrics": 10}
+
+
 def _content(path: Path) -> tuple[int, dict[str, list[tuple[object, ...]]]]:
     """The version, and every row in the columns of version 1.0.0."""
     with closing(sqlite3.connect(path)) as connection:
@@ -44,7 +48,7 @@ def _content(path: Path) -> tuple[int, dict[str, list[tuple[object, ...]]]]:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         return version, {
             table: [
-                row[:15] if table == "receipts" else row[:9] if table == "audit_log" else row
+                row[: _COLUMNS.get(table)]
                 for row in connection.execute(f"SELECT * FROM {table} ORDER BY id")
             ]
             for table in TABLES

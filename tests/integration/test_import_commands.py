@@ -214,6 +214,23 @@ def test_a_last_line_without_its_line_break_goes_in_once(daemon: Daemon, place: 
     assert (report["new"], report["already there"]) == (2, 2)
 
 
+def test_a_receipt_without_a_duration_is_marked_and_in_no_average(
+    daemon: Daemon, place: Path
+) -> None:
+    """A record that has one, and says where it ran, is taken at its word."""
+    first, second = chain("1", "2")
+    timed = json.loads(second)
+    timed["record"] |= {"duration_ms": 1_500, "origin": "ci"}
+    log = place / "receipt-log.jsonl"
+    log.write_bytes(first + json.dumps(timed).encode() + b"\n")
+    run(daemon, "ggen-log", log)
+    assert daemon.query(
+        "SELECT duration_ms, duration_source, environment FROM receipts ORDER BY id"
+    ) == [(0, "unknown", None), (1_500, None, "ci")]
+    figures = "total_executions, avg_duration_ms, min_duration_ms"
+    assert daemon.query(f"SELECT {figures} FROM agent_performance_summary") == [(2, 1_500.0, 1_500)]
+
+
 def test_a_line_that_conflicts_with_a_stored_receipt_is_reported(
     daemon: Daemon, place: Path
 ) -> None:

@@ -56,6 +56,7 @@ WHOLE: list[Event] = [
         error_message="e",
         environment="prod",
         session_id="s",
+        duration_source="unknown",
     ),
     StageCompleted(
         execution_id="x",
@@ -66,6 +67,7 @@ WHOLE: list[Event] = [
         output_size_bytes=6,
         error_message="e",
         timestamp="2026-01-29T12:34:56Z",
+        duration_source="unknown",
     ),
     Collision(
         session_id="s",

@@ -44,6 +44,12 @@ def line(
     return json.dumps(content).encode() + b"\n"
 
 
+def with_fields(where: str, **fields: object) -> bytes:
+    content = json.loads(line(1))
+    content[where] |= fields
+    return json.dumps(content).encode()
+
+
 def reader() -> LogReader:
     return LogReader(agent="ggen-sync", modified_ns=MODIFIED_NS)
 
@@ -77,6 +83,7 @@ def test_a_line_is_a_receipt_and_an_audit_for_each_file_that_was_changed() -> No
         operation="generation",
         status="passed",
         duration_ms=0,
+        duration_source="unknown",
         timestamp="2026-01-29T12:34:56.789Z",
         manifest_hash="ab" * 32,
         ontology_hash="cd" * 32,
@@ -98,6 +105,45 @@ def test_a_line_is_a_receipt_and_an_audit_for_each_file_that_was_changed() -> No
             ("inject Cargo.toml", "Cargo.toml", "injected: deps"),
         ]
     ]
+
+
+@pytest.mark.parametrize("where", ["record", "payload"])
+@pytest.mark.parametrize("duration_ms", [0, 1_234, 10**12])
+def test_a_duration_that_is_recorded_is_taken(where: str, duration_ms: int) -> None:
+    found = receipt(with_fields(where, duration_ms=duration_ms))
+    assert (found.duration_ms, found.duration_source) == (duration_ms, None)
+
+
+@pytest.mark.parametrize("duration_ms", [None, -1, 1.5, True, "7", 10**12 + 1, 10**30, {"ms": 7}])
+def test_what_is_no_duration_is_unknown(duration_ms: object) -> None:
+    found = receipt(with_fields("record", duration_ms=duration_ms))
+    assert (found.duration_ms, found.duration_source) == (0, "unknown")
+
+
+def test_the_record_goes_before_the_payload() -> None:
+    content = json.loads(line(1, duration_ms=7, origin="ci"))
+    content["payload"] |= {"duration_ms": 8, "origin": "laptop"}
+    found = receipt(json.dumps(content).encode())
+    assert (found.duration_ms, found.environment) == (7, "ci")
+
+
+@pytest.mark.parametrize(
+    ("origin", "environment"),
+    [("ci", "ci"), (None, None), ("", None), ("a\nb", None), ("x" * 201, None), (["ci"], None)],
+)
+@pytest.mark.parametrize("where", ["record", "payload"])
+def test_an_origin_that_can_be_a_name_is_the_environment(
+    where: str, origin: object, environment: str | None
+) -> None:
+    assert receipt(with_fields(where, origin=origin)).environment == environment
+
+
+def test_the_producer_of_a_line_does_not_depend_on_its_duration() -> None:
+    """What an earlier version imported, which read no duration, is recognised."""
+    (plain,) = read(line(1))
+    (timed,) = read(line(1, duration_ms=7, origin="ci"))
+    assert plain.producer == timed.producer == line_producer(f"{1:064x}", "ggen-sync")
+    assert plain.producer.hex() == "e4057184bb0aa75916b36945d6e88a50"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -30,17 +31,20 @@ from support.examples import share_of_examples
 
 STAGES = ("μ₁_normalize", "μ₂_extract", "μ₃_emit", "μ₄_canonicalize", "μ₅_receipt")
 
-#: What the views were before there were rollups.
+#: What the views would be without rollups.
 NAIVE = {
     "agent_performance_summary": """
         SELECT agent_id, COUNT(*) AS total_executions, COUNT(*) FILTER (WHERE status = 'passed'),
-               COUNT(*) FILTER (WHERE status = 'failed'), ROUND(AVG(duration_ms), 2),
-               MIN(duration_ms), MAX(duration_ms), SUM(files_generated), MAX(timestamp)
-        FROM receipts GROUP BY agent_id ORDER BY total_executions DESC, agent_id""",
+               COUNT(*) FILTER (WHERE status = 'failed'), ROUND(AVG(known), 2),
+               MIN(known), MAX(known), SUM(files_generated), MAX(timestamp)
+        FROM (SELECT *, iif(duration_source IS NULL, duration_ms, NULL) AS known FROM receipts)
+        GROUP BY agent_id ORDER BY total_executions DESC, agent_id""",
     "pipeline_stage_performance": """
-        SELECT stage, COUNT(*), ROUND(AVG(duration_ms), 2), MIN(duration_ms), MAX(duration_ms),
+        SELECT stage, COUNT(*), ROUND(AVG(known), 2), MIN(known), MAX(known),
                COUNT(*) FILTER (WHERE status = 'passed'), COUNT(*) FILTER (WHERE status = 'failed')
-        FROM pipeline_metrics GROUP BY stage ORDER BY AVG(duration_ms) DESC, stage""",
+        FROM (SELECT *, iif(duration_source IS NULL, duration_ms, NULL) AS known
+              FROM pipeline_metrics)
+        GROUP BY stage ORDER BY AVG(known) DESC, stage""",
 }
 
 agents = st.sampled_from(["a", "b", "c", ""])
@@ -51,10 +55,15 @@ files = st.one_of(st.none(), st.integers(0, 9), st.sampled_from([0.5, "many", 10
 statuses = st.sampled_from(["passed", "failed", "partial"])
 moments = st.sampled_from(["2026-01-29T12:34:56.789Z", "2026-01-30 00:00:00", "2026-02-01T00Z"])
 
-receipts = st.tuples(agents, statuses, moments, durations, files)
-stages = st.tuples(
-    st.sampled_from(STAGES), st.sampled_from(["passed", "failed"]), moments, durations
+#: With an unknown duration comes 0; plain SQL may mark any.
+taken = st.one_of(
+    st.tuples(durations, st.none()),
+    st.just((0, "unknown")),
+    st.tuples(durations, st.sampled_from(["unknown", ""])),
 )
+
+receipts = st.tuples(agents, statuses, moments, taken, files)
+stages = st.tuples(st.sampled_from(STAGES), st.sampled_from(["passed", "failed"]), moments, taken)
 
 
 def exact(connection: sqlite3.Connection) -> None:
@@ -86,23 +95,23 @@ class _Rows(RuleBasedStateMachine):
             hook._at_least = 3
 
     @rule(rows=st.lists(receipts, min_size=1, max_size=9))
-    def insert_receipts(self, rows: list[tuple[object, ...]]) -> None:
+    def insert_receipts(self, rows: list[tuple[Any, ...]]) -> None:
         for row in rows:
             self.executions += 1
             self.connection.execute(
                 "INSERT INTO receipts (execution_id, operation, created_at, agent_id, status, "
-                "timestamp, duration_ms, files_generated) "
-                "VALUES (?, 'watch', '2026-01-29 00:00:00', ?, ?, ?, ?, ?)",
-                (str(self.executions), *row),
+                "timestamp, duration_ms, duration_source, files_generated) "
+                "VALUES (?, 'watch', '2026-01-29 00:00:00', ?, ?, ?, ?, ?, ?)",
+                (str(self.executions), *row[:3], *row[3], row[4]),
             )
 
     @precondition(lambda self: self.executions)
     @rule(rows=st.lists(stages, min_size=1, max_size=9))
-    def insert_stages(self, rows: list[tuple[object, ...]]) -> None:
+    def insert_stages(self, rows: list[tuple[Any, ...]]) -> None:
         self.connection.executemany(
-            "INSERT INTO pipeline_metrics (execution_id, stage, status, timestamp, duration_ms) "
-            f"VALUES ({self.executions}, ?, ?, ?, ?)",
-            rows,
+            "INSERT INTO pipeline_metrics (execution_id, stage, status, timestamp, duration_ms, "
+            f"duration_source) VALUES ({self.executions}, ?, ?, ?, ?, ?)",
+            [(*row[:3], *row[3]) for row in rows],
         )
 
     @rule(slice_rows=st.integers(3, 8))
@@ -122,6 +131,14 @@ class _Rows(RuleBasedStateMachine):
         self.connection.execute(
             f"UPDATE {source} SET duration_ms = ?, timestamp = ? WHERE id % 3 = 1", (to, at)
         )
+
+    @rule(
+        source=st.sampled_from(["receipts", "pipeline_metrics"]),
+        to=st.sampled_from([None, "unknown"]),
+    )
+    def mark(self, source: str, to: str | None) -> None:
+        """Say of rows that they were measured, or that they were not."""
+        self.connection.execute(f"UPDATE {source} SET duration_source = ? WHERE id % 3 = 2", (to,))
 
     @rule(agent=agents, to=agents)
     def rename(self, agent: str, to: str) -> None:
@@ -202,11 +219,12 @@ def database() -> Iterator[sqlite3.Connection]:
 
 
 def _receipts(connection: sqlite3.Connection, count: int, **columns: object) -> None:
-    row = {"agent_id": "a", "duration_ms": 7, "status": "passed", "timestamp": "2026-01-29"}
-    row |= columns
+    row: dict[str, object] = {"agent_id": "a", "duration_ms": 7, "duration_source": None}
+    row |= {"status": "passed", "timestamp": "2026-01-29"} | columns
     connection.executemany(
-        "INSERT INTO receipts (execution_id, agent_id, operation, status, timestamp, duration_ms) "
-        "VALUES (hex(randomblob(8)), :agent_id, 'watch', :status, :timestamp, :duration_ms)",
+        "INSERT INTO receipts (execution_id, agent_id, operation, status, timestamp, duration_ms, "
+        "duration_source) VALUES (hex(randomblob(8)), :agent_id, 'watch', :status, :timestamp, "
+        ":duration_ms, :duration_source)",
         [row] * count,
     )
 
@@ -271,7 +289,7 @@ def test_what_is_inserted_below_the_watermark_is_found_and_cured(
     )
     told = " ".join(compare(database, lambda _: None))
     assert "agent_totals" in told
-    assert "b, 1, 0, 1, 9" in told
+    assert "b, 1, 0, 1, 1, 9" in told
     database.execute("BEGIN")
     clear(database)
     database.execute("COMMIT")
@@ -298,6 +316,49 @@ def test_what_no_sum_takes_back_exactly_is_counted_by_the_views(
     assert database.execute("SELECT executions FROM agent_totals").fetchall() == [(4092,)]
     database.execute("DELETE FROM receipts WHERE id IN (1000, 2000)")
     exact(database)
+
+
+def test_unknown_durations_count_as_executions_and_in_no_sum(database: sqlite3.Connection) -> None:
+    _receipts(database, hooks.SLICE_ROWS - 3)
+    _receipts(database, 3, duration_ms=0, duration_source="unknown")
+    _receipts(database, 2, duration_ms=0, duration_source="unknown", agent_id="b")
+    _catch_up(database)
+    exact(database)
+    totals = database.execute("SELECT executions, durations, duration_ms FROM agent_totals")
+    assert totals.fetchall() == [(hooks.SLICE_ROWS, hooks.SLICE_ROWS - 3, 7 * 4093)]
+    view = "SELECT total_executions, avg_duration_ms, min_duration_ms, max_duration_ms"
+    found = database.execute(f"{view} FROM agent_performance_summary").fetchall()
+    assert found == [(hooks.SLICE_ROWS, 7.0, 7, 7), (2, None, None, None)]
+    counted = "SELECT DISTINCT from_ms FROM duration_histograms"
+    assert database.execute(counted).fetchall() == [(7,)]
+    # One that is found out later, and one that goes.
+    database.execute("UPDATE receipts SET duration_source = NULL, duration_ms = 0 WHERE id = 4094")
+    database.execute("DELETE FROM receipts WHERE id = 4095")
+    exact(database)
+
+
+def test_the_smallest_known_duration_is_found_beside_many_unknown(
+    database: sqlite3.Connection,
+) -> None:
+    """Of rows with 0 ms, those that were measured have an index of their own."""
+    steps = []
+    for _ in range(2):
+        before = database.execute("SELECT ifnull(max(id), 0) FROM receipts").fetchone()
+        for agent in ("a", "none is known"):
+            _receipts(
+                database, hooks.SLICE_ROWS, agent_id=agent, duration_ms=0, duration_source="unknown"
+            )
+        _receipts(database, 2 * hooks.SLICE_ROWS)
+        database.execute(
+            "INSERT INTO pipeline_metrics (execution_id, stage, status, timestamp, duration_ms, "
+            "duration_source) SELECT execution_id, iif(agent_id = 'a', 'μ₃_emit', 'μ₂_extract'), "
+            "status, timestamp, duration_ms, duration_source FROM receipts WHERE id > ?",
+            before,
+        )
+        _catch_up(database)
+        exact(database)
+        steps.append([_steps(database, f"SELECT * FROM {view}") for view in NAIVE])
+    assert all(after <= first + 3 for first, after in zip(*steps, strict=True)), steps
 
 
 def test_a_row_that_gets_an_id_below_the_watermark_is_counted(

@@ -486,7 +486,8 @@ def test_a_dump_that_was_read_back_gets_its_version_again_and_keeps_every_row(
     after = content(new)
     if version == schema_version():
         assert after == before
-    assert after["receipts"] == before["receipts"]
+    was = before["receipts"]
+    assert after["receipts"] == [(*row, *[None] * (17 - len(row))) for row in was]
     assert after["database_identity"] == before["database_identity"]
     with closing(open_readonly(new)) as connection:
         findings = list(verify(connection, lambda _: None, pages=True))

@@ -108,6 +108,11 @@ def _compared(now: Summary, before: Summary) -> Result:
         ("partial", now.partial, before.partial),
         ("cancelled", now.cancelled, before.cancelled),
         ("success, %", _percent(now.success_rate), _percent(before.success_rate)),
+        *(
+            [("of unknown duration", now.unknown_durations, before.unknown_durations)]
+            if now.unknown_durations or before.unknown_durations
+            else []
+        ),
         ("average, ms", now.avg_ms, before.avg_ms),
         ("p50, ms", now.p50_ms, before.p50_ms),
         ("p95, ms", now.p95_ms, before.p95_ms),

@@ -130,6 +130,10 @@ def ggen_log(
     whatever became of the file around it (grown, touched, repaired, another branch). The table says
     what was new.
 
+    A record without duration_ms (a whole number; in the record or the payload) is stored with 0 ms
+    and marked as of unknown duration: it counts as an execution, and in no average or objective. An
+    origin that is a short text becomes the environment.
+
     Checked is that each record continues the one before it; a break is reported with its line, and
     the rest goes in, as it does after a line that cannot be read. Not verified are the hashes of
     payloads (BLAKE3) and signatures: a line that was altered under its old chain hash is not

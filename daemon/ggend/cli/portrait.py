@@ -96,7 +96,7 @@ def _fields(found: Execution) -> Iterator[tuple[str, str]]:
     }.items():
         if execution[column] is not None:
             yield label, str(execution[column])
-    yield "duration", f"{_number(execution['duration_ms'])} ms"
+    yield "duration", _lasted(execution)
     generated, modified = execution["files_generated"], execution["files_modified"]
     yield "files", f"{_number(generated)} generated, {_number(modified)} modified"
     for label, column in {
@@ -117,12 +117,21 @@ def _fields(found: Execution) -> Iterator[tuple[str, str]]:
 def _session_line(session_id: str, session: Record | None) -> str:
     if session is None:
         return f"{session_id} (not stored)"
-    lasted = session["total_duration_ms"]
+    lasted, unknown = session["total_duration_ms"], session["unknown_durations"]
+    of_unknown = f", {_number(unknown)} of its executions of unknown duration" if unknown else ""
     return (
         f"{session_id} ({session['status']}, {_number(session['agent_count'])} agents, "
         f"since {session['start_time']}"
-        + (f", {_number(lasted)} ms)" if lasted is not None else ")")
+        + (f", {_number(lasted)} ms" if lasted is not None else "")
+        + f"{of_unknown})"
     )
+
+
+def _lasted(record: Record) -> str:
+    """Return the duration of an execution or a stage."""
+    if record.get("duration_source") is not None:
+        return "unknown"
+    return f"{_number(record['duration_ms'])} ms"
 
 
 def _draw_stages(console: Console, found: Execution) -> None:
@@ -134,7 +143,7 @@ def _draw_stages(console: Console, found: Execution) -> None:
         return
     names = _aligned([cell(stage["stage"]) for stage in stages])
     states = _aligned([cell(stage["status"]) for stage in stages])
-    times = _aligned([f"{_number(stage['duration_ms'])} ms" for stage in stages], right=True)
+    times = _aligned([_lasted(stage) for stage in stages], right=True)
     block, edge = _bar_characters()
     bars = waterfall(
         [Span(_whole(stage["offset_ms"]), _whole(stage["duration_ms"]) or 0) for stage in stages],

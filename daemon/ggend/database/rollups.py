@@ -4,6 +4,8 @@ Up to a watermark, rows are counted in `agent_totals`, `stage_totals` and `durat
 Above it they are counted by whoever asks. A row that cannot be taken out of a sum again exactly is
 an exception: it is counted by whoever asks, wherever it is. Triggers in the database take out what
 is deleted or changed below the watermark; what is inserted below it nobody sees but `compare`.
+
+A row whose duration is unknown counts as an execution, and in no sum or histogram of durations.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import sqlite3
 from collections.abc import Callable, Iterator
 
 from msgspec import Struct
+
+from ggend.database.measured import knows_unknown
 
 __all__ = [
     "SOURCES",
@@ -92,12 +96,16 @@ def progress(connection: sqlite3.Connection, *, limit: int) -> dict[str, Progres
     }
 
 
-def durations_of(dimension: str) -> str:
+def durations_of(connection: sqlite3.Connection, dimension: str) -> str:
     """Return a SELECT of all durations of a dimension: name, day, from_ms, durations.
 
-    A bucket may come twice, rolled up and not. What is no whole number from 0 to 10^12 is left out.
+    A bucket may come twice, rolled up and not. What is no whole number from 0 to 10^12 is left out,
+    and so is what is unknown.
     """
     name, source = _DIMENSIONS[dimension]
+    left_out = f"NOT {_ODD_DURATION}"
+    if knows_unknown(connection, source):
+        left_out += f"\n      AND {_MEASURED}"
     mark = f"""ifnull((SELECT row_id FROM hook_watermarks
                    WHERE hook = 'rollups' AND source = '{source}'), 0)"""  # noqa: S608 - ours
     live = f"SELECT {name}, substr(timestamp, 1, 10), {_BUCKET}, COUNT(*)"
@@ -109,14 +117,14 @@ def durations_of(dimension: str) -> str:
     {live}
     FROM {source} NOT INDEXED
     WHERE id > {mark}
-      AND NOT {_ODD_DURATION}
+      AND {left_out}
     GROUP BY 1, 2, 3
     UNION ALL
     {live}
     FROM {source}
     WHERE id IN (SELECT row_id FROM rollup_exceptions WHERE source = '{source}')
       AND id <= {mark}
-      AND NOT {_ODD_DURATION}
+      AND {left_out}
     GROUP BY 1, 2, 3"""  # noqa: S608 - ours
 
 
@@ -125,7 +133,7 @@ def compare(connection: sqlite3.Connection, tell: Callable[[str], None]) -> Iter
 
     `tell` is told what is compared.
     """
-    for what, (stored, counted) in _COMPARED.items():
+    for what, (stored, counted) in _compared(knows_unknown(connection, "receipts")).items():
         tell(f"counting {what} again")
         for words, one, other in (
             ("are too many or wrong in", stored, counted),
@@ -164,6 +172,7 @@ def _durations(dimension: str, odd: str) -> str:
     WHERE id > ?1
       AND id <= ?2
       AND NOT {odd}
+      AND {_MEASURED}
     GROUP BY 2, 3, 4
     ON CONFLICT (dimension, name, day, from_ms) DO UPDATE
     SET durations = durations + excluded.durations"""  # noqa: S608 - ours
@@ -180,30 +189,31 @@ _BUCKET = """duration_ms - duration_ms % CASE
                  ELSE 10
                END
         END"""
+_MEASURED = "duration_source IS NULL"
 #: What plain SQL can write and ggend does not: it stays out of the sums, which would not be exact.
 _ODD_DURATION = "(typeof(duration_ms) <> 'integer' OR duration_ms NOT BETWEEN 0 AND 1000000000000)"
 _ODD_RECEIPT = f"""({_ODD_DURATION}
            OR typeof(files_generated) NOT IN ('integer', 'null')
            OR ifnull(files_generated, 0) NOT BETWEEN 0 AND 1000000000000)"""
 
-_AGENT_COUNTS = """
-        agent_id,
+_STATUS_COUNTS = """
         COUNT(*),
         COUNT(*) FILTER (WHERE status = 'passed'),
-        COUNT(*) FILTER (WHERE status = 'failed'),
-        SUM(duration_ms),
+        COUNT(*) FILTER (WHERE status = 'failed'),"""
+_FILES = """
         COUNT(files_generated),
         ifnull(SUM(files_generated), 0)"""
-_STAGE_COUNTS = """
-        stage,
-        COUNT(*),
-        COUNT(*) FILTER (WHERE status = 'passed'),
-        COUNT(*) FILTER (WHERE status = 'failed'),
+_KNOWN_DURATIONS = f"""
+        COUNT(*) FILTER (WHERE {_MEASURED}),
+        ifnull(SUM(duration_ms) FILTER (WHERE {_MEASURED}), 0)"""
+#: Until version 5 all were known.
+_ALL_DURATIONS = """
         SUM(duration_ms)"""
 _AGENT_TOTALS = f"""
     INSERT INTO agent_totals (
-        agent_id, executions, passed, failed, duration_ms, files_known, files_generated)
-    SELECT {_AGENT_COUNTS}
+        agent_id, executions, passed, failed, durations, duration_ms, files_known, files_generated)
+    SELECT
+        agent_id, {_STATUS_COUNTS} {_KNOWN_DURATIONS}, {_FILES}
     FROM receipts NOT INDEXED
     WHERE id > ?1
       AND id <= ?2
@@ -213,12 +223,14 @@ _AGENT_TOTALS = f"""
     SET executions = executions + excluded.executions,
         passed = passed + excluded.passed,
         failed = failed + excluded.failed,
+        durations = durations + excluded.durations,
         duration_ms = duration_ms + excluded.duration_ms,
         files_known = files_known + excluded.files_known,
         files_generated = files_generated + excluded.files_generated"""  # noqa: S608 - ours
 _STAGE_TOTALS = f"""
-    INSERT INTO stage_totals (stage, executions, passed, failed, duration_ms)
-    SELECT {_STAGE_COUNTS}
+    INSERT INTO stage_totals (stage, executions, passed, failed, durations, duration_ms)
+    SELECT
+        stage, {_STATUS_COUNTS} {_KNOWN_DURATIONS}
     FROM pipeline_metrics NOT INDEXED
     WHERE id > ?1
       AND id <= ?2
@@ -228,6 +240,7 @@ _STAGE_TOTALS = f"""
     SET executions = executions + excluded.executions,
         passed = passed + excluded.passed,
         failed = failed + excluded.failed,
+        durations = durations + excluded.durations,
         duration_ms = duration_ms + excluded.duration_ms"""  # noqa: S608 - ours
 
 
@@ -253,28 +266,32 @@ def _below(source: str) -> str:
                       WHERE source = '{source}' AND row_id = {source}.id)"""  # noqa: S608 - ours
 
 
-def _histogram(dimension: str) -> tuple[str, str]:
+def _histogram(dimension: str, and_measured: str) -> tuple[str, str]:
     name, source = _DIMENSIONS[dimension]
     return (
         f"SELECT name, day, from_ms, durations FROM duration_histograms "  # noqa: S608 - ours
         f"WHERE dimension = '{dimension}'",
         f"SELECT {name}, substr(timestamp, 1, 10), {_BUCKET}, COUNT(*) "
-        f"{_below(source)} GROUP BY 1, 2, 3",
+        f"{_below(source)} {and_measured} GROUP BY 1, 2, 3",
     )
 
 
-#: What is stored, and the same counted from the rows.
-_COMPARED = {
-    "agent_totals": (
-        "SELECT agent_id, executions, passed, failed, duration_ms, files_known, files_generated "
-        "FROM agent_totals",
-        f"SELECT {_AGENT_COUNTS} {_below('receipts')} GROUP BY agent_id",
-    ),
-    "stage_totals": (
-        "SELECT stage, executions, passed, failed, duration_ms FROM stage_totals",
-        f"SELECT {_STAGE_COUNTS} {_below('pipeline_metrics')} GROUP BY stage",
-    ),
-    "duration_histograms of agents": _histogram("agent"),
-    "duration_histograms of operations": _histogram("operation"),
-    "duration_histograms of stages": _histogram("stage"),
-}
+def _compared(with_unknown: bool) -> dict[str, tuple[str, str]]:  # noqa: FBT001 - of a private one
+    """Return what is stored, and the same counted from the rows."""
+    column, counts = ("durations, ", _KNOWN_DURATIONS) if with_unknown else ("", _ALL_DURATIONS)
+    and_measured = f"AND {_MEASURED}" if with_unknown else ""
+    return {
+        "agent_totals": (
+            f"SELECT agent_id, executions, passed, failed, {column}duration_ms, files_known, "  # noqa: S608 - ours
+            "files_generated FROM agent_totals",
+            f"SELECT agent_id, {_STATUS_COUNTS} {counts}, {_FILES} "
+            f"{_below('receipts')} GROUP BY agent_id",
+        ),
+        "stage_totals": (
+            f"SELECT stage, executions, passed, failed, {column}duration_ms FROM stage_totals",  # noqa: S608 - ours
+            f"SELECT stage, {_STATUS_COUNTS} {counts} {_below('pipeline_metrics')} GROUP BY stage",
+        ),
+        "duration_histograms of agents": _histogram("agent", and_measured),
+        "duration_histograms of operations": _histogram("operation", and_measured),
+        "duration_histograms of stages": _histogram("stage", and_measured),
+    }

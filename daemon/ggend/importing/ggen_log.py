@@ -8,6 +8,11 @@ producer of its own, whose id `line_producer` derives from the agent and the cha
 events are numbered from 1. However often a line comes, in whatever file and at whatever place in
 it, the daemon recognises it; what stands before or after it does not matter.
 
+`ggen sync` records neither how long it took nor where it ran. Where the record or the payload
+has a `duration_ms` (a whole number from 0 to 10^12), that is the duration; else the receipt
+says that it is unknown. Where one of them has an `origin` that can be a name, that is the
+environment. What is of another kind is as if it were not there: it stays in the receipt's JSON.
+
 Each record names the chain hash of the one before; where that does not fit, the chain is broken
 there. A break, or a line that cannot be read, is reported with its number and stops nothing. Links
 are all that is checked: neither the hash of a payload (BLAKE3) nor a signature is computed.
@@ -72,12 +77,16 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
     payload_hash_hex: str
     andon: str | dict[str, Any]
     ts_ns: Annotated[int, Meta(ge=0)] = 0
+    duration_ms: Any = None
+    origin: Any = None
 
 
 class _Payload(msgspec.Struct, frozen=True, kw_only=True):
     graph_hash: str | None = None
     outputs: dict[str, str] = {}
     decisions: dict[str, str] = {}
+    duration_ms: Any = None
+    origin: Any = None
 
 
 class _Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,6 +185,7 @@ class LogReader:
 
     def _events(self, line: _Line, text: bytes) -> list[Event]:
         record, payload = line.record, line.payload
+        duration_ms = _duration(line)
         try:
             timestamp = format_ms((record.ts_ns or self.modified_ns) // 1_000_000)
             events: list[Event] = [
@@ -184,13 +194,15 @@ class LogReader:
                     agent_id=self._agent,
                     operation="generation",
                     status=_status(record.andon),
-                    duration_ms=0,
+                    duration_ms=duration_ms or 0,
+                    duration_source="unknown" if duration_ms is None else None,
                     timestamp=timestamp,
                     manifest_hash=record.payload_hash_hex,
                     ontology_hash=payload.graph_hash,
                     files_generated=_outputs(payload, "written"),
                     files_modified=_outputs(payload, "injected"),
                     receipt=_values.decode(text),
+                    environment=_origin(line),
                 )
             ]
             events += [
@@ -220,6 +232,20 @@ def _decode(line: bytes) -> _Line:
         return _lines.decode(line)
     except DECODE_ERRORS as error:
         raise UnreadableLine(f"not a receipt: {error}") from error
+
+
+def _duration(line: _Line) -> int | None:
+    for value in (line.record.duration_ms, line.payload.duration_ms):
+        if type(value) is int and 0 <= value <= limits.COUNT_MAX:
+            return value
+    return None
+
+
+def _origin(line: _Line) -> str | None:
+    for value in (line.record.origin, line.payload.origin):
+        if isinstance(value, str) and value.isprintable() and 1 <= len(value) <= limits.NAME_CHARS:
+            return value
+    return None
 
 
 def _status(andon: str | dict[str, Any]) -> ReceiptStatus:

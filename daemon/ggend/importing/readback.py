@@ -47,6 +47,7 @@ COLUMNS: dict[type[Event], tuple[str, ...]] = {
         "error_message",
         "environment",
         "session_id",
+        "duration_source",
     ),
     StageCompleted: (
         "execution_id",
@@ -57,6 +58,7 @@ COLUMNS: dict[type[Event], tuple[str, ...]] = {
         "status",
         "error_message",
         "timestamp",
+        "duration_source",
     ),
     Collision: (
         "session_id",

@@ -35,6 +35,7 @@ from ggend_schema.errors import InvalidEvent
 from ggend_schema.events import (
     EVENT_TYPES,
     STAGES,
+    DurationSource,
     Event,
     Operation,
     ReceiptEmitted,
@@ -134,12 +135,14 @@ class _Reader:
         agent = self._text("agent_id") or self._agent
         timestamp = self._text("timestamp", "started_at", "created_at")
         started_us = modified_ns // 1000 if timestamp is None else parse_us(timestamp)
+        duration_ms, duration_source = self._duration()
         receipt = ReceiptEmitted(
             execution_id=self._text("execution_id") or hashlib.sha256(content).hexdigest(),
             agent_id=agent,
             operation=self._operation(word),
             status=known,
-            duration_ms=self._duration(),
+            duration_ms=duration_ms,
+            duration_source=duration_source,
             timestamp=timestamp or format_ms(started_us // 1000),
             manifest_hash=self._hash("manifest"),
             ontology_hash=self._hash("ontology"),
@@ -176,10 +179,13 @@ class _Reader:
             )
         return nearest
 
-    def _duration(self) -> int:
-        duration = self._find(_DURATIONS)
-        # The one place that knows that a duration is unknown: 0 stands for it.
-        return 0 if duration is None else _milliseconds(duration[1], duration[0])
+    def _duration(self) -> tuple[int, DurationSource | None]:
+        """Return the duration and its source, as the events have them."""
+        found = self._find(_DURATIONS)
+        if found is None:
+            return 0, "unknown"
+        name, value = found
+        return _milliseconds(value, name), None
 
     def _hash(self, of: str) -> str | None:
         hashes = self._find(("hashes",))
@@ -231,7 +237,7 @@ class _Reader:
         for name, stage in found:
             if name in stages:
                 raise UnreadableDocument(f"stage {name} is there twice")
-            duration = next((stage[key] for key in _DURATIONS if stage.get(key) is not None), 0)
+            duration = next((stage[key] for key in _DURATIONS if stage.get(key) is not None), None)
             word = stage.get("status")
             if word is not None and plain_word(str(word)) in SKIPPED:
                 self._notes.append(f'stage {name} is "{word}" and is not stored')
@@ -239,7 +245,10 @@ class _Reader:
             stages[name] = StageCompleted(
                 execution_id=receipt.execution_id,
                 stage=cast("Stage", name),
-                duration_ms=_milliseconds(duration, f"{name}.duration_ms"),
+                duration_ms=_milliseconds(
+                    0 if duration is None else duration, f"{name}.duration_ms"
+                ),
+                duration_source="unknown" if duration is None else None,
                 status=_status_of_stage(name, word, receipt.status),
                 input_size_bytes=_optional(stage, "input_size_bytes"),
                 output_size_bytes=_optional(stage, "output_size_bytes"),

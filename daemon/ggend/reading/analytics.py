@@ -14,6 +14,7 @@ from enum import StrEnum
 
 import msgspec
 
+from ggend.database.measured import known_duration
 from ggend.reading.moments import MOMENT
 from ggend.reading.summaries import Bucket, Group, Groups, Summary, Tally, percentile, total_of
 from ggend_schema.timestamps import format_ms
@@ -56,9 +57,11 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     stage: str
     runs: int
     failed: int
-    avg_ms: float
-    p95_ms: int
-    max_ms: int
+    #: Runs whose duration nobody recorded: the figures below are of the others, if there are any.
+    unknown_durations: int
+    avg_ms: float | None
+    p95_ms: int | None
+    max_ms: int | None
     share: float
 
 
@@ -106,7 +109,7 @@ def analyse(
     operations, agents, environments = Groups(), Groups(), Groups()
     trend = [Tally() for _ in range(period.milliseconds // period.bucket_ms)]
     for moment_ms, who, operation, environment, status, duration_ms, error in connection.execute(
-        _receipts(period, agent),
+        _receipts(period, agent).format(duration=known_duration(connection, "receipts", alias="r")),
         _window(since_ms - period.milliseconds, until_ms, agent),
     ):
         if moment_ms < since_ms:
@@ -188,9 +191,17 @@ def _stages(
     connection: sqlite3.Connection, window: dict[str, str | None], errors: Counter[str]
 ) -> list[Stage]:
     durations: dict[str, Counter[int]] = {}
+    unknown: Counter[str] = Counter()
     failed: Counter[str] = Counter()
-    for stage, status, duration_ms, error in connection.execute(_STAGES, window):
-        durations.setdefault(stage, Counter())[duration_ms] += 1
+    statement = _STAGES.format(
+        duration=known_duration(connection, "pipeline_metrics", alias="of_agent")
+    )
+    for stage, status, duration_ms, error in connection.execute(statement, window):
+        known = durations.setdefault(stage, Counter())
+        if duration_ms is None:
+            unknown[stage] += 1
+        else:
+            known[duration_ms] += 1
         if status == "failed":
             failed[stage] += 1
         if error:
@@ -199,11 +210,12 @@ def _stages(
     return [
         Stage(
             stage=stage,
-            runs=counts.total(),
+            runs=counts.total() + unknown[stage],
             failed=failed[stage],
-            avg_ms=round(total_of(counts) / counts.total(), 2),
-            p95_ms=percentile(counts, 95),
-            max_ms=max(counts),
+            unknown_durations=unknown[stage],
+            avg_ms=round(total_of(counts) / counts.total(), 2) if counts else None,
+            p95_ms=percentile(counts, 95) if counts else None,
+            max_ms=max(counts, default=None),
             share=total_of(counts) / whole if whole else 0.0,
         )
         for stage, counts in sorted(durations.items())
@@ -243,7 +255,7 @@ _RECEIPTS = f"""
         r.operation,
         r.environment,
         r.status,
-        r.duration_ms,
+        {{duration}},
         substr(r.error_message, 1, {_ERROR_CHARS})"""
 _BY_AGENT = """
     FROM agents AS a
@@ -269,7 +281,7 @@ _OF_AGENT = """
           WHERE r.execution_id = of_agent.execution_id
             AND r.agent_id = :agent))"""
 _STAGES = f"""
-    SELECT stage, status, duration_ms, substr(error_message, 1, {_ERROR_CHARS})
+    SELECT stage, status, {{duration}}, substr(error_message, 1, {_ERROR_CHARS})
     FROM pipeline_metrics AS of_agent {_IN_WINDOW} {_OF_AGENT}"""  # noqa: S608
 #: Four counts in one pass: grouped, SQLite would sort millions of rows to make four.
 _AUDITS = f"""

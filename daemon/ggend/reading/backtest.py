@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
+from ggend.database.measured import knows_unknown
 from ggend.slo.breaches import Broken
 from ggend.slo.objectives import Objectives
 from ggend.slo.thresholds import Thresholds
@@ -82,7 +83,8 @@ def _broken(
     report: Callable[[int], object],
 ) -> Iterator[tuple[int, Broken]]:
     done = 0
-    judges = [Thresholds(objectives) for objectives in both]
+    tells_unknown = knows_unknown(connection, "receipts")
+    judges = [Thresholds(objectives, tells_unknown=tells_unknown) for objectives in both]
     for table, judge in (
         ("receipts", Thresholds.broken_by_executions),
         ("pipeline_metrics", Thresholds.broken_by_stages),

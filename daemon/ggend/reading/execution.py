@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from ggend.database.measured import known_duration, knows_unknown
 from ggend.errors import UsageMistake
 from ggend.reading.queries import Result, columns_of, run
 
@@ -28,6 +29,9 @@ _SHOWN = 5
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """One execution. A stage's `offset_ms` is its start after the execution's, None if unknown.
+
+    A duration that nobody recorded is None, and `duration_source` says so. `unknown_durations` of
+    the session is how many of its executions are such.
 
     Each breach of an objective that has a receipt is among the violations: `slo` writes both.
     """
@@ -67,13 +71,21 @@ def find_execution(connection: sqlite3.Connection, wanted: str) -> str:
 
 def load_execution(connection: sqlite3.Connection, execution_id: str) -> Execution:
     """Return everything about the execution of this id, which must be one that is stored."""
+    tells_unknown = knows_unknown(connection, "receipts")
     (execution,) = _records(connection, RECEIPT, execution_id)
+    if execution.get("duration_source") is not None:
+        execution["duration_ms"] = None
     with_ids = {"execution_id", "session_id"} <= columns_of(connection, "audit_log")
-    sessions = _records(connection, SESSION, execution.get("session_id"))
+    session = SESSION.format(unknown=UNKNOWN_DURATIONS if tells_unknown else "0")
+    sessions = _records(connection, session, execution.get("session_id"))
+    stages = STAGES.format(
+        duration=known_duration(connection, "pipeline_metrics", alias="m"),
+        source="m.duration_source" if tells_unknown else "NULL",
+    )
     key = {"key": execution_id}
     return Execution(
         execution=execution,
-        stages=_records(connection, STAGES, execution_id),
+        stages=_records(connection, stages, execution_id),
         audit=run(connection, AUDIT if with_ids else AUDIT_OF_VERSION_1, _MOST_ROWS, key),
         violations=run(connection, VIOLATIONS, _MOST_ROWS, key),
         session=sessions[0] if sessions else None,
@@ -171,7 +183,8 @@ SELECT
     CASE WHEN m.timestamp LIKE '____-__-__%' AND r.timestamp LIKE '____-__-__%'
         THEN CAST(ROUND((julianday(m.timestamp) - julianday(r.timestamp)) * 86400000) AS INTEGER)
     END AS offset_ms,
-    m.duration_ms,
+    {duration} AS duration_ms,
+    {source} AS duration_source,
     m.input_size_bytes,
     m.output_size_bytes,
     m.error_message
@@ -229,10 +242,16 @@ ORDER BY id
 
 SESSION = """
 SELECT session_id, status, start_time, end_time, agent_count, total_duration_ms,
-       successful_operations, failed_operations
+       successful_operations, failed_operations, {unknown} AS unknown_durations
 FROM workflow_sessions
 WHERE session_id = :key
 """
+
+UNKNOWN_DURATIONS = """(
+    SELECT COUNT(*)
+    FROM receipts AS r
+    WHERE r.session_id = :key
+      AND r.duration_source IS NOT NULL)"""
 
 MEMORY = """
 SELECT *

@@ -22,14 +22,15 @@ from ggend_schema.events import (
     StageStatus,
 )
 
-__all__ = ["LISTINGS", "Listing"]
+__all__ = ["LISTINGS", "UNKNOWN_DURATIONS", "Listing"]
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
     """One list. All SQL is constant; `conditions` and `paths` are by the name of their filter."""
 
     table: str
-    #: What a person wants, the most wanted first; `SELECT *` is the rest.
+    #: What a person wants, the most wanted first; `SELECT *` is the rest. A duration_ms that is
+    #: unknown is shown as NULL.
     columns: tuple[str, ...]
     time: str
     text: tuple[str, ...]
@@ -41,6 +42,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     #: Filter → a column that version 1.0.0 does not have.
     needs: Mapping[str, tuple[str, str]] = {}
     #: Only for summaries, which are grouped, have no pages, and whose columns are those of a view.
+    #: `{known}` is a duration, or NULL where it is unknown.
     summary: tuple[str, str] | None = None
 
 
@@ -95,9 +97,9 @@ SELECT
     COUNT(*) AS total_executions,
     COUNT(*) FILTER (WHERE status = 'passed') AS successful_executions,
     COUNT(*) FILTER (WHERE status = 'failed') AS failed_executions,
-    ROUND(AVG(duration_ms), 2) AS avg_duration_ms,
-    MIN(duration_ms) AS min_duration_ms,
-    MAX(duration_ms) AS max_duration_ms,
+    ROUND(AVG({known}), 2) AS avg_duration_ms,
+    MIN({known}) AS min_duration_ms,
+    MAX({known}) AS max_duration_ms,
     SUM(files_generated) AS total_files_generated,
     MAX(timestamp) AS last_execution
 FROM receipts"""
@@ -110,15 +112,21 @@ STAGE_SUMMARY = """
 SELECT
     stage,
     COUNT(*) AS executions,
-    ROUND(AVG(duration_ms), 2) AS avg_duration_ms,
-    MIN(duration_ms) AS min_duration_ms,
-    MAX(duration_ms) AS max_duration_ms,
+    ROUND(AVG({known}), 2) AS avg_duration_ms,
+    MIN({known}) AS min_duration_ms,
+    MAX({known}) AS max_duration_ms,
     COUNT(*) FILTER (WHERE status = 'passed') AS passed,
     COUNT(*) FILTER (WHERE status = 'failed') AS failed
 FROM pipeline_metrics"""
 STAGE_SUMMARY_ORDER = """
 GROUP BY stage
-ORDER BY AVG(duration_ms) DESC, stage"""
+ORDER BY AVG({known}) DESC, stage"""
+
+#: Executions of a session whose duration nobody recorded.
+UNKNOWN_DURATIONS = """(
+    SELECT COUNT(*) FROM receipts AS r
+    WHERE r.session_id = workflow_sessions.session_id AND r.duration_source IS NOT NULL
+) AS unknown_durations"""
 
 #: Ids are shown shortened where room is short: the beginning of one is enough.
 BEGINS_WITH_EXECUTION = "execution_id >= :execution AND execution_id < :execution || char(0x10FFFF)"
@@ -142,7 +150,7 @@ LISTINGS: dict[str, Listing] = {
         columns=(
             *("timestamp", "execution_id", "agent_id", "status", "operation", "duration_ms"),
             *("environment", "files_generated", "files_modified", "session_id", "error_message"),
-            "id",
+            *("duration_source", "id"),
         ),
         time="timestamp",
         text=("execution_id", "error_message", "receipt_json"),
@@ -185,7 +193,7 @@ LISTINGS: dict[str, Listing] = {
         table="workflow_sessions",
         columns=(
             *("start_time", "session_id", "status", "agent_count", "total_duration_ms"),
-            *("successful_operations", "failed_operations", "end_time", "id"),
+            *("successful_operations", "failed_operations", "unknown_durations", "end_time", "id"),
         ),
         time="start_time",
         text=("session_id", "context_json"),

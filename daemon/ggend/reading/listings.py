@@ -19,8 +19,9 @@ from datetime import date, timedelta
 
 import msgspec
 
+from ggend.database.measured import known_duration, knows_unknown
 from ggend.errors import UsageMistake
-from ggend.reading.listed import LISTINGS, Listing
+from ggend.reading.listed import LISTINGS, UNKNOWN_DURATIONS, Listing
 from ggend.reading.moments import MOMENT
 from ggend.reading.queries import Result, columns_of, run
 
@@ -69,7 +70,9 @@ def read_listing(
     _check_columns(connection, listing, parameters)
     where = _where(connection, listing, parameters)
     if listing.summary is not None:
-        sql = listing.summary[0] + where + listing.summary[1]
+        known = known_duration(connection, listing.table)
+        beginning, end = (part.format(known=known) for part in listing.summary)
+        sql = beginning + where + end
         return run(connection, sql, limit, parameters)
     columns = "*" if wide else ", ".join(_columns_there(connection, listing))
     # NOT INDEXED: by id only. Every index that helps is in `where` as a subquery.
@@ -134,7 +137,16 @@ def _check_columns(
 
 def _columns_there(connection: sqlite3.Connection, listing: Listing) -> list[str]:
     there = columns_of(connection, listing.table)
-    return [column for column in listing.columns if column in there or not column.isidentifier()]
+    made: dict[str, str] = {}
+    if "duration_source" in there:
+        made["duration_ms"] = f"{known_duration(connection, listing.table)} AS duration_ms"
+    if listing.table == "workflow_sessions" and knows_unknown(connection, "receipts"):
+        made["unknown_durations"] = UNKNOWN_DURATIONS
+    return [
+        made.get(column, column)
+        for column in listing.columns
+        if column in there or column in made or not column.isidentifier()
+    ]
 
 
 def _where(connection: sqlite3.Connection, listing: Listing, parameters: dict[str, object]) -> str:

@@ -44,12 +44,13 @@ def percentiles_of(
 
     `since` and `until` are days, `2026-01-29`, both included. Raises UsageMistake.
     """
-    sql = _DURATIONS.format(durations=durations_of(dimension), day="day" if by_day else "''")
+    durations = durations_of(connection, dimension)
+    sql = _DURATIONS.format(durations=durations, day="day" if by_day else "''")
     rows = run(connection, sql, _MOST_ROWS, {"name": name, "since": since, "until": until}).rows
     histograms: dict[tuple[str, str], Counter[int]] = {}
-    for whose, day, from_ms, durations in rows:
+    for whose, day, from_ms, times in rows:
         middle = int(str(from_ms)) + (bucket_width(int(str(from_ms))) - 1) // 2
-        histograms.setdefault((str(whose), str(day)), Counter())[middle] += int(str(durations))
+        histograms.setdefault((str(whose), str(day)), Counter())[middle] += int(str(times))
     columns = [dimension.value, *(["day"] if by_day else []), "runs", "p50_ms", "p90_ms", "p99_ms"]
     return Result(
         columns=columns,

@@ -1,4 +1,4 @@
-"""Summaries: executions counted, and their durations as exact averages and percentiles.
+"""Summaries: executions counted, and their known durations as exact averages and percentiles.
 
 Pure, no I/O, no clock. A percentile is the smallest value that is not below that share of all
 values (nearest rank): a duration that was measured, never one between two.
@@ -15,13 +15,15 @@ __all__ = ["Bucket", "Group", "Groups", "Summary", "Tally", "percentile", "total
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """Some executions. Without any there is no rate and no duration."""
+    """Some executions. Without any there is no rate; without a known duration, no duration."""
 
     executions: int
     passed: int
     failed: int
     partial: int
     cancelled: int
+    #: Executions whose duration nobody recorded: the figures below are of the others.
+    unknown_durations: int
     success_rate: float | None
     avg_ms: float | None
     p50_ms: int | None
@@ -50,10 +52,11 @@ class Tally:
         self.statuses: Counter[str] = Counter()
         self.durations: Counter[int] = Counter()
 
-    def add(self, status: str, duration_ms: int) -> None:
-        """Count one execution."""
+    def add(self, status: str, duration_ms: int | None) -> None:
+        """Count one execution; None: nobody knows how long it took."""
         self.statuses[status] += 1
-        self.durations[duration_ms] += 1
+        if duration_ms is not None:
+            self.durations[duration_ms] += 1
 
     def summary(self) -> Summary:
         """Return what was counted."""
@@ -70,13 +73,18 @@ class Tally:
     def _values(self) -> dict[str, Any]:
         total = self.statuses.total()
         counts = {status: self.statuses[status] for status in _STATUSES}
-        if not total:
-            return {"executions": 0, **counts, **_NO_DURATIONS}
-        return {
+        known = self.durations.total()
+        values = {
             "executions": total,
             **counts,
-            "success_rate": counts["passed"] / total,
-            "avg_ms": round(total_of(self.durations) / total, 2),
+            "unknown_durations": total - known,
+            "success_rate": counts["passed"] / total if total else None,
+        }
+        if not known:
+            return {**values, **_NO_DURATIONS}
+        return {
+            **values,
+            "avg_ms": round(total_of(self.durations) / known, 2),
             "p50_ms": percentile(self.durations, 50),
             "p95_ms": percentile(self.durations, 95),
             "max_ms": max(self.durations),
@@ -111,5 +119,5 @@ def percentile(durations: Counter[int], percent: int) -> int:
     raise ValueError("no durations")
 
 
-_NO_DURATIONS = dict.fromkeys(("success_rate", "avg_ms", "p50_ms", "p95_ms", "max_ms"))
+_NO_DURATIONS = dict.fromkeys(("avg_ms", "p50_ms", "p95_ms", "max_ms"))
 _STATUSES = ("passed", "failed", "partial", "cancelled")

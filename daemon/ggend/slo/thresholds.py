@@ -1,4 +1,7 @@
-"""Thresholds: the executions and stages whose numbers are beyond a limit."""
+"""Thresholds: the executions and stages whose numbers are beyond a limit.
+
+A duration that nobody recorded is beyond none.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,11 @@ __all__ = ["Thresholds"]
 class Thresholds:
     """The thresholds of some objectives, ready to be asked of a slice of rows."""
 
-    def __init__(self, objectives: Objectives) -> None:
+    def __init__(self, objectives: Objectives, *, tells_unknown: bool = True) -> None:
+        """`tells_unknown`: the tables have `duration_source`, as they have since version 5."""
         self._objectives = objectives
-        self.of_executions = _executions_beyond(objectives.thresholds)
-        self.of_stages = _stages_beyond(objectives.thresholds)
+        self.of_executions = _executions_beyond(objectives.thresholds, tells_unknown=tells_unknown)
+        self.of_stages = _stages_beyond(objectives.thresholds, tells_unknown=tells_unknown)
 
     def broken_by_executions(
         self, connection: sqlite3.Connection, after: int, upto: int
@@ -62,24 +66,45 @@ _EXECUTION_METRICS = tuple(f"execution.{column}" for column in EXECUTION_COLUMNS
 # of several thresholds judges a row is decided here: the query lets out what any of them may break.
 
 
-def _executions_beyond(thresholds: Sequence[Threshold]) -> tuple[str, list[Any]]:
+def _executions_beyond(
+    thresholds: Sequence[Threshold], *, tells_unknown: bool
+) -> tuple[str, list[Any]]:
     conditions, limits = [], []
+    known = {
+        column: _known("receipts", column, tells_unknown=tells_unknown)
+        for column in EXECUTION_COLUMNS
+    }
     for column, sign, group in _groups(thresholds, EXECUTION_COLUMNS, of_stages=False):
-        conditions.append(f"+{column} {sign} ?")
+        conditions.append(f"+{known[column]} {sign} ?")
         limits.append(_loosest(group))
-    return _EXECUTIONS_BEYOND + f"({' OR '.join(conditions)})" if conditions else "", limits
+    beyond = _EXECUTIONS_BEYOND.format(columns=", ".join(known.values()))
+    return beyond + f"({' OR '.join(conditions)})" if conditions else "", limits
 
 
-def _stages_beyond(thresholds: Sequence[Threshold]) -> tuple[str, list[Any]]:
+def _stages_beyond(
+    thresholds: Sequence[Threshold], *, tells_unknown: bool
+) -> tuple[str, list[Any]]:
     conditions: list[str] = []
     limits: list[Any] = []
+    known = {
+        column: _known("pipeline_metrics", column, tells_unknown=tells_unknown)
+        for column in STAGE_COLUMNS
+    }
     for column, sign, group in _groups(thresholds, STAGE_COLUMNS, of_stages=True):
         stages = dict.fromkeys(threshold.stage for threshold in group)
         whens = " WHEN ? THEN ?" * len(stages)
-        conditions.append(f"pipeline_metrics.{column} {sign} CASE stage{whens} END")
+        conditions.append(f"{known[column]} {sign} CASE stage{whens} END")
         for stage in stages:
             limits += (stage, _loosest([each for each in group if each.stage == stage]))
-    return _STAGES_BEYOND + f"({' OR '.join(conditions)})" if conditions else "", limits
+    beyond = _STAGES_BEYOND.format(columns=", ".join(known.values()))
+    return beyond + f"({' OR '.join(conditions)})" if conditions else "", limits
+
+
+def _known(table: str, column: str, *, tells_unknown: bool) -> str:
+    """Return the expression of a number, which is NULL where it is not known."""
+    if column != "duration_ms" or not tells_unknown:
+        return f"{table}.{column}"
+    return f"iif({table}.duration_source IS NULL, {table}.{column}, NULL)"
 
 
 def _groups(
@@ -104,18 +129,18 @@ def _loosest(group: Sequence[Threshold]) -> float:
     return max(firsts) if group[0].below else min(firsts)
 
 
-_EXECUTIONS_BEYOND = f"""
-    SELECT execution_id, operation, environment, timestamp, {", ".join(EXECUTION_COLUMNS)}
+_EXECUTIONS_BEYOND = """
+    SELECT execution_id, operation, environment, timestamp, {columns}
     FROM receipts
     WHERE id > ?
       AND id <= ?
-      AND """  # noqa: S608 - constants
-_STAGES_BEYOND = f"""
+      AND """
+_STAGES_BEYOND = """
     SELECT
         execution_id, operation, environment, pipeline_metrics.timestamp, stage,
-        {", ".join(f"pipeline_metrics.{column}" for column in STAGE_COLUMNS)}
+        {columns}
     FROM pipeline_metrics NOT INDEXED
     LEFT JOIN receipts USING (execution_id)
     WHERE pipeline_metrics.id > ?
       AND pipeline_metrics.id <= ?
-      AND """  # noqa: S608 - constants
+      AND """

@@ -76,6 +76,7 @@ receipt_json TEXT
 error_message TEXT
 environment TEXT
 + session_id TEXT
++ duration_source TEXT
 """),
     "agent_memory": _columns("""
 agent_id TEXT NOT NULL
@@ -131,6 +132,7 @@ status TEXT NOT NULL
 error_message TEXT
 timestamp TEXT NOT NULL
 created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP
++ duration_source TEXT
 """),
     "slo_violations": _columns("""
 execution_id TEXT NOT NULL

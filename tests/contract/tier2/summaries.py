@@ -35,6 +35,8 @@ def checks() -> Iterator[Check]:
     for what, stages in _stages().items():
         yield Check(f"pipeline_stage_performance: {what}", partial(_sums_up_stages, stages))
     yield Check("pipeline_stage_performance: order", _orders_stages)
+    for view in (_AGENTS, _STAGES):
+        yield Check(f"{view}: unknown durations", partial(_leaves_out_unknown, view), added=True)
 
 
 def _is_empty(view: str, replica: Replica) -> None:
@@ -178,6 +180,30 @@ def _sums_up_stages(stages: dict[str, list[tuple[str, int]]], replica: Replica) 
         }
         _expect_values(view, found[stage], wanted)
         _expect_average(f"{view}.avg_duration_ms", found[stage].get("avg_duration_ms"), durations)
+
+
+def _leaves_out_unknown(view: str, replica: Replica) -> None:
+    """They count as executions; where no duration is known there are no figures."""
+    table, name, executions = {
+        _AGENTS: ("receipts", "agent_id", "total_executions"),
+        _STAGES: ("pipeline_metrics", "stage", "executions"),
+    }[view]
+    some, none = WORDS["pipeline_metrics", "stage"][:2]
+    with replica.probe() as probe:
+        for whose, duration, source in (
+            (some, 0, "unknown"),
+            (some, 10, None),
+            (some, 20, None),
+            (some, 0, "unknown"),
+            (none, 0, "unknown"),
+        ):
+            named = {name: whose}
+            probe.insert(table, duration_ms=duration, duration_source=source, **named)
+        found = {row.get(name): row for row in probe.view(view)}
+    columns = (executions, "avg_duration_ms", "min_duration_ms", "max_duration_ms")
+    for whose, right in ((some, (4, 15, 10, 20)), (none, (1, None, None, None))):
+        expect(whose in found, f"{view}: has no row for {whose}")
+        _expect_values(view, found[whose], dict(zip(columns, right, strict=True)))
 
 
 def _orders_stages(replica: Replica) -> None:

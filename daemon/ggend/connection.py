@@ -11,8 +11,8 @@ import logging
 import select
 import socket
 import struct
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from enum import Enum
 from typing import Protocol, TypeVar, TypeVarTuple
 
@@ -26,8 +26,10 @@ from ggend.budget import FREE_BYTES, Budget
 from ggend.config import Config
 from ggend.intake import Call, Intake, Lane, Submission
 from ggend.metrics import Metrics
+from ggend.sharing import Shared
+from ggend_schema import limits
 
-__all__ = ["PARTIAL_FREE_BYTES", "Connection", "Dialogue", "End", "Services"]
+__all__ = ["Connection", "Dialogue", "End", "Services"]
 
 log = logging.getLogger("ggend.connection")
 
@@ -49,13 +51,19 @@ _SHARE = 4
 HEAVY_BYTES = 8 * 1024 * 1024
 
 #: Bytes of an unfinished frame or line that are not worth asking for.
-PARTIAL_FREE_BYTES = 64 * 1024
+_PARTIAL_FREE_BYTES = 64 * 1024
 
 #: Bytes that unfinished frames and lines may take in all: 16 of the largest frames.
 PARTIAL_BYTES = 64 * 1024 * 1024
 
-#: Answers from the database, of up to a frame each, that may be on their way to their peers.
-ANSWERS = 16
+#: Bytes of an unfinished frame or line that are progress.
+_PROGRESS_BYTES = 16 * 1024
+
+#: Bytes sent at a time: that a peer has taken so many is progress.
+_SEND_BYTES = 64 * 1024
+
+#: Bytes that answers from the database may take that are on their way to their peers.
+ANSWER_BYTES = 64 * 1024 * 1024
 
 #: Bytes that may wait for a peer to read them before nothing more is read from it.
 OUTBOX_BYTES = 256 * 1024
@@ -110,9 +118,9 @@ class Services:
         self.status = status
         self.reload = reload
         self.budget = Budget(config.intake_mib * 1024 * 1024)
-        self.partials = Budget(PARTIAL_BYTES)
+        self.partials = Shared(PARTIAL_BYTES)
+        self.answers = Shared(ANSWER_BYTES)
         self.decoding = anyio.Lock()
-        self.answers = anyio.Semaphore(ANSWERS)
         self.connections: set[Connection] = set()
         #: Who speaks for each account of a producer at the moment.
         self.owners: dict[object, Owner] = {}
@@ -127,7 +135,7 @@ class Dialogue(Protocol):
 
     @property
     def partial_bytes(self) -> int:
-        """How many bytes that half will take at most when it is whole."""
+        """How many bytes of that half are kept."""
 
     @property
     def completed(self) -> int:
@@ -148,6 +156,7 @@ class End(Enum):
 
     PEER_FINISHED = "the peer closed its sending side or said goodbye"
     HALF_SENT = "half a frame or line came, and then nothing"
+    STALLED = "half a frame or line came, and then nothing, while others waited for room"
     IDLE = "nothing came for long"
     DRAINING = "the daemon is stopping"
 
@@ -166,11 +175,20 @@ class Connection:
         self.peer = Sender(uid=uid, gid=gid, pid=pid)
         self._lane = Lane()
         self.unsettled = 0
-        self._held = self._unsettled_bytes = self._partial_held = 0
+        self._held = self._unsettled_bytes = 0
+        self._partial = services.partials.hold(self._receiving_seconds, self._stop_receiving)
+        self._answers = services.answers.hold(self._sending_seconds, self._stop_sending)
         self._share = services.budget.limit // _SHARE
         self._has_free = True
         self._outbox = bytearray()
         self._sending = 0
+        self._sending_since = 0.0
+        self._sending_scope = anyio.CancelScope()
+        #: Since when the peer is waited for; None while it is not.
+        self._receiving_since: float | None = None
+        #: What of an unfinished frame or line came since the last progress, in so many seconds.
+        self._trickled_bytes = 0
+        self._trickled_seconds = 0.0
         self._end = End.DRAINING
         #: When the peer was last heard of, by the clock of the event loop.
         self.heard = anyio.current_time()
@@ -193,7 +211,7 @@ class Connection:
             finally:
                 # What was read and never submitted; the rest is given back as it is settled.
                 self.release(self._held - self._unsettled_bytes)
-                self._release_partial()
+                self._partial.release()
             if dialogue is not None:
                 await self.wait_until_settled()
                 dialogue.end(self._end)
@@ -209,18 +227,18 @@ class Connection:
                     await anyio.lowlevel.checkpoint()
             if not await dialogue.hear(chunk):
                 return End.PEER_FINISHED
-            if not dialogue.is_partial:
-                partial_since = None
-                self._release_partial()
-            elif partial_since is None or dialogue.completed > completed:
+            if not dialogue.is_partial or dialogue.completed > completed:
                 completed = dialogue.completed
-                self._release_partial()
-                partial_since = anyio.current_time()
-            if self._partial_held < dialogue.partial_bytes > PARTIAL_FREE_BYTES:
-                self._release_partial()
-                await self.services.partials.take(dialogue.partial_bytes)
-                self._partial_held = dialogue.partial_bytes
-                partial_since = anyio.current_time()
+                partial_since = None
+                self._partial.release()
+            if dialogue.is_partial:
+                now = anyio.current_time()
+                if partial_since is None:
+                    partial_since = now
+                    self._note_progress()
+                if dialogue.partial_bytes > _PARTIAL_FREE_BYTES:
+                    await self._partial.grow(dialogue.partial_bytes)
+                    partial_since += anyio.current_time() - now  # it is not the peer that waited
             try:
                 chunk = await self._receive(partial_since)
             except TimeoutError:
@@ -231,17 +249,43 @@ class Connection:
     async def _receive(self, partial_since: float | None) -> bytes:
         """Return the next bytes, b"" at the end. Raises TimeoutError for half-sent input."""
         await self.wait_for_reader()
+        began = self._receiving_since = anyio.current_time()
         try:
             if partial_since is None:
                 chunk = await self._stream.receive(READ_BYTES)
             else:
                 patience = self.services.config.partial_timeout_seconds
-                with anyio.fail_after(partial_since + patience - anyio.current_time()):
+                with anyio.fail_after(partial_since + patience - began):
                     chunk = await self._stream.receive(READ_BYTES)
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             return b""
+        finally:
+            self._receiving_since = None
         self.heard = anyio.current_time()
+        self._trickled_seconds += self.heard - began
+        self._trickled_bytes += len(chunk)
+        if self._trickled_bytes >= _PROGRESS_BYTES:
+            self._note_progress()
         return chunk
+
+    def _note_progress(self) -> None:
+        self._trickled_bytes = 0
+        self._trickled_seconds = 0.0
+
+    def _receiving_seconds(self) -> float:
+        """Return how long the peer was waited for since it last brought something worth it."""
+        since = self._receiving_since
+        return self._trickled_seconds + (0.0 if since is None else anyio.current_time() - since)
+
+    def _stop_receiving(self) -> None:
+        self.drain(End.STALLED)
+
+    def _sending_seconds(self) -> float:
+        """Return how long the peer has taken nothing of what it is told."""
+        return anyio.current_time() - self._sending_since if self._sending else 0.0
+
+    def _stop_sending(self) -> None:
+        self._sending_scope.cancel()
 
     def is_abandoned(self) -> bool:
         """Whether the peer is gone for good: one that has only finished sending still reads.
@@ -254,6 +298,7 @@ class Connection:
 
     async def wait_for_reader(self) -> None:
         """Wait until the peer has read enough of what it was told."""
+        self._answers.shrink(len(self._outbox) + self._sending)
         while len(self._outbox) + self._sending >= OUTBOX_BYTES:
             await self._changed_once()
 
@@ -292,9 +337,14 @@ class Connection:
         self._held -= size
         self.services.budget.give(size)
 
-    def _release_partial(self) -> None:
-        self.services.partials.give(self._partial_held)
-        self._partial_held = 0
+    @asynccontextmanager
+    async def answering(self) -> AsyncIterator[None]:
+        """Hold room for an answer of any size, until the peer has read enough of it."""
+        await self._answers.grow(limits.FRAME_BYTES)
+        try:
+            yield
+        finally:
+            self._answers.release()
 
     async def submit(self, item: Submission | Call) -> None:
         """Hand on to the intake; wait while too much of this peer's, or of all, is unsettled."""
@@ -335,15 +385,22 @@ class Connection:
     async def _send_outbox(self) -> None:
         while True:
             while self._outbox:
-                encoded = bytes(self._outbox)
+                encoded = memoryview(bytes(self._outbox))
                 self._outbox.clear()
-                self._sending = len(encoded)
-                try:
-                    with anyio.fail_after(self.services.config.answer_timeout_seconds):
-                        await self._stream.send(encoded)
-                except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                    pass  # the peer is gone; what it sent is settled all the same
-                except TimeoutError:
+                patience = self.services.config.answer_timeout_seconds
+                self._sending_scope = anyio.move_on_after(patience)
+                # A peer that is gone reads nothing; what it sent is settled all the same.
+                with (
+                    suppress(anyio.BrokenResourceError, anyio.ClosedResourceError),
+                    self._sending_scope,
+                ):
+                    while encoded:
+                        self._sending = len(encoded)
+                        self._sending_since = anyio.current_time()
+                        await self._stream.send(bytes(encoded[:_SEND_BYTES]))
+                        encoded = encoded[_SEND_BYTES:]
+                        self._notify()
+                if self._sending_scope.cancelled_caught:
                     log.warning("peer does not read its answers", extra={"pid": self.peer.pid})
                     self._reading.cancel()
                     self._notify()

@@ -29,6 +29,7 @@ from ggend.requests import (
     local_answer,
     stored_answer,
 )
+from ggend.sharing import STALL_SECONDS
 from ggend.store import DURABILITY
 from ggend_schema import limits
 from ggend_schema.codec import SalvagedBatch, decode_client_message, encode_frame
@@ -93,7 +94,7 @@ class Framed:
 
     @property
     def partial_bytes(self) -> int:
-        """How many bytes the unfinished frame will have."""
+        """How many bytes of the unfinished frame are kept."""
         return self._splitter.partial_bytes
 
     @property
@@ -163,6 +164,12 @@ class Framed:
             seconds = self._services.config.partial_timeout_seconds
             self._part(
                 GoodbyeCode.TIMEOUT, f"half a frame came, and nothing more for {seconds:g} s"
+            )
+        elif reason is End.STALLED:
+            self._part(
+                GoodbyeCode.TIMEOUT,
+                f"half a frame came, and nothing more for {STALL_SECONDS:g} s in which others "
+                "waited for room",
             )
         elif reason is End.IDLE:
             seconds = self._services.config.idle_timeout_seconds
@@ -315,7 +322,7 @@ class Framed:
         elif local is not None:
             await self._call(lambda _connection, _books: None, lambda _: answer(local()), refuse)
         elif stored is not None:
-            async with self._services.answers:
+            async with self._connection.answering():
                 await self._connection.wait_until_settled()
                 await self._call(self._unless_abandoned(stored), answer, refuse)
                 await self._connection.wait_until_settled()

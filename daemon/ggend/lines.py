@@ -15,9 +15,10 @@ import msgspec
 
 from ggend.accounts import Sender
 from ggend.budget import weigh_json
-from ggend.connection import PARTIAL_FREE_BYTES, Connection, End
+from ggend.connection import Connection, End
 from ggend.entries import block_entries, line_entry
 from ggend.intake import Entry, Outcome, Rejection, Submission
+from ggend.sharing import STALL_SECONDS
 from ggend_schema import limits
 from ggend_schema.codec import decode_line_number, encode_answer_line
 from ggend_schema.codes import EventCode
@@ -70,9 +71,8 @@ class Lines:
 
     @property
     def partial_bytes(self) -> int:
-        """How many bytes the unfinished line may come to; a short one is taken to stay short."""
-        kept = self._splitter.partial_bytes
-        return kept if kept <= PARTIAL_FREE_BYTES else limits.EVENT_BYTES
+        """How many bytes of the unfinished line are kept."""
+        return self._splitter.partial_bytes
 
     @property
     def completed(self) -> int:
@@ -97,13 +97,16 @@ class Lines:
     def end(self, reason: End) -> None:
         """Answer with what became of the lines."""
         counts = self._counts
-        if reason is End.HALF_SENT and not self._splitter.is_skipping:
+        if reason in (End.HALF_SENT, End.STALLED) and not self._splitter.is_skipping:
             seconds = self._connection.services.config.partial_timeout_seconds
+            why = (
+                f"{seconds:g} s"
+                if reason is End.HALF_SENT
+                else f"{STALL_SECONDS:g} s in which others waited for room"
+            )
             counts["refused"] += 1
             self._report(
-                self._line,
-                EventCode.MALFORMED,
-                f"half a line came, and nothing more for {seconds:g} s",
+                self._line, EventCode.MALFORMED, f"half a line came, and nothing more for {why}"
             )
         self._connection.tell(
             encode_answer_line(

@@ -70,8 +70,8 @@ class FrameSplitter:
 
     @property
     def partial_bytes(self) -> int:
-        """How many bytes the unfinished frame will have, with its length."""
-        return self._needed if self._pending else 0
+        """How many bytes are kept of the unfinished frame so far, with its length."""
+        return len(self._pending)
 
     def feed(self, chunk: bytes) -> list[memoryview]:
         """Return the payloads that this chunk completes; look at `error` afterwards."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from ggend_client import Audit, Client
+from ggend_client import Audit, Client, ask
 from ggend_schema.codec import encode_frame
 from ggend_schema.limits import FRAME_BYTES
 from ggend_schema.messages import PROTOCOL, Hello, Request
@@ -84,17 +84,23 @@ def test_begun_frames_take_bounded_memory_and_hold_nobody_up(place: Path) -> Non
         assert resident_mib(daemon) - idle < _GROWN_MIB
 
 
-def test_who_begins_large_frames_and_never_ends_them_makes_room_for_others(place: Path) -> None:
-    half = struct.pack(">I", FRAME_BYTES) + bytes(_BEGUN_BYTES)
+@pytest.mark.parametrize("begun_bytes", [70_000, _BEGUN_BYTES])
+def test_who_begins_large_frames_and_never_ends_them_makes_room_for_others(
+    place: Path, begun_bytes: int
+) -> None:
+    """What they have sent counts, not what they have announced; and they are cut off for others."""
+    half = struct.pack(">I", FRAME_BYTES) + bytes(begun_bytes)
     large = "x" * 1_000_000
     events = [{**audit(f"large {number}"), "context": large} for number in range(3)]
-    with Daemon(place, partial_timeout_seconds=0.5) as daemon, connected(daemon, 40) as peers:
+    with Daemon(place, partial_timeout_seconds=3_600) as daemon, connected(daemon, 40) as peers:
         for peer in peers:
             send_what_is_taken(peer, half)
         with Peer(daemon.socket) as honest:
             honest.hello(new_producer())
             honest.send(batch(1, *events))
             assert honest.read_to_ack(3) == []
+        is_cut_off = "others waited for room" in daemon.log.read_text()
+        assert is_cut_off == (begun_bytes == _BEGUN_BYTES)
 
 
 def test_one_peer_of_many_heavy_ones_is_served_in_its_turn(daemon: Daemon) -> None:
@@ -134,8 +140,8 @@ def test_a_client_that_was_ended_for_idleness_comes_back(place: Path) -> None:
 
 
 def test_a_peer_that_reads_no_large_answers_keeps_no_more_than_one(place: Path) -> None:
-    ask = encode_frame(Request(id=1, op="load_memory", arguments={"agent_id": "a"}))
-    with Daemon(place) as daemon:
+    request = encode_frame(Request(id=1, op="load_memory", arguments={"agent_id": "a"}))
+    with Daemon(place, answer_timeout_seconds=3_600) as daemon:
         with Peer(daemon.socket) as saver:
             saver.hello(new_producer())
             memory = {"type": "memory_saved", "agent_id": "a", "memory": "x" * 1_000_000}
@@ -143,11 +149,14 @@ def test_a_peer_that_reads_no_large_answers_keeps_no_more_than_one(place: Path) 
             assert saver.read_to_ack(1) == []
         idle = resident_mib(daemon)
         hello = encode_frame(Hello(protocol=PROTOCOL, client="deaf"))
-        with connected(daemon, 60) as peers:
+        with connected(daemon, 80) as peers:
             for peer in peers:
-                send_what_is_taken(peer, hello + 20 * ask)
+                send_what_is_taken(peer, hello + 20 * request)
             assert daemon.status()["health"] == "ok"
             assert resident_mib(daemon) - idle < _GROWN_MIB
+            # Who reads what it asks for waits a moment, not until their time is over.
+            honest = ask(daemon.socket, "load_memory", {"agent_id": "a"}, PATIENCE_SECONDS)
+            assert honest is not None
 
 
 def test_a_second_signal_ends_a_drain_that_takes_long(place: Path) -> None:

@@ -35,6 +35,8 @@ _PRODUCERS = (1, 8)
 _OTHERS: tuple[tuple[Mix, Shape, int], ...] = (
     ("tight", "128", 64),
     ("standard", "128", 64),
+    ("tight", "128", 200),
+    ("standard", "128", 200),
     ("late", "128", 1),
     ("agents", "128", 1),
     ("large", "1", 1),

@@ -55,6 +55,10 @@ EMIT_REPETITIONS, QUICK_EMIT_REPETITIONS = 3, 1
 FLOOD_EVENTS, QUICK_FLOOD_EVENTS = 500_000, 60_000
 IDLE_CONNECTIONS, QUICK_IDLE_CONNECTIONS = 1_000, 100
 
+#: Peers of all sizes that take turns, and for how long.
+TURN_PEERS = 200
+TURN_SECONDS, QUICK_TURN_SECONDS = 20.0, 5.0
+
 #: Quiet and flooding producers.
 SHAPES = ((8, 1), (1, 8))
 
@@ -225,7 +229,7 @@ def imports(*, quick: Quick = False, json: Json = None) -> None:
 
 @app.command()
 def shapes(*, quick: Quick = False, place: Place = None, json: Json = None) -> None:
-    """Latency of quiet producers beside flooding ones; what a thousand idle connections cost."""
+    """Quiet producers beside flooding ones; 200 that take turns; a thousand that say nothing."""
     console = _console(place)
     events = QUICK_FLOOD_EVENTS if quick else FLOOD_EVENTS
     flooded = [
@@ -233,13 +237,17 @@ def shapes(*, quick: Quick = False, place: Place = None, json: Json = None) -> N
         for quiet, flooding in SHAPES
     ]
     console.print(shaping.quiet_table_of(flooded))
+    turns = shaping.turns(
+        peers=TURN_PEERS, seconds=QUICK_TURN_SECONDS if quick else TURN_SECONDS, parent=place
+    )
+    console.print(shaping.turns_table_of(turns))
     idle = shaping.idle(
         connections=QUICK_IDLE_CONNECTIONS if quick else IDLE_CONNECTIONS,
         events=events // 4,
         parent=place,
     )
     console.print(shaping.idle_table_of(idle))
-    _write(json, place, {"flooded": flooded, "idle": idle})
+    _write(json, place, {"flooded": flooded, "turns": turns, "idle": idle})
 
 
 @app.command()

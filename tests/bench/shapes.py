@@ -1,6 +1,6 @@
-"""Shapes: quiet producers beside flooding ones, and a thousand connections that say nothing.
+"""Shapes: quiet producers beside flooding ones, 200 of all sizes, and a thousand that say nothing.
 
-Each shape is measured beside its own absence, in one run on one daemon.
+Quiet and idle ones are measured beside their own absence, in one run on one daemon.
 """
 
 from __future__ import annotations
@@ -9,31 +9,49 @@ import multiprocessing
 import os
 import random
 import resource
+import select
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from multiprocessing.synchronize import Event as Flag
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 from rich.table import Table
 
 from bench.machine import memory_mib
 from bench.mix import streams
 from bench.producers import PATIENCE_SECONDS, FramedPeer, blast, feed_of_frames, frames
 from ggend_schema import Audit
+from ggend_schema.codec import encode_event, encode_frame
+from ggend_schema.messages import EncodedBatch
 from running import Daemon
 
-__all__ = ["Idle", "Quiet", "flooded", "idle", "idle_table_of", "quiet_table_of"]
+__all__ = [
+    "Idle",
+    "Quiet",
+    "Turns",
+    "flooded",
+    "idle",
+    "idle_table_of",
+    "quiet_table_of",
+    "turns",
+    "turns_table_of",
+]
 
 #: Seconds that a quiet producer waits after an ack before it sends its next event.
 _PAUSE_SECONDS = (0.05, 0.1)
 
 #: Events a frame of a flooding producer.
 _FLOOD_FRAME = 128
+
+#: Events a batch of peers that take turns, and how many processes these are in.
+_TURN_SIZES = (1, 16, 128, 200, 1_000, 4_000)
+_TURN_PROCESSES = 4
 
 #: Single events whose median is the latency beside idle connections.
 _SINGLES = 500
@@ -61,6 +79,17 @@ class Idle(Struct, frozen=True):
     with_ms: list[float]
     without_per_second: float
     with_per_second: float
+
+
+class Turns(Struct, frozen=True):
+    """What peers of one batch size got that all send, wait for the ack, and send again."""
+
+    batch_events: int
+    peers: int
+    seconds: float
+    #: Of each peer: its acks, and the longest wait for one in seconds.
+    acks: list[int]
+    longest_waits: list[float]
 
 
 def flooded(*, quiet: int, flooding: int, events: int, parent: Path | None) -> Quiet:
@@ -126,6 +155,99 @@ def idle(*, connections: int, events: int, parent: Path | None) -> Idle:
         without_per_second=without.events / without_seconds,
         with_per_second=beside.events / with_seconds,
     )
+
+
+def turns(*, peers: int, seconds: float, parent: Path | None) -> list[Turns]:
+    """Measure what each of many peers gets, by the size of its batches."""
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(_TURN_PROCESSES)
+    each = peers // _TURN_PROCESSES
+    with tempfile.TemporaryDirectory(prefix="ggend-", dir=parent) as place:
+        daemon = Daemon(Path(place))
+        with daemon:
+            children = []
+            for _ in range(_TURN_PROCESSES):
+                ours, theirs = context.Pipe(duplex=False)
+                child = context.Process(
+                    target=_take_turns, args=(daemon.socket, each, seconds, barrier, theirs)
+                )
+                child.start()
+                theirs.close()
+                children.append((child, ours))
+            found: dict[int, list[tuple[int, float]]] = {size: [] for size in _TURN_SIZES}
+            for child, ours in children:
+                try:
+                    for size, acks, wait in ours.recv():
+                        found[size].append((acks, wait))
+                except EOFError:
+                    raise AssertionError("a peer failed; what it said is above") from None
+                finally:
+                    ours.close()
+                    child.join(PATIENCE_SECONDS)
+    return [
+        Turns(
+            batch_events=size,
+            peers=len(got),
+            seconds=seconds,
+            acks=[acks for acks, _ in got],
+            longest_waits=[wait for _, wait in got],
+        )
+        for size, got in found.items()
+    ]
+
+
+def _take_turns(
+    address: Path, count: int, seconds: float, barrier: Barrier, report: Connection
+) -> None:
+    peers = [_Pinging(address, _TURN_SIZES[n % len(_TURN_SIZES)]) for n in range(count)]
+    ready = select.poll()
+    by_descriptor = {peer.socket.fileno(): peer for peer in peers}
+    for descriptor in by_descriptor:
+        ready.register(descriptor, select.POLLIN)
+    barrier.wait(PATIENCE_SECONDS)
+    end = time.monotonic() + seconds
+    for peer in peers:
+        peer.ping()
+    while time.monotonic() < end:
+        for descriptor, _ in ready.poll(1_000):
+            by_descriptor[descriptor].read()
+    report.send([(peer.size, peer.acks, peer.longest_wait()) for peer in peers])
+
+
+class _Pinging(FramedPeer):
+    """Sends one batch, and the next when that is acknowledged."""
+
+    def __init__(self, address: Path, size: int) -> None:
+        super().__init__(address, os.urandom(16))
+        self.size = size
+        self.acks = 0
+        self._sent = 0
+        self._since = time.monotonic()
+        self._longest_wait = 0.0
+        event = Raw(encode_event(Audit(agent_id="ping", operation="turn", status="completed")))
+        self._events = [event] * size
+        self._stamps = [time.time_ns()] * size
+
+    def ping(self) -> None:
+        """Send a batch."""
+        batch = EncodedBatch(
+            first_sequence=self._sent + 1, stamps=self._stamps, events=self._events
+        )
+        self._since = time.monotonic()
+        self._sent += self.size
+        self.send([encode_frame(batch)])
+
+    def read(self) -> None:
+        """Hear what came; send again if it was the ack."""
+        self.hear(self.socket.recv(4096))
+        if self.settled == self._sent:
+            self.acks += 1
+            self._longest_wait = self.longest_wait()
+            self.ping()
+
+    def longest_wait(self) -> float:
+        """Return seconds, those of the batch on its way among them."""
+        return max(self._longest_wait, time.monotonic() - self._since)
 
 
 @contextmanager
@@ -200,6 +322,25 @@ def quiet_table_of(results: Sequence[Quiet]) -> Table:
         beside = f"{result.quiet} quiet, {result.flooding} flooding"
         table.add_row(f"{result.quiet} quiet alone", *_figures(result.alone_ms), "", "")
         table.add_row(beside, *_figures(result.beside_ms), rate, peak)
+    return table
+
+
+def turns_table_of(results: Sequence[Turns]) -> Table:
+    """Return the table that a person reads."""
+    peers = sum(result.peers for result in results)
+    table = Table(
+        title=f"{peers} peers that each send a batch, wait for the ack, and send again",
+        caption=f"{results[0].seconds:.0f} s",
+    )
+    for heading in ("events a batch", "peers", "acks each", "longest wait, s"):
+        table.add_column(heading, justify="right")
+    for result in results:
+        table.add_row(
+            f"{result.batch_events:,}",
+            f"{result.peers}",
+            f"{min(result.acks)}–{max(result.acks)}",
+            f"{max(result.longest_waits):.2f}",
+        )
     return table
 
 

@@ -213,6 +213,8 @@ class Store:
                 results += settle(
                     connection, books, late, now=now, isolate=isolate, position=position
                 )
+            # What was taken in late may have been sent after the first look.
+            self._keeper.look(in_transaction=True)
             committing = True
             connection.execute("COMMIT")
         except BaseException as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from desk import (
     P1,
     P2,
     P3,
+    UNBALANCED,
     Desk,
     audit,
     codes,
@@ -34,7 +36,8 @@ from desk import (
 )
 from ggend import accounts
 from ggend.books import Books
-from ggend.intake import Call, Outcome
+from ggend.errors import DatabaseReplaced
+from ggend.intake import Call, Outcome, Submission
 from ggend.requests import stored_answer
 from ggend.trouble import TryAgain
 from ggend_schema import (
@@ -882,3 +885,34 @@ async def test_a_call_that_a_trigger_refuses_fails_alone(desk: Desk, how: str) -
     assert "not here" in str(error)
     assert (counts(outcome), counted) == ({"stored": 1}, 2)
     await desk.check()
+
+
+# What comes while the transaction is open
+
+
+async def test_what_is_taken_in_late_is_settled_with_the_rest(desk: Desk) -> None:
+    batch: list[Submission | Call] = [desk.sent(P1, receipt("e1"))]
+    later: list[list[Submission | Call]] = [
+        [],
+        [desk.sent(P2, stage("e1"))],
+        [desk.sent(P1, audit())],
+    ]
+    results = await desk.store.commit(batch, lambda: later.pop())
+    assert [outcome.stored for outcome in results if isinstance(outcome, Outcome)] == [1, 1, 1]
+    assert len(batch) == 3
+    assert await desk.rows(UNBALANCED) == []
+
+
+async def test_nothing_is_taken_into_a_wal_that_is_gone_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "tier2.db"
+    with suppress(DatabaseReplaced):  # the store says it once more when it is closed
+        async with opened(path) as desk:
+            late = [desk.sent(P2, audit())]
+
+            def more() -> list[Submission | Call]:
+                """It was sent when the WAL was gone."""
+                Path(f"{path}-wal").unlink(missing_ok=True)
+                return [late.pop()] if late else []
+
+            with pytest.raises(DatabaseReplaced, match="was removed"):
+                await desk.store.commit([desk.sent(P1, audit())], more)

@@ -60,6 +60,8 @@ class WalKeeper:
         self._wal: tuple[int, int] | None = None
         self._shm = 0
         self._is_replaced = False
+        #: Whether another program has moved the WAL, and ours has no mark since.
+        self._is_unmarked = False
         self._connection: sqlite3.Connection | None = None
         #: SQLite's number of the last transaction of another program.
         self._data_version = 0
@@ -91,18 +93,20 @@ class WalKeeper:
         record = describe(os.fstat(descriptor), _cookie(descriptor), wal)
         self._write(structs.replace(record, moving=True))
 
-    def look(self) -> None:
+    def look(self, *, in_transaction: bool = False) -> None:
         """See that the files are those that the connection has open, as it left them.
 
-        Raises DatabaseReplaced, DiskFailed, TryAgain.
+        Inside a transaction nothing is moved. Raises DatabaseReplaced, DiskFailed, TryAgain.
         """
         record = self._known
         if record.moving or self._wal is None:  # a checkpoint could not be recorded to its end
             with _judged(self.path):
-                self._settle({record.cookie, record.mark, *self._cookies()})
+                self._settle({record.cookie, record.mark, self._last_cookie(), *self._cookies()})
             record = self._known
-        if self._compare(record) and self._connection is not None:
+        self._is_unmarked |= self._compare(record)
+        if self._is_unmarked and self._connection is not None and not in_transaction:
             # Another program has moved the WAL: have the next one begin with our mark.
+            self._is_unmarked = False
             with contextlib.suppress(sqlite3.Error):
                 self._move(self._connection, "PASSIVE", is_last=False)
 
@@ -111,15 +115,13 @@ class WalKeeper:
         with _judged(self.path):
             try:
                 file = self.path.stat()
-                wal, shm = self._wal_path.stat(), self._shm_path.stat()
             except FileNotFoundError as error:
                 raise self._replaced(f"{error.filename} was removed") from None
+            wal, _ = self._beside()
         if (file.st_dev, file.st_ino) != (record.device, record.inode):
             raise self._replaced("it was replaced by another file")
         assert self._wal is not None, "a checkpoint comes first"  # noqa: S101
         inode, size = self._wal
-        if (wal.st_ino, shm.st_ino) != (inode, self._shm):
-            raise self._replaced("its -wal or -shm was replaced by another file")
         is_written = (file.st_mtime_ns, file.st_size) != (record.mtime_ns, record.bytes)
         with _judged(self.path):
             is_moved = is_written or wal.st_size < size
@@ -132,6 +134,19 @@ class WalKeeper:
                 self._wal = inode, wal.st_size
         self._has_company()
         return is_moved
+
+    def _beside(self) -> tuple[os.stat_result, os.stat_result]:
+        """Return what the WAL and its index are. Raises DatabaseReplaced, OSError.
+
+        They are the same files as long as a connection is open, whatever other programs do.
+        """
+        try:
+            wal, shm = self._wal_path.stat(), self._shm_path.stat()
+        except FileNotFoundError as error:
+            raise self._replaced(f"{error.filename} was removed") from None
+        if self._wal is not None and (wal.st_ino, shm.st_ino) != (self._wal[0], self._shm):
+            raise self._replaced("its -wal or -shm was replaced by another file")
+        return wal, shm
 
     def _has_company(self) -> bool:
         """Whether another program has written through SQLite since this was last asked.
@@ -151,10 +166,8 @@ class WalKeeper:
         if wal is not None and wal.salts == record.salts:
             is_ours = cookie in wal.cookies
         else:  # emptied or begun anew, so that the file has all that came before
-            assert self._connection is not None, "a checkpoint comes first"  # noqa: S101
-            ((last,),) = self._connection.execute("PRAGMA schema_version").fetchall()
-            is_ours = cookie in (record.mark, last % 2**32)
-        self._settle({cookie} if is_ours else set())
+            is_ours = cookie in (record.mark, self._last_cookie())
+        self._settle({cookie, self._last_cookie()} if is_ours else set())
 
     def checkpoint(
         self, connection: sqlite3.Connection, mode: str = "PASSIVE", *, is_last: bool = False
@@ -180,6 +193,8 @@ class WalKeeper:
                 self._compare(record)  # that took a while
             if self._known.moving:
                 break  # and else another program's checkpoint was recorded meanwhile
+        # What another program commits after this is company at the end.
+        last = self._last_cookie()
         # Read to its end: a statement that is left open makes the next COMMIT fail.
         ((_, frames, moved),) = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
         if frames < 0:  # another program is at it: nobody knows how far it comes
@@ -194,14 +209,24 @@ class WalKeeper:
             return done
         expected: set[int | None] = set()
         if done.is_complete:
-            ((cookie,),) = connection.execute("PRAGMA schema_version").fetchall()
-            expected = {cookie % 2**32}
+            expected = {last, self._last_cookie()}
             # Any number will do that is not there already; SQLite prepares its statements again.
             connection.execute(f"PRAGMA schema_version = {mark}").fetchall()
             expected.add(mark)  # another program may have moved that already
         with _judged(self.path):
-            self._settle(expected if done.is_complete else {record.cookie, *self._cookies()})
+            self._settle(expected if done.is_complete else {record.cookie, last, *self._cookies()})
         return done
+
+    def _last_cookie(self) -> int:
+        """Return the number of the schema that was committed last, wherever it is written.
+
+        −1 where SQLite does not say it; the next statement will say why.
+        """
+        assert self._connection is not None, "a checkpoint comes first"  # noqa: S101
+        with contextlib.suppress(sqlite3.Error, MemoryError):
+            ((cookie,),) = self._connection.execute("PRAGMA schema_version").fetchall()
+            return int(cookie) % 2**32
+        return -1
 
     def _cookies(self) -> list[int]:
         wal = read_wal(self.path)
@@ -213,19 +238,17 @@ class WalKeeper:
         Raises DatabaseReplaced where the file does not have one of these cookies.
         """
         os.fsync(self._file)
+        status, shm = self._beside()
         wal = read_wal(self.path, whole=False)
         # In this order: whoever writes over the file after its time was taken changes it again.
         found = describe(os.fstat(self._file), _cookie(self._file), wal)
         if found.cookie not in expected and not self._has_company():
             raise self._replaced("it was written over")
         self._write(found)
-        status = self._wal_path.stat()
-        if self._wal is None or self._wal[0] != status.st_ino:
-            opened = os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC)
-            self._close(self._wal_file)
-            self._wal_file = opened
+        if self._wal is None:
+            self._wal_file = os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC)
         self._wal = status.st_ino, status.st_size
-        self._shm = self._shm_path.stat().st_ino
+        self._shm = shm.st_ino
 
     def _replaced(self, why: str) -> DatabaseReplaced:
         """Keep SQLite from moving the WAL when it closes: the file is not ours any more.

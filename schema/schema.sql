@@ -1,4 +1,4 @@
--- The schema of a tier-2 database, version 4. Generated from the migrations in
+-- The schema of a tier-2 database, version 6. Generated from the migrations in
 -- ggend_schema/sql by `python schema/build.py`; do not edit.
 
 PRAGMA journal_mode = WAL;
@@ -551,8 +551,14 @@ CREATE TABLE forgotten_producers (
 
 CREATE INDEX idx_forgotten_producers_seen ON forgotten_producers (seen_s);
 
+CREATE TABLE pending_releases (
+    parent_id TEXT NOT NULL,
+    parent TEXT NOT NULL CHECK (parent IN ('receipt', 'session')),
+    PRIMARY KEY (parent_id, parent)
+) WITHOUT ROWID;
+
 INSERT INTO database_identity (id) VALUES (lower(hex(randomblob(16))));
 
 PRAGMA application_id = 1734831716;
-PRAGMA user_version = 4;
+PRAGMA user_version = 6;
 COMMIT;

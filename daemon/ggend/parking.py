@@ -196,6 +196,9 @@ class Parking:
         self._is_counting = self.count + more > self._limit_each
         if not self._is_counting:
             return
+        self._counts = {
+            key: events for key, events in self._counts.items() if events >= _MANY_EVENTS
+        }
         unknown = [one for one in parent_ids if (one, parent) not in self._counts]
         if unknown:
             counted = connection.execute(_HOW_MANY, (parent, json_list(unknown))).fetchall()
@@ -238,12 +241,8 @@ class Parking:
         self._last_arrival_ns = arrival_ns + len(rows)
         PARKED.insert(connection, rows)
         self.bytes += sum(len(row[5]) for row in rows)
-        if self._counts:
-            self._counts = {
-                key: events + len(self._pending.get(key, ()))
-                for key, events in self._counts.items()
-                if events >= _MANY_EVENTS
-            }
+        for key in self._counts.keys() & self._pending.keys():
+            self._counts[key] += len(self._pending[key])
         self._pending.clear()
 
     def release(

@@ -368,21 +368,25 @@ class Parking:
     ) -> tuple[list[Expired], Place | None]:
         """Take out what arrived before a moment of the seen time, among the next `limit` rows.
 
-        Not what is to be released. Returns it, and where the next slice begins; None: this was the
-        last.
+        Not what is to be released, and no more than a transaction may release. Returns it, and
+        where the next slice begins; None: this was the last.
         """
         found = connection.execute(_NEXT, (*(after or _FIRST), limit)).fetchall()
         expired: list[Expired] = []
+        room = self.room()
+        place: Place | None = None
         for *columns, seen_s, is_noted in found:
-            place: Place = (columns[0], columns[1], columns[2])
+            if room.is_spent:
+                return expired, place
+            place = (columns[0], columns[1], columns[2])
             if seen_s < before_s and not is_noted:
                 (payload,) = connection.execute(_TAKE, place).fetchone()
                 parent_id, parent, _ = columns
                 together = _decoder.decode(payload)
                 expired += [Expired(parent, parent_id, parked) for parked in together]
                 self._leave(len(together), len(payload))
-        if expired:
-            self._counts.clear()
+                room.take(len(together), len(payload))
+                self._counts.clear()
         return expired, found[-1][:3] if len(found) == limit else None
 
     def _leave(self, events: int, size: int) -> None:

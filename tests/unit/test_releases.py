@@ -202,6 +202,17 @@ async def test_what_is_to_be_released_is_not_given_up(desk: Desk) -> None:
     assert await desk.account() == {"last_sequence": 6, "stored": 5, "rejected": 1}
 
 
+async def test_much_is_given_up_in_slices_as_well(desk: Desk) -> None:
+    """However few rows it is in."""
+    for number in range(4):
+        await desk.settle(*stages(2, f"e{number}"))
+    expire = partial(give_up_parked, before_s=FUTURE_S, days=7)
+    place = await desk.ask(partial(expire, after=None))
+    assert await desk.account() == {"last_sequence": 8, "parked": 4, "rejected": 4}
+    assert await desk.ask(partial(expire, after=place)) is None
+    assert await desk.account() == {"last_sequence": 8, "rejected": 8}
+
+
 async def test_where_the_parent_was_purged_the_rest_waits_for_another(desk: Desk) -> None:
     await park(desk, *stages(10))
     await desk.settle(receipt(), producer=P2)

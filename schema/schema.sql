@@ -1,4 +1,4 @@
--- The schema of a tier-2 database, version 5. Generated from the migrations in
+-- The schema of a tier-2 database, version 6. Generated from the migrations in
 -- ggend_schema/sql by `python schema/build.py`; do not edit.
 
 PRAGMA journal_mode = WAL;
@@ -592,8 +592,14 @@ FROM parts AS p
 GROUP BY stage
 ORDER BY 1.0 * SUM(duration_ms) / nullif(SUM(durations), 0) DESC, stage;
 
+CREATE TABLE pending_releases (
+    parent_id TEXT NOT NULL,
+    parent TEXT NOT NULL CHECK (parent IN ('receipt', 'session')),
+    PRIMARY KEY (parent_id, parent)
+) WITHOUT ROWID;
+
 INSERT INTO database_identity (id) VALUES (lower(hex(randomblob(16))));
 
 PRAGMA application_id = 1734831716;
-PRAGMA user_version = 5;
+PRAGMA user_version = 6;
 COMMIT;

@@ -279,9 +279,13 @@ def lines(*events: Event, uid: int = 1000) -> Submission:
 
 
 @asynccontextmanager
-async def opened(path: Path, *, parked: int = 1_000, rejected: int = 1_000) -> AsyncIterator[Desk]:
+async def opened(
+    path: Path, *, parked: int = 1_000, rejected: int = 1_000, **bounds: int
+) -> AsyncIterator[Desk]:
     async with open_store(
-        path, page_cache_mib=1, bounds=Bounds(parked_events=parked, rejected_events=rejected)
+        path,
+        page_cache_mib=1,
+        bounds=Bounds(parked_events=parked, rejected_events=rejected, **bounds),
     ) as store:
         yield Desk(store)
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from ggend.accounts import Accounts
 from ggend.boot import boot_ns
-from ggend.parking import Parking
+from ggend.parking import PARENT_EVENTS, RELEASED_EVENTS, Parking
 from ggend.quarantine import Quarantine
 from ggend.seen_time import SeenTime, open_seen_time
 from ggend_schema.limits import EVENT_BYTES
@@ -26,10 +26,17 @@ Mark: TypeAlias = tuple[int, int, int, int]
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
-    """How much the database may hold of what is not in its tables yet, or never will be."""
+    """How much the database may hold of what is not in its tables yet, or never will be.
+
+    And how much of what waits one transaction may release.
+    """
 
     parked_events: int = sys.maxsize
     parked_bytes: int = sys.maxsize
+    #: For one parent.
+    parked_each: int = PARENT_EVENTS
+    #: In one transaction.
+    released_events: int = RELEASED_EVENTS
     rejected_events: int = sys.maxsize
     rejected_bytes: int = sys.maxsize
     undecodable_bytes: int = EVENT_BYTES
@@ -73,6 +80,7 @@ def open_books(
 ) -> Books:
     """Return the books of a database as they stand. `boot` is the clock of the seen time."""
     parked, parked_bytes = connection.execute(_PARKED).fetchone()
+    (noted,) = connection.execute(_NOTED).fetchone()
     rejected, rejected_bytes = connection.execute(_REJECTED).fetchone()
     seen = open_seen_time(connection, boot=boot)
     return Books(
@@ -81,6 +89,9 @@ def open_books(
             size=parked_bytes,
             limit=bounds.parked_events,
             limit_bytes=bounds.parked_bytes,
+            limit_each=bounds.parked_each,
+            released_events=bounds.released_events,
+            noted=noted,
             schema_version=schema_version,
             seen=seen,
         ),
@@ -99,6 +110,7 @@ def open_books(
 _PARKED = """
     SELECT coalesce(SUM(events), 0), coalesce(SUM(length(payload)), 0)
     FROM parked_events"""
+_NOTED = "SELECT COUNT(*) FROM pending_releases"
 _REJECTED = """
     SELECT COUNT(*), coalesce(SUM(size_bytes) FILTER (WHERE event IS NOT NULL), 0)
     FROM rejected_events"""

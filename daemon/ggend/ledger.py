@@ -78,8 +78,8 @@ class Fresh:
     def park(self, item: Item, parent: Parent, parent_id: str) -> None:
         """To wait for its parent; rejected if too many do."""
         _, sequence, event, stamp_ns, _ = item
-        if self._books.parking.is_full:
-            self.reject(item, EventCode.PARKED_FULL, _no_room(parent, parent_id))
+        if (why := self._books.parking.no_room(parent, parent_id)) is not None:
+            self.reject(item, EventCode.PARKED_FULL, why)
             return
         self.outcome.stored -= 1
         self.outcome.parked += 1
@@ -178,17 +178,13 @@ class Requeued:
 
     def park(self, item: Item, parent: Parent, parent_id: str) -> None:
         """To wait for its parent; it stays if too many do."""
-        if self._books.parking.is_full:
-            self.reject(item, EventCode.PARKED_FULL, _no_room(parent, parent_id))
+        if (why := self._books.parking.no_room(parent, parent_id)) is not None:
+            self.reject(item, EventCode.PARKED_FULL, why)
             return
         self.outcome = "parked"
         _, sequence, event, stamp_ns, _ = item
         parked = Parked(self._account_id, sequence, stamp_ns, event)
         self._books.parking.park(parent, parent_id, parked)
-
-
-def _no_room(parent: Parent, parent_id: str) -> str:
-    return f"its {parent} {parent_id!r} is not there, and too many events wait for theirs already"
 
 
 def _encoded(event: Event | Rejection) -> tuple[bytes, str]:

@@ -7,6 +7,7 @@ stays, with its new reason. What is not there any more is said to be gone: nothi
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ from ggend.books import Books
 from ggend.ledger import Item
 from ggend.ledger import Requeued as Ledger
 from ggend.offline import open_offline
-from ggend.settle import settle_again
+from ggend.releases import release_slice
+from ggend.settle import ROW_ERRORS, settle_again
 from ggend_schema.codec import decode_event, decode_line
 from ggend_schema.codes import EventCode
 from ggend_schema.errors import InvalidEvent
@@ -63,6 +65,11 @@ def requeue_file(path: Path, ids: Sequence[int]) -> list[Requeued]:
         for first in range(0, len(ids), REQUEUED_IDS):
             some = ids[first : first + REQUEUED_IDS]
             done += offline.run(partial(requeue, ids=some))
+        if offline.books.parking.noted:
+            # What the database does not let go, the next daemon tries again.
+            with contextlib.suppress(*ROW_ERRORS):
+                while not offline.run(release_slice):
+                    pass
     return done
 
 

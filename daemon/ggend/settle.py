@@ -42,7 +42,7 @@ from ggend_schema.events import (
 from ggend_schema.limits import MESSAGE_CHARS
 from ggend_schema.rows import Row, row_of, same_json
 
-__all__ = ["ROW_ERRORS", "settle", "settle_again"]
+__all__ = ["ROW_ERRORS", "settle", "settle_again", "settle_released"]
 
 #: What SQLite and its Python binding raise when one row is at fault, not the disk.
 ROW_ERRORS = (
@@ -105,6 +105,15 @@ def settle_again(connection: sqlite3.Connection, books: Books, items: Sequence[I
     settlement.write()
 
 
+def settle_released(
+    connection: sqlite3.Connection, books: Books, released: Sequence[Parked], *, isolate: bool
+) -> None:
+    """Settle events that have waited for a parent which is there."""
+    settlement = _Settlement(connection, books, isolate=isolate)
+    settlement.take_in(released)
+    settlement.write()
+
+
 class _Settlement:
     """One batch, sorted by table."""
 
@@ -115,6 +124,7 @@ class _Settlement:
         self._ledgers: list[Fresh] = []
         self._likenesses: set[Likeness] = set()
         self._looked_at: dict[type[Event], int] = {}
+        self._room = books.parking.room()
         #: Refused in an earlier try. Told at the end: of many tries only the last comes so far.
         self._known: list[tuple[Item, str, Exception]] = []
         self._items: dict[type[Event | Rejection], list[Item]] = {
@@ -285,15 +295,17 @@ class _Settlement:
             table.insert(self._connection, rows)
             if table is RECEIPTS:
                 count_late_receipts(self._connection, rows)
-            released.extend(self._books.parking.release(self._connection, parent, first))
+            released.extend(
+                self._books.parking.release(self._connection, parent, first, self._room)
+            )
 
         if rows and self._guarded(list(first.values()), table.name, write):
             known.update(first)
-            self._take_in(released)
+            self.take_in(released)
         if repeated:
             self._compare(table, repeated, same)
 
-    def _take_in(self, waited: Sequence[Parked]) -> None:
+    def take_in(self, waited: Sequence[Parked]) -> None:
         """Take in what waited for a parent, before what came in this batch."""
         released: dict[type[Event], list[Item]] = {}
         for parked in waited:
@@ -328,6 +340,7 @@ class _Settlement:
         orphans = [item for item in items if item[4][0] not in known]
         if orphans:
             self._items[kind] = [item for item in items if item[4][0] in known]
+            self._books.parking.expect(self._connection, parent, _ids(orphans), len(orphans))
             for item in orphans:
                 item[0].park(item, parent, item[4][0])
 

@@ -107,6 +107,11 @@ class Store:
         """Events that wait for their parent."""
         return self._books.parking.count
 
+    @property
+    def noted_releases(self) -> int:
+        """How often a parent was noted for which more waits than went with it. It only grows."""
+        return self._books.parking.noted
+
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function on the writer's thread, in turn, to its end even if cancelled."""
 

@@ -44,6 +44,7 @@ from ggend.logs import dropped_lines
 from ggend.metrics import Metrics
 from ggend.notify import Notifier, notifying, passed_descriptors, watchdog_seconds
 from ggend.pulse import run_pulse
+from ggend.releases import Releases
 from ggend.rollups import rollup_hooks
 from ggend.slo.judge import Judge
 from ggend.slo.objectives_file import load_objectives
@@ -129,6 +130,7 @@ async def _run_stages(
     metrics.max_connections = connection_room(config.max_connections)
     intake = Intake(config.intake_events)
     commits = Commits()
+    releases = Releases(intake, lambda: store.noted_releases)
     alarm = WalAlarm(config.database, config.wal_alarm_mib * 1024 * 1024)
     stopping = Stopping(config.drain_timeout_seconds)
     services = Services(
@@ -140,12 +142,16 @@ async def _run_stages(
         reload=lambda: _reload(config, slo, metrics),
     )
 
+    def committed() -> None:
+        commits.announce()
+        releases.look()
+
     async def write() -> None:
         await run_writer(
             intake,
             store,
             metrics,
-            commits.announce,
+            committed,
             stopping,
             batch_events=config.batch_events,
             checkpoint_events=config.checkpoint_events,
@@ -182,6 +188,7 @@ async def _run_stages(
             signals.start_soon(pulse, intake, store, metrics, notifier)
             async with anyio.create_task_group() as upkeep:
                 upkeep.start_soon(run_upkeep, intake, config)
+                upkeep.start_soon(releases.run)
                 await run_listener(claim, services, stopping)
                 upkeep.cancel_scope.cancel()
             intake.close()

@@ -420,7 +420,7 @@ def _newer() -> tuple[str, ...]:
             for name in files
         ),
         f"PRAGMA application_id = {0x67676E64}",
-        f"PRAGMA user_version = {len(files) + 1}",
+        f"PRAGMA user_version = {int(files[-1][:4]) + 1}",
     )
 
 

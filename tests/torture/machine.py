@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,8 @@ from ggend.database.migrations import schema_version
 from ggend.database.wal_keeper import WalKeeper
 from ggend.entries import batch_entries, line_entry
 from ggend.intake import Call, Entry, Outcome, Submission
-from ggend.parking import Parked, Place
+from ggend.parking import Parent, Parked, Parking, Place, Room
+from ggend.releases import release_slice
 from ggend.requeue import purge_rejected, requeue
 from ggend.store import Store, _prepare
 from ggend.upkeep import forget_silent, give_up_parked
@@ -89,6 +91,9 @@ MEMORY = next(filter(Path.is_dir, [Path("/dev/shm")]), None)  # noqa: S108
 PARKED_EVENTS = 6
 
 UID = 1000
+
+#: Few, so that most parents release in slices.
+RELEASED_EVENTS = 1
 
 #: All but slo_violations, which the hooks write.
 TABLES = [table for table in model([]) if table != "slo_violations"]
@@ -154,6 +159,26 @@ class Producer:
         self.permanent = number == PERMANENT
         self.sent: dict[int, tuple[Thing, int]] = {}
         self.next_sequence = 1
+
+
+class ReceiptsInSlices(Parking):
+    """Of a session all is released at once: of ends that contradict each other the first one wins.
+
+    With slices that is the first one settled, which need not be the first one that came.
+    """
+
+    __slots__ = ()
+
+    def release(
+        self,
+        connection: sqlite3.Connection,
+        parent: Parent,
+        parent_ids: Collection[str],
+        room: Room,
+    ) -> list[Parked]:
+        """As it is, with room for everything where it is a session."""
+        room = Room(sys.maxsize) if parent == "session" else room
+        return super().release(connection, parent, parent_ids, room)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -293,6 +318,9 @@ class StoreMachine(RuleBasedStateMachine):
     def kill(self) -> None:
         """The files as they are at this moment; what waits was never settled."""
         self._forget_waiting()
+        self._kill()
+
+    def _kill(self) -> None:
         old, self.generation = self.path, self.generation + 1
         for suffix in ("", "-wal"):
             if Path(f"{old}{suffix}").exists():
@@ -449,13 +477,14 @@ class StoreMachine(RuleBasedStateMachine):
         _prepare(self.connection, 1)
         # A daemon saves it every ten minutes, and a kill takes those back; here none is lost.
         self.connection.execute("UPDATE seen_time SET seen_s = ?", (self.seconds,))
-        bounds = Bounds(parked_events=PARKED_EVENTS)
+        bounds = Bounds(parked_events=PARKED_EVENTS, released_events=RELEASED_EVENTS)
         books = open_books(
             self.connection,
             bounds,
             schema_version(),
             boot=lambda: self.seconds * 1_000_000_000,
         )
+        books.parking.__class__ = ReceiptsInSlices
         self.keeper.checkpoint(self.connection)
         self.store = Store(None, self.keeper, None, books)  # type: ignore[arg-type]
 
@@ -467,8 +496,23 @@ class StoreMachine(RuleBasedStateMachine):
         self, batch: Sequence[Submission | Call], *, isolate: bool | None = None
     ) -> list[object]:
         if isolate is None:
-            return self.store._commit(self.connection, list(batch))
-        return self.store._transaction(self.connection, list(batch), isolate=isolate)
+            results = self.store._commit(self.connection, list(batch))
+        else:
+            results = self.store._transaction(self.connection, list(batch), isolate=isolate)
+        self._release()
+        return results
+
+    def _release(self) -> None:
+        """Release the rest of what waits for parents in slices; a kill may come in between."""
+        slices = is_last = 0
+        while not is_last and self.store.noted_releases:
+            is_careful = self.refusing or slices % 3 == 0
+            work = call(partial(release_slice, is_careful=is_careful))
+            (is_last,) = self.store._commit(self.connection, [work])  # type: ignore[assignment]
+            assert isinstance(is_last, bool)
+            slices += 1
+            if slices % 4 == 2 and not is_last:
+                self._kill()
 
     def _commit(
         self,

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Literal, TypeAlias
@@ -28,6 +29,7 @@ from ggend.books import Books, Bounds
 from ggend.entries import batch_entries, block_entries
 from ggend.hooks import Hook
 from ggend.intake import Call, Outcome, Submission
+from ggend.releases import release_slice
 from ggend.slo.judge import Judge
 from ggend.store import Store, open_store
 from ggend.trouble import TryAgain
@@ -236,9 +238,17 @@ class Arrival:
                     await opened.aclose()
                     store = await opened.enter_async_context(self._opened())
                 await self._commit(store, self._batch())
-                await self._check_accounts(store)
+                # What is left to be released meets the next batch, or a restart.
+                is_all = await self._release(store)
+                while not is_all and self._random.random() < 0.5:
+                    is_all = await self._release(store)
+                if is_all:
+                    await self._check_accounts(store)
                 if self._random.random() < 0.3:
                     await store.run(self._random.choice(self._hooks).turn)
+            while not await self._release(store):
+                pass
+            await self._check_accounts(store)
             for hook in self._hooks:
                 while await store.run(hook.turn):
                     pass
@@ -247,7 +257,13 @@ class Arrival:
     def _opened(self) -> AbstractAsyncContextManager[Store]:
         self._hooks = Judge().hooks()
         return open_store(
-            self._path, page_cache_mib=1, bounds=Bounds(parked_events=1_000, rejected_events=1_000)
+            self._path,
+            page_cache_mib=1,
+            bounds=Bounds(
+                parked_events=1_000,
+                rejected_events=1_000,
+                released_events=self._random.choice([1, 2, 4_096]),
+            ),
         )
 
     def _batch(self) -> list[Submission | Call]:
@@ -289,6 +305,19 @@ class Arrival:
                 assert isinstance(result, Outcome)
                 assert (result.failure, result.rejects) == (None, [])
 
+    async def _release(self, store: Store) -> bool:
+        """Release a slice, as after a transaction that could not release all; say if it was all."""
+        if not store.noted_releases:
+            return True
+        is_careful = self._random.random() < 0.3
+        work = call(partial(release_slice, is_careful=is_careful))
+        if self._random.random() < 0.1:
+            with pytest.raises(TryAgain):
+                await store.commit([work, FAILING])
+        (is_last,) = await store.commit([work])
+        assert isinstance(is_last, bool)
+        return is_last
+
     async def _check_accounts(self, store: Store) -> None:
         rows = await store.run(lambda connection: connection.execute(ACCOUNTS).fetchall())
         for last_sequence, stored, duplicate, superseded, parked, rejected, lost, _ in rows:
@@ -315,7 +344,11 @@ def goodbye(producer: bytes) -> Call:
     def finish(connection: sqlite3.Connection, books: Books) -> None:
         books.accounts.finish(connection, Sender(uid=1000, gid=1000, pid=1, producer=producer))
 
-    return Call(finish, lambda _c, _r: None, lambda _c, _e: None)
+    return call(finish)
+
+
+def call(function: Callable[[sqlite3.Connection, Books], object]) -> Call:
+    return Call(function, lambda _c, _r: None, lambda _c, _e: None)
 
 
 def _fail(_connection: sqlite3.Connection, _books: Books) -> None:

@@ -38,7 +38,7 @@ def balance(connection: sqlite3.Connection) -> list[Finding]:
     with _one_moment(connection):
         return [
             _of("accounts", _texts(connection, _SUMS), _number(connection)),
-            _of("parked", _parked(connection), _parked_number(connection)),
+            _of_parked(connection),
             _of("rejected", _texts(connection, _REJECTED), _rejected_number(connection)),
             _stored(connection),
         ]
@@ -82,6 +82,18 @@ def _parked_number(connection: sqlite3.Connection) -> str:
 def _rejected_number(connection: sqlite3.Connection) -> str:
     kept, rejected = connection.execute(_REJECTED_TOTAL).fetchone()
     return f"no account has more rows than it counts: {kept:,} of {rejected:,} are kept"
+
+
+def _of_parked(connection: sqlite3.Connection) -> Finding:
+    problems = _parked(connection)
+    if problems or connection.execute(_HAS_NOTES).fetchone() is None:
+        return _of("parked", problems, _parked_number(connection))
+    stuck = _texts(connection, _STUCK)
+    if stuck:
+        return _of("parked", stuck, "")
+    noted, left = connection.execute(_RELEASING).fetchone()
+    more = f"; {left:,} of them are being released, for {noted:,} parents that came" * bool(noted)
+    return Finding("parked", Verdict.OK, _parked_number(connection) + more)
 
 
 def _parked(connection: sqlite3.Connection) -> list[str]:
@@ -132,6 +144,29 @@ _SUMS = """
     WHERE last_sequence <> stored + duplicate + superseded + parked + rejected + lost"""
 _PARKED = "SELECT id, parked FROM producers WHERE parked <> 0"
 _PARKED_TOTAL = "SELECT coalesce(SUM(parked), 0) FROM producers"
+#: The table of the parents whose events are released in slices came with version 6.
+_HAS_NOTES = "SELECT 1 FROM sqlite_schema WHERE name = 'pending_releases'"
+_RELEASING = """
+    SELECT COUNT(DISTINCT noted.parent || noted.parent_id), coalesce(SUM(waiting.events), 0)
+    FROM pending_releases AS noted
+    JOIN parked_events AS waiting
+        ON waiting.parent_id = noted.parent_id AND waiting.parent = noted.parent"""
+#: A parent releases what waits for it, or is noted, in the transaction that stores it.
+_STUCK = """
+    SELECT
+        'for ' || parent || ' ' || quote(parent_id) || ', which is there, ' || SUM(events)
+        || ' events wait and nothing releases them'
+    FROM parked_events AS waiting
+    WHERE iif(
+            parent = 'receipt',
+            EXISTS (SELECT 1 FROM receipts WHERE execution_id = waiting.parent_id),
+            EXISTS (SELECT 1 FROM workflow_sessions WHERE session_id = waiting.parent_id))
+      AND NOT EXISTS (
+        SELECT 1
+        FROM pending_releases AS noted
+        WHERE noted.parent_id = waiting.parent_id
+          AND noted.parent = waiting.parent)
+    GROUP BY parent_id, parent"""
 _PAYLOADS = "SELECT parent, parent_id, events, payload FROM parked_events"
 #: What a producer that is done left behind counts on the folded total. `purged` of other accounts
 #: is of rejected events alone; on the folded total it is of all kinds.

@@ -234,10 +234,15 @@ def likeliest(found: Structure) -> tuple[int, list[str]]:
             for one in differences(found, promised(version))
             if not one.is_extra or is_name_of_ours(one.name)
         ]
-        for version in range(schema_version(), 1, -1)
+        for version in _versions()
     }
     version = min(told, key=lambda version: len(told[version]))
     return version, told[version]
+
+
+def _versions() -> list[int]:
+    """Since 2, the newest first."""
+    return sorted((made.version for made in migrations() if made.version >= 2), reverse=True)
 
 
 def _column_differences(

@@ -13,11 +13,11 @@ from torture.interception import why_not
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 #: Cases, and how many at a time: they wait more than they work.
-_CASES = 20
+_CASES = 12
 _AT_A_TIME = 4
 
 
-def test_twenty_faults_lose_nothing_that_was_acked(place: Path) -> None:
+def test_a_dozen_faults_lose_nothing_that_was_acked(place: Path) -> None:
     """The long form, with every call of the script, is `./dev torture faults`."""
     bench = FaultBench(place)
     faults = bench.sample(_CASES, seed=20)

@@ -27,6 +27,10 @@ from ggend_schema.messages import LineError, LinesAnswer
 
 __all__ = ["Lines"]
 
+#: Lines that are decoded one by one before others have their turn: some 5 ms of bad ones. All that
+#: come in one read would be 100 ms.
+_TURN_LINES = 256
+
 
 class _Run:
     """Lines on their way to becoming one Submission: one sender, consecutive numbers."""
@@ -42,8 +46,12 @@ class _Run:
         self.entries: list[Entry] = []
         self.lines: list[int] = []
 
+    def numbers(self) -> list[int]:
+        """On which line of the peer's file each entry stands."""
+        return self.lines
+
     def continues_with(self, producer: bytes | None, sequence: int | None) -> bool:
-        if producer != self.producer or len(self.entries) >= limits.BATCH_EVENTS:
+        if producer != self.producer or len(self.entries) >= _TURN_LINES:
             return False
         return self.first_sequence is None or sequence == self.first_sequence + len(self.entries)
 
@@ -100,11 +108,8 @@ class Lines:
         if reason is End.HALF_SENT and not self._splitter.is_skipping:
             seconds = self._connection.services.config.partial_timeout_seconds
             counts["refused"] += 1
-            self._report(
-                self._line,
-                EventCode.MALFORMED,
-                f"half a line came, and nothing more for {seconds:g} s",
-            )
+            why = f"half a line came, and nothing more for {seconds:g} s"
+            self._report([(0, EventCode.MALFORMED, why)], lambda: [self._line])
         self._connection.tell(
             encode_answer_line(
                 LinesAnswer(
@@ -129,13 +134,12 @@ class Lines:
         if entries is None:
             await self._hear_singly(block, first_line, stamp_ns, reserved)
         elif entries:
-            # Blank lines are rare and errors after decoding too: find the line only when asked.
             await self._submit(
                 self._connection.peer,
                 None,
                 entries,
                 reserved,
-                lambda position: first_line + _nonblank_lines(block)[position],
+                lambda: _nonblank_lines(block, first_line),
             )
         else:
             self._connection.release(reserved)
@@ -155,7 +159,7 @@ class Lines:
                 run.first_sequence,
                 run.entries,
                 reserved if following is None else 0,
-                run.lines.__getitem__,
+                run.numbers,
             )
             if following is None:
                 return
@@ -172,7 +176,7 @@ class Lines:
             None,
             [(refused, self._clock(), None)],
             0,
-            lambda _: line,
+            lambda: [line],
         )
 
     def _sender(self, run: _Run) -> Sender:
@@ -189,17 +193,19 @@ class Lines:
         first_sequence: int | None,
         entries: list[Entry],
         size: int,
-        line_of: Callable[[int], int],
+        numbers: Callable[[], Sequence[int]],
     ) -> None:
+        """Submit entries; `numbers` tells on which line each stands, once and only if need be."""
+
         def done(submission: Submission, outcome: Outcome) -> None:
             self._connection.settled(submission)
-            self._count(outcome, len(submission.entries), line_of)
+            self._count(outcome, len(submission.entries), numbers)
 
         await self._connection.submit(
             Submission(sender, entries, done, size=size, first_sequence=first_sequence)
         )
 
-    def _count(self, outcome: Outcome, lines: int, line_of: Callable[[int], int]) -> None:
+    def _count(self, outcome: Outcome, lines: int, numbers: Callable[[], Sequence[int]]) -> None:
         counts = self._counts
         if outcome.failure is not None:
             counts["refused"] += lines
@@ -208,8 +214,7 @@ class Lines:
                 if outcome.failure is EventCode.GAP
                 else "the producer id belongs to another user"
             )
-            for position in range(lines):
-                self._report(line_of(position), outcome.failure, why)
+            self._report([(at, outcome.failure, why) for at in range(lines)], numbers)
             return
         if outcome.imported_by is not None and outcome.duplicate:
             self._imported_by.add(outcome.imported_by)
@@ -219,18 +224,27 @@ class Lines:
         counts["duplicate"] += outcome.duplicate
         counts["superseded"] += outcome.superseded
         counts["rejected"] += outcome.rejected
-        for sequence, code, message in outcome.rejects:
-            self._report(line_of(sequence - outcome.first_sequence), code, message)
+        first = outcome.first_sequence
+        self._report([(at - first, code, why) for at, code, why in outcome.rejects], numbers)
 
-    def _report(self, line: int, code: EventCode, message: str) -> None:
-        if len(self._errors) < limits.REPORTED_ERRORS:
-            self._errors.append(LineError(line=line, code=code, message=message))
-        else:
-            self._errors_omitted += 1
+    def _report(
+        self,
+        errors: Sequence[tuple[int, EventCode, str]],
+        numbers: Callable[[], Sequence[int]],
+    ) -> None:
+        """Report errors at these positions, as many as the answer spells out."""
+        told = errors[: limits.REPORTED_ERRORS - len(self._errors)]
+        self._errors_omitted += len(errors) - len(told)
+        if told:
+            # A block is looked through once, however many of its lines are at fault.
+            line = numbers()
+            self._errors += [
+                LineError(line=line[at], code=code, message=message) for at, code, message in told
+            ]
 
 
-def _nonblank_lines(block: bytes) -> list[int]:
-    return [index for index, line in enumerate(block.split(b"\n")) if line.strip()]
+def _nonblank_lines(block: bytes, first_line: int) -> list[int]:
+    return [at for at, line in enumerate(block.split(b"\n"), first_line) if line.strip()]
 
 
 def _runs(lines: Sequence[bytes], first_line: int, stamp_ns: int) -> Iterator[_Run]:

@@ -248,4 +248,5 @@ class Intake:
 
 
 def _events(item: Submission | Call) -> int:
-    return len(item.entries) if isinstance(item, Submission) else 1
+    """Count what an item weighs; one without events (an empty Batch) is work as well."""
+    return len(item.entries) or 1 if isinstance(item, Submission) else 1

@@ -22,7 +22,7 @@ from ggend.metrics import Metrics
 from ggend.notify import Notifier
 from ggend.store import Store
 
-__all__ = ["Pulse", "run_pulse"]
+__all__ = ["Pulse", "run_pulse", "write_a_page"]
 
 #: Seconds without a commit after which a probe is committed; sooner where the watchdog is quicker.
 PROBE_SECONDS = 60.0
@@ -108,7 +108,7 @@ async def run_pulse(
     async def probe() -> None:
         nonlocal probing
         done = anyio.Event()
-        call = Call(_write_a_page, lambda *_: done.set(), lambda *_: done.set())
+        call = Call(write_a_page, lambda *_: done.set(), lambda *_: done.set())
         await intake.put(call, lane)
         await done.wait()
         probing = False
@@ -124,7 +124,7 @@ async def run_pulse(
             await anyio.sleep(pulse.tick_seconds)
 
 
-def _write_a_page(connection: sqlite3.Connection, _books: Books) -> None:
+def write_a_page(connection: sqlite3.Connection, _books: Books) -> None:
     """Write `user_version` as it is: equal bytes of a row would not be written, this page is."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     connection.execute(f"PRAGMA user_version = {version}")

@@ -27,7 +27,15 @@ from ggend.config import Config
 from ggend.intake import Call, Intake, Lane, Submission
 from ggend.metrics import Metrics
 
-__all__ = ["PARTIAL_FREE_BYTES", "Connection", "Dialogue", "End", "Services"]
+__all__ = [
+    "HEAVY_BYTES",
+    "PARTIAL_FREE_BYTES",
+    "READ_BYTES",
+    "Connection",
+    "Dialogue",
+    "End",
+    "Services",
+]
 
 log = logging.getLogger("ggend.connection")
 

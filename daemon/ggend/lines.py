@@ -15,7 +15,13 @@ import msgspec
 
 from ggend.accounts import Sender
 from ggend.budget import weigh_json
-from ggend.connection import PARTIAL_FREE_BYTES, Connection, End
+from ggend.connection import (
+    HEAVY_BYTES,
+    PARTIAL_FREE_BYTES,
+    READ_BYTES,
+    Connection,
+    End,
+)
 from ggend.entries import block_entries, line_entry
 from ggend.intake import Entry, Outcome, Rejection, Submission
 from ggend_schema import limits
@@ -30,6 +36,11 @@ __all__ = ["Lines"]
 #: Lines that are decoded one by one before others have their turn: some 5 ms of bad ones. All that
 #: come in one read would be 100 ms.
 _TURN_LINES = 256
+
+
+#: What a byte weighs in lines that are decoded one by one. To mend a text that is not UTF-8 takes
+#: up to 1 µs a byte: a block that is larger than one read has a long line, and goes apart.
+_SINGLE_WEIGHT = HEAVY_BYTES // READ_BYTES
 
 
 class _Run:
@@ -149,11 +160,12 @@ class Lines:
     ) -> None:
         """Submit lines that must be looked at one by one; the last run holds what they weigh."""
         runs = _runs(block.split(b"\n"), first_line, stamp_ns)
-        run = next(runs, None)
+        weight = len(block) * _SINGLE_WEIGHT
+        run = await self._connection.apart(weight, next, runs, None)
         while run is not None:
             # Lines taken one by one are slow: others have their turn in between.
             await anyio.lowlevel.checkpoint()
-            following = next(runs, None)
+            following = await self._connection.apart(weight, next, runs, None)
             await self._submit(
                 self._sender(run),
                 run.first_sequence,

@@ -10,7 +10,7 @@ import pytest
 
 from ggend import lines
 from ggend.accounts import Sender
-from ggend.connection import Connection, End
+from ggend.connection import HEAVY_BYTES, READ_BYTES, Connection, End
 from ggend.intake import Outcome, Submission
 from ggend.lines import Lines
 from ggend_schema.codes import EventCode
@@ -30,6 +30,8 @@ class Refusing:
     def __init__(self) -> None:
         self.told: list[dict[str, Any]] = []
         self.submitted: list[int] = []
+        #: What was to be decoded weighed so much.
+        self.weights: list[int] = []
 
     def try_reserve(self, _size: int) -> int:
         """There is room for all."""
@@ -45,8 +47,9 @@ class Refusing:
         """Keep the answer."""
         self.told.append(json.loads(encoded))
 
-    async def apart(self, _size: int, function: Callable[[*Args], T], *arguments: *Args) -> T:
+    async def apart(self, size: int, function: Callable[[*Args], T], *arguments: *Args) -> T:
         """Call it here."""
+        self.weights.append(size)
         return function(*arguments)
 
     async def submit(self, submission: Submission) -> None:
@@ -103,3 +106,12 @@ async def test_bad_lines_are_taken_in_by_turns() -> None:
     await _answer(connection, 10_000 * b'{"type":"x"}\n')
     assert sum(connection.submitted) == 10_000
     assert max(connection.submitted) <= 256
+
+
+@pytest.mark.parametrize(("size", "is_apart"), [(READ_BYTES // 2, False), (3 * READ_BYTES, True)])
+async def test_a_long_text_is_mended_apart(size: int, is_apart: bool) -> None:
+    """It takes long, and others are served meanwhile."""
+    connection = Refusing()
+    await _answer(connection, b'{"type":"audit","operation":"' + size * b"\xff" + b'"}\n')
+    assert connection.submitted == [1]
+    assert (max(connection.weights) > HEAVY_BYTES) == is_apart

@@ -39,8 +39,8 @@ _TURN_LINES = 256
 
 
 #: What a byte weighs in lines that are decoded one by one. To mend a text that is not UTF-8 takes
-#: up to 1 µs a byte: a block that is larger than one read has a long line, and goes apart.
-_SINGLE_WEIGHT = HEAVY_BYTES // READ_BYTES
+#: up to 1 µs a byte: a block that is larger than two reads has a long line, and goes apart.
+_SINGLE_WEIGHT = HEAVY_BYTES // (2 * READ_BYTES)
 
 
 class _Run:
@@ -162,9 +162,14 @@ class Lines:
         runs = _runs(block.split(b"\n"), first_line, stamp_ns)
         weight = len(block) * _SINGLE_WEIGHT
         run = await self._connection.apart(weight, next, runs, None)
+        taken = _TURN_LINES
         while run is not None:
-            # Lines taken one by one are slow: others have their turn in between.
-            await anyio.lowlevel.checkpoint()
+            # Lines taken one by one are slow: others have their turn in between, though not after
+            # each where each is a run: a turn of the event loop costs more than a line.
+            taken += len(run.entries)
+            if taken >= _TURN_LINES:
+                taken = 0
+                await anyio.lowlevel.checkpoint()
             following = await self._connection.apart(weight, next, runs, None)
             await self._submit(
                 self._sender(run),

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, TypeVarTuple, cast
 
+import anyio.lowlevel
 import pytest
 
 from ggend import lines
@@ -108,10 +109,26 @@ async def test_bad_lines_are_taken_in_by_turns() -> None:
     assert max(connection.submitted) <= 256
 
 
-@pytest.mark.parametrize(("size", "is_apart"), [(READ_BYTES // 2, False), (3 * READ_BYTES, True)])
+@pytest.mark.parametrize(("size", "is_apart"), [(READ_BYTES, False), (3 * READ_BYTES, True)])
 async def test_a_long_text_is_mended_apart(size: int, is_apart: bool) -> None:
     """It takes long, and others are served meanwhile."""
     connection = Refusing()
     await _answer(connection, b'{"type":"audit","operation":"' + size * b"\xff" + b'"}\n')
     assert connection.submitted == [1]
     assert (max(connection.weights) > HEAVY_BYTES) == is_apart
+
+
+async def test_others_have_a_turn_once_in_so_many_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where numbered and unnumbered lines alternate, so that each is submitted alone."""
+    turns: list[int] = []
+    connection = Refusing()
+
+    async def turn() -> None:
+        turns.append(len(connection.submitted))
+
+    monkeypatch.setattr(anyio.lowlevel, "checkpoint", turn)
+    audit = b'"type":"audit","agent_id":"a","operation":"o","status":"completed"}\n'
+    numbered = b'{"producer":"%s","sequence":1,' % (32 * b"0") + audit
+    await _answer(connection, 500 * (numbered + b"{" + audit))
+    assert connection.submitted == [1] * 1_000
+    assert 1_000 / 256 <= len(turns) <= 1_000 / 256 + 2

@@ -456,7 +456,8 @@ _IS_DONE = """
       AND max(last_sequence, shed) < 0x4000000000000000 - coalesce((
           SELECT max(last_sequence, shed)
           FROM producers
-          WHERE kind = 'folded'), 0)"""
+          WHERE kind = 'folded'
+            AND kind <> 'producer'), 0) -- lets the partial index serve"""
 _OPEN_FOLDED = """
     INSERT INTO producers (kind, uid, first_seen, last_seen)
     VALUES ('folded', 0, ?, ?)
@@ -474,7 +475,8 @@ _FOLD = """
         purged = producers.purged + done.purged,
         shed = producers.shed + done.shed
     FROM (SELECT * FROM producers WHERE id = ?) AS done
-    WHERE producers.kind = 'folded'"""
+    WHERE producers.kind = 'folded'
+      AND producers.kind <> 'producer' -- lets the partial index serve"""
 _PURGE = """
     UPDATE producers
     SET purged = purged + ?
@@ -482,7 +484,8 @@ _PURGE = """
 _PURGE_FOLDED = """
     UPDATE producers
     SET purged = purged + ?
-    WHERE kind = 'folded'"""
+    WHERE kind = 'folded'
+      AND kind <> 'producer' -- lets the partial index serve"""
 _REMEMBER = """
     INSERT OR REPLACE INTO forgotten_producers
         (producer, uid, account_id, last_sequence, duplicate, superseded, rejected, lost, seen_s)
@@ -510,67 +513,6 @@ _DROP_OLD = """
         WHERE seen_s < ?
         ORDER BY seen_s
         LIMIT ?)"""
-_FOLDED = """
-    INSERT INTO producers (kind, uid, first_seen, last_seen)
-    VALUES ('folded', 0, ?, ?)
-    ON CONFLICT (kind, uid) WHERE kind <> 'producer' DO NOTHING"""
-_FOLD = """
-    UPDATE producers
-    SET last_seen = ?,
-        last_sequence = producers.last_sequence + done.last_sequence,
-        stored = producers.stored + done.stored,
-        duplicate = producers.duplicate + done.duplicate,
-        superseded = producers.superseded + done.superseded,
-        rejected = producers.rejected + done.rejected,
-        lost = producers.lost + done.lost,
-        replayed = producers.replayed + done.replayed,
-        purged = producers.purged + done.purged,
-        shed = producers.shed + done.shed
-    FROM (SELECT * FROM producers WHERE id = ?) AS done
-    WHERE producers.kind = 'folded'"""
-_PURGE = """
-    UPDATE producers
-    SET purged = purged + ?
-    WHERE id = ?"""
-_PURGE_FOLDED = """
-    UPDATE producers
-    SET purged = purged + ?
-    WHERE kind = 'folded'"""
-_REMEMBER = """
-    INSERT OR REPLACE INTO forgotten_producers
-        (producer, uid, account_id, last_sequence, duplicate, superseded, rejected, lost, seen_s)
-    SELECT producer, uid, id, last_sequence, duplicate, superseded, rejected, lost, ?
-    FROM producers
-    WHERE id = ?
-      AND last_sequence > 0"""
-_REMEMBERED_ONE = """
-    SELECT uid, account_id, last_sequence, duplicate, superseded, rejected, lost
-    FROM forgotten_producers
-    WHERE producer = ?"""
-_REMEMBERED_COUNT = "SELECT COUNT(*) FROM forgotten_producers"
-_REMEMBER_NO_MORE = """
-    DELETE FROM forgotten_producers
-    WHERE producer = ?"""
-_REJECTED_NO_MORE = """
-    UPDATE forgotten_producers
-    SET rejected = max(0, rejected - 1)
-    WHERE producer = ?"""
-_DROP_OLD = """
-    DELETE FROM forgotten_producers
-    WHERE producer IN (
-        SELECT producer
-        FROM forgotten_producers
-        WHERE seen_s < ?
-        ORDER BY seen_s
-        LIMIT ?)"""
-_IS_KNOWN = """
-    SELECT 1
-    FROM producers
-    WHERE producer = ?
-    UNION ALL
-    SELECT 1
-    FROM forgotten_producers
-    WHERE producer = ?"""
 _FOLDED = """
     SELECT stored, duplicate, superseded, rejected, lost
     FROM producers

@@ -29,7 +29,7 @@ from ggend.metrics import Metrics
 from ggend.sharing import Shared
 from ggend_schema import limits
 
-__all__ = ["Connection", "Dialogue", "End", "Services"]
+__all__ = ["HEAVY_BYTES", "READ_BYTES", "Connection", "Dialogue", "End", "Services"]
 
 log = logging.getLogger("ggend.connection")
 

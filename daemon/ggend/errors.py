@@ -21,6 +21,7 @@ __all__ = [
     "DiskFailed",
     "GgendError",
     "NoDescriptors",
+    "NoRoom",
     "NotAllowed",
     "RefusedByDatabase",
     "SocketUnusable",
@@ -155,6 +156,13 @@ class DiskFailed(GgendError):
     """The disk did not do what it was told, and nothing was committed."""
 
     code = "disk_failed"
+    exit_status = os.EX_IOERR
+
+
+class NoRoom(GgendError):
+    """The disk is full; nothing of what was asked for was changed."""
+
+    code = "no_room"
     exit_status = os.EX_IOERR
 
 

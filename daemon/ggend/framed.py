@@ -324,7 +324,7 @@ class Framed:
         elif stored is not None:
             async with self._connection.answering():
                 await self._connection.wait_until_settled()
-                await self._call(self._unless_abandoned(stored), answer, refuse)
+                await self._call(self._unless_abandoned(stored), answer, refuse, waits=False)
                 await self._connection.wait_until_settled()
                 await self._connection.wait_for_reader()
 
@@ -353,6 +353,8 @@ class Framed:
         run: Callable[[sqlite3.Connection, Books], object],
         done: Callable[[Any], None],
         failed: Callable[[Exception], None],
+        *,
+        waits: bool = True,
     ) -> None:
         def settled_then(tell: Callable[[Any], None]) -> Callable[[Call, Any], None]:
             def settle(call: Call, value: Any) -> None:
@@ -361,7 +363,9 @@ class Framed:
 
             return settle
 
-        await self._connection.submit(Call(run, settled_then(done), settled_then(failed)))
+        await self._connection.submit(
+            Call(run, settled_then(done), settled_then(failed), waits=waits)
+        )
 
     def _part(self, code: GoodbyeCode, message: str, *, last_sequence: int | None = None) -> None:
         """Read nothing more; say goodbye when all is settled. The first reason counts."""

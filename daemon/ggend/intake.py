@@ -104,15 +104,19 @@ class Submission:
 class Call:
     """Something to run on the writer's connection, in its turn, inside the transaction."""
 
-    __slots__ = ("changed_rows", "done", "failed", "run")
+    __slots__ = ("changed_rows", "done", "failed", "run", "waits")
 
     def __init__(
         self,
         run: Callable[[sqlite3.Connection, Books], object],
         done: Callable[[Call, Any], None],
         failed: Callable[[Call, Exception], None],
+        *,
+        waits: bool = True,
     ) -> None:
         self.run = run
+        #: Whether it waits while the disk is full. Somebody's request is told so instead.
+        self.waits = waits
         self.done = done
         self.failed = failed
         #: What it did to the database, for whoever decides when a checkpoint is due.
@@ -211,6 +215,24 @@ class Intake:
             self.events -= events
         return Taken(items, events, bool(items))
 
+    def take_requests(self) -> list[Call]:
+        """Take the calls that do not wait for room, each where it is alone in its lane."""
+        taken: list[Call] = []
+
+        def is_left(lane: Lane) -> bool:
+            item = lane.items[0]
+            if len(lane.items) > 1 or not isinstance(item, Call) or item.waits:
+                return True
+            lane.items.clear()
+            taken.append(item)
+            return False
+
+        with self._lock:
+            self._first = deque(filter(is_left, self._first))
+            self._turns = deque(turn for turn in self._turns if is_left(turn[1]))
+            self.events -= len(taken)
+        return taken
+
     def make_room(self) -> None:
         """Wake those who wait for room. Called in the event loop when something was taken."""
         self._space.set()
@@ -248,4 +270,5 @@ class Intake:
 
 
 def _events(item: Submission | Call) -> int:
-    return len(item.entries) if isinstance(item, Submission) else 1
+    """Count what an item weighs; one without events (an empty Batch) is work as well."""
+    return len(item.entries) or 1 if isinstance(item, Submission) else 1

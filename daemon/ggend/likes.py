@@ -20,6 +20,9 @@ Likeness: TypeAlias = tuple[str, Row | None]
 
 _TIME = "timestamp"
 
+#: Columns in whose indexes a row is looked for: few rows have the same there.
+_TELLING = {"timestamp", "agent_id", "execution_id", "session_id"}
+
 _TABLES: dict[type[Event | Rejection], Table] = {
     StageCompleted: METRICS,
     Collision: COLLISIONS,
@@ -53,7 +56,10 @@ def is_stored(connection: sqlite3.Connection, event: Event | Rejection, row: Row
     table = _TABLES[type(event)]
     has_time = len(wanted) == len(table.columns)
     columns = [column for column in table.columns if has_time or column != _TIME]
-    condition = " AND ".join(f"{column} IS ?" for column in columns)
+    # `+` keeps SQLite from the index of a column that most rows share.
+    condition = " AND ".join(
+        f"{'' if column in _TELLING else '+'}{column} IS ?" for column in columns
+    )
     found = connection.execute(
         f"SELECT 1 FROM {name} WHERE {condition} LIMIT 1",  # noqa: S608 - names of `tables`
         wanted,

@@ -15,7 +15,7 @@ import msgspec
 
 from ggend.accounts import Sender
 from ggend.budget import weigh_json
-from ggend.connection import Connection, End
+from ggend.connection import HEAVY_BYTES, READ_BYTES, Connection, End
 from ggend.entries import block_entries, line_entry
 from ggend.intake import Entry, Outcome, Rejection, Submission
 from ggend.sharing import STALL_SECONDS
@@ -27,6 +27,14 @@ from ggend_schema.framing import LineSplitter, OverlongLine
 from ggend_schema.messages import LineError, LinesAnswer
 
 __all__ = ["Lines"]
+
+#: Lines that are decoded one by one before others have their turn: some 5 ms of bad ones. All that
+#: come in one read would be 100 ms.
+_TURN_LINES = 256
+
+#: What a byte weighs in lines that are decoded one by one. To mend a text that is not UTF-8 takes
+#: up to 1 µs a byte: a block that is larger than two reads has a long line, and goes apart.
+_SINGLE_WEIGHT = HEAVY_BYTES // (2 * READ_BYTES)
 
 
 class _Run:
@@ -43,8 +51,12 @@ class _Run:
         self.entries: list[Entry] = []
         self.lines: list[int] = []
 
+    def numbers(self) -> list[int]:
+        """On which line of the peer's file each entry stands."""
+        return self.lines
+
     def continues_with(self, producer: bytes | None, sequence: int | None) -> bool:
-        if producer != self.producer or len(self.entries) >= limits.BATCH_EVENTS:
+        if producer != self.producer or len(self.entries) >= _TURN_LINES:
             return False
         return self.first_sequence is None or sequence == self.first_sequence + len(self.entries)
 
@@ -105,9 +117,8 @@ class Lines:
                 else f"{STALL_SECONDS:g} s in which others waited for room"
             )
             counts["refused"] += 1
-            self._report(
-                self._line, EventCode.MALFORMED, f"half a line came, and nothing more for {why}"
-            )
+            told = f"half a line came, and nothing more for {why}"
+            self._report([(0, EventCode.MALFORMED, told)], lambda: [self._line])
         self._connection.tell(
             encode_answer_line(
                 LinesAnswer(
@@ -132,13 +143,12 @@ class Lines:
         if entries is None:
             await self._hear_singly(block, first_line, stamp_ns, reserved)
         elif entries:
-            # Blank lines are rare and errors after decoding too: find the line only when asked.
             await self._submit(
                 self._connection.peer,
                 None,
                 entries,
                 reserved,
-                lambda position: first_line + _nonblank_lines(block)[position],
+                lambda: _nonblank_lines(block, first_line),
             )
         else:
             self._connection.release(reserved)
@@ -148,17 +158,23 @@ class Lines:
     ) -> None:
         """Submit lines that must be looked at one by one; the last run holds what they weigh."""
         runs = _runs(block.split(b"\n"), first_line, stamp_ns)
-        run = next(runs, None)
+        weight = len(block) * _SINGLE_WEIGHT
+        run = await self._connection.apart(weight, next, runs, None)
+        taken = _TURN_LINES
         while run is not None:
-            # Lines taken one by one are slow: others have their turn in between.
-            await anyio.lowlevel.checkpoint()
-            following = next(runs, None)
+            # Lines taken one by one are slow: others have their turn in between, though not after
+            # each where each is a run: a turn of the event loop costs more than a line.
+            taken += len(run.entries)
+            if taken >= _TURN_LINES:
+                taken = 0
+                await anyio.lowlevel.checkpoint()
+            following = await self._connection.apart(weight, next, runs, None)
             await self._submit(
                 self._sender(run),
                 run.first_sequence,
                 run.entries,
                 reserved if following is None else 0,
-                run.lines.__getitem__,
+                run.numbers,
             )
             if following is None:
                 return
@@ -175,7 +191,7 @@ class Lines:
             None,
             [(refused, self._clock(), None)],
             0,
-            lambda _: line,
+            lambda: [line],
         )
 
     def _sender(self, run: _Run) -> Sender:
@@ -192,17 +208,19 @@ class Lines:
         first_sequence: int | None,
         entries: list[Entry],
         size: int,
-        line_of: Callable[[int], int],
+        numbers: Callable[[], Sequence[int]],
     ) -> None:
+        """Submit entries; `numbers` tells on which line each stands, once and only if need be."""
+
         def done(submission: Submission, outcome: Outcome) -> None:
             self._connection.settled(submission)
-            self._count(outcome, len(submission.entries), line_of)
+            self._count(outcome, len(submission.entries), numbers)
 
         await self._connection.submit(
             Submission(sender, entries, done, size=size, first_sequence=first_sequence)
         )
 
-    def _count(self, outcome: Outcome, lines: int, line_of: Callable[[int], int]) -> None:
+    def _count(self, outcome: Outcome, lines: int, numbers: Callable[[], Sequence[int]]) -> None:
         counts = self._counts
         if outcome.failure is not None:
             counts["refused"] += lines
@@ -211,8 +229,7 @@ class Lines:
                 if outcome.failure is EventCode.GAP
                 else "the producer id belongs to another user"
             )
-            for position in range(lines):
-                self._report(line_of(position), outcome.failure, why)
+            self._report([(at, outcome.failure, why) for at in range(lines)], numbers)
             return
         if outcome.imported_by is not None and outcome.duplicate:
             self._imported_by.add(outcome.imported_by)
@@ -222,18 +239,27 @@ class Lines:
         counts["duplicate"] += outcome.duplicate
         counts["superseded"] += outcome.superseded
         counts["rejected"] += outcome.rejected
-        for sequence, code, message in outcome.rejects:
-            self._report(line_of(sequence - outcome.first_sequence), code, message)
+        first = outcome.first_sequence
+        self._report([(at - first, code, why) for at, code, why in outcome.rejects], numbers)
 
-    def _report(self, line: int, code: EventCode, message: str) -> None:
-        if len(self._errors) < limits.REPORTED_ERRORS:
-            self._errors.append(LineError(line=line, code=code, message=message))
-        else:
-            self._errors_omitted += 1
+    def _report(
+        self,
+        errors: Sequence[tuple[int, EventCode, str]],
+        numbers: Callable[[], Sequence[int]],
+    ) -> None:
+        """Report errors at these positions, as many as the answer spells out."""
+        told = errors[: limits.REPORTED_ERRORS - len(self._errors)]
+        self._errors_omitted += len(errors) - len(told)
+        if told:
+            # A block is looked through once, however many of its lines are at fault.
+            line = numbers()
+            self._errors += [
+                LineError(line=line[at], code=code, message=message) for at, code, message in told
+            ]
 
 
-def _nonblank_lines(block: bytes) -> list[int]:
-    return [index for index, line in enumerate(block.split(b"\n")) if line.strip()]
+def _nonblank_lines(block: bytes, first_line: int) -> list[int]:
+    return [at for at, line in enumerate(block.split(b"\n"), first_line) if line.strip()]
 
 
 def _runs(lines: Sequence[bytes], first_line: int, stamp_ns: int) -> Iterator[_Run]:

@@ -19,6 +19,8 @@ class Metrics:
         self._clock = clock
         self._started = clock()
         self._batches: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED_BATCHES)
+        #: Of `_batches`, until there is another.
+        self._figures: dict[str, float | None] | None = None
         self._last_commit: float | None = None
         self.commits = 0
         self.events = dict.fromkeys(
@@ -47,6 +49,7 @@ class Metrics:
         self._last_commit = self._clock()
         if events:
             self._batches.append((events, seconds))
+            self._figures = None
 
     @property
     def idle_seconds(self) -> float:
@@ -60,11 +63,22 @@ class Metrics:
         trouble = self.hang or self.trouble or self.socket_trouble
         return trouble or hooks or self.objectives_error or None
 
+    def _batch_figures(self) -> dict[str, float | None]:
+        """Return medians and maxima, sorted once a commit however many ask."""
+        if self._figures is None:
+            sizes = sorted(size for size, _ in self._batches)
+            times = sorted(seconds for _, seconds in self._batches)
+            self._figures = {
+                "batch_events_median": sizes[len(sizes) // 2] if sizes else None,
+                "batch_events_max": sizes[-1] if sizes else None,
+                "commit_ms_median": round(times[len(times) // 2] * 1000, 3) if times else None,
+                "commit_ms_max": round(times[-1] * 1000, 3) if times else None,
+            }
+        return self._figures
+
     def snapshot(self) -> dict[str, object]:
         """Return everything as plain values."""
         now = self._clock()
-        sizes = sorted(size for size, _ in self._batches)
-        times = sorted(seconds for _, seconds in self._batches)
         return {
             "health": "ok" if self.degraded is None else "degraded",
             "trouble": self.hang or self.trouble or self.socket_trouble,
@@ -77,10 +91,7 @@ class Metrics:
             "last_commit_age_seconds": (
                 None if self._last_commit is None else round(now - self._last_commit, 3)
             ),
-            "batch_events_median": sizes[len(sizes) // 2] if sizes else None,
-            "batch_events_max": sizes[-1] if sizes else None,
-            "commit_ms_median": round(times[len(times) // 2] * 1000, 3) if times else None,
-            "commit_ms_max": round(times[-1] * 1000, 3) if times else None,
+            **self._batch_figures(),
             "hook_seen_rows": dict(self.hook_seen),
             "hook_lag_rows": dict(self.hook_lag),
             "hook_errors": dict(self.hook_errors),

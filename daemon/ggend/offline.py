@@ -70,9 +70,12 @@ class Offline:
         finally:
             self.books.refusals.clear()
 
-    def empty_wal(self) -> None:
-        """Move the WAL into the file if it has become large, as far as that goes now."""
-        if wal_size(self._keeper.path) > _WAL_BYTES:
+    def empty_wal(self, over_bytes: int = _WAL_BYTES) -> None:
+        """Move the WAL into the file if it has become large, as far as that goes now.
+
+        It is written over then, so that what comes next has room there.
+        """
+        if wal_size(self._keeper.path) > over_bytes:
             with contextlib.suppress(TryAgain):
                 self._keeper.checkpoint(self.connection)
 

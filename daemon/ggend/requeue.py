@@ -161,7 +161,11 @@ def purge_rejected(connection: sqlite3.Connection, books: Books, ids: Sequence[i
 #: The account of a producer that is done is the folded total.
 _REJECTED = """
     SELECT
-        coalesce(p.id, (SELECT id FROM producers WHERE kind = 'folded')),
+        coalesce(p.id, (
+            SELECT id
+            FROM producers
+            WHERE kind = 'folded'
+              AND kind <> 'producer')), -- lets the partial index serve
         r.producer, r.sequence, r.encoding, r.stamp_ns, r.size_bytes, r.event
     FROM rejected_events AS r
     LEFT JOIN producers AS p ON p.id = r.account_id

@@ -18,6 +18,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
+from typing import TypeAlias
 
 from ggend.accounts import NotYours
 from ggend.books import Books, TakenBack
@@ -40,9 +41,12 @@ from ggend_schema.events import (
     StageCompleted,
 )
 from ggend_schema.limits import MESSAGE_CHARS
-from ggend_schema.rows import Row, row_of, same_json
+from ggend_schema.rows import Row, like_json, row_of
 
 __all__ = ["ROW_ERRORS", "settle", "settle_again", "settle_released"]
+
+#: Makes of a stored row what tells whether another has the same content.
+Like: TypeAlias = Callable[[Row], Callable[[Row], bool]]
 
 #: What SQLite and its Python binding raise when one row is at fault, not the disk.
 ROW_ERRORS = (
@@ -210,13 +214,11 @@ class _Settlement:
             self._connection,
             _ids(items[SessionStarted], items[Collision], items[SessionEnded]),
         )
-        for group in self._groups(SessionStarted):
-            self._write_parents(group, SESSIONS, sessions, "session", _same_session)
+        self._write_parents(SessionStarted, SESSIONS, sessions, "session", _like_session)
         receipts = RECEIPTS.existing(
             self._connection, _ids(items[ReceiptEmitted], items[StageCompleted])
         )
-        for group in self._groups(ReceiptEmitted):
-            self._write_parents(group, RECEIPTS, receipts, "receipt", _same_receipt)
+        self._write_parents(ReceiptEmitted, RECEIPTS, receipts, "receipt", _like_receipt)
         self._park_orphans(StageCompleted, "receipt", receipts)
         self._park_orphans(Collision, "session", sessions)
         self._park_orphans(SessionEnded, "session", sessions)
@@ -273,14 +275,23 @@ class _Settlement:
             self._guarded(group, table.name, partial(table.insert, self._connection, rows))
 
     def _write_parents(
-        self,
-        items: Sequence[Item],
-        table: Table,
-        known: set[str],
-        parent: Parent,
-        same: Callable[[Row, Row], bool],
+        self, kind: type[Event], table: Table, known: set[str], parent: Parent, like: Like
     ) -> None:
-        """Store fresh parents once each, add them to `known`, and release what waits for them."""
+        """Store parents, and compare those whose id is there already with what is stored."""
+        repeated: list[Item] = []
+        for group in self._groups(kind):
+            repeated += self._write_fresh(group, table, known, parent)
+        # All at once, also when isolating: a stored row may be large, and many name the same.
+        if repeated:
+            self._compare(table, repeated, like)
+
+    def _write_fresh(
+        self, items: Sequence[Item], table: Table, known: set[str], parent: Parent
+    ) -> list[Item]:
+        """Store fresh parents once each, add them to `known`, and release what waits for them.
+
+        Returns those that are not fresh.
+        """
         first: dict[str, Item] = {}
         repeated = [
             item
@@ -302,8 +313,7 @@ class _Settlement:
         if rows and self._guarded(list(first.values()), table.name, write):
             known.update(first)
             self.take_in(released)
-        if repeated:
-            self._compare(table, repeated, same)
+        return repeated
 
     def take_in(self, waited: Sequence[Parked]) -> None:
         """Take in what waited for a parent, before what came in this batch."""
@@ -317,14 +327,17 @@ class _Settlement:
         for kind, items in released.items():
             self._items[kind][:0] = items
 
-    def _compare(
-        self, table: Table, items: Sequence[Item], same: Callable[[Row, Row], bool]
-    ) -> None:
+    def _compare(self, table: Table, items: Sequence[Item], like: Like) -> None:
         """Tell duplicates from conflicts among events whose id is stored."""
-        stored = table.stored(self._connection, {item[4][0] for item in items})
-        for item in items:
-            row = stored.get(item[4][0])
-            if row is not None and same(item[4], row):
+        places: dict[str, list[int]] = {}
+        for place, item in enumerate(items):
+            places.setdefault(item[4][0], []).append(place)
+        duplicates: set[int] = set()
+        for row in table.stored(self._connection, places):
+            is_like = like(row)
+            duplicates.update(place for place in places[row[0]] if is_like(items[place][4]))
+        for place, item in enumerate(items):
+            if place in duplicates:
                 item[0].count_duplicate()
             else:
                 item[0].reject(
@@ -384,14 +397,15 @@ def _ids(*kinds: Sequence[Item]) -> set[str]:
     return {item[4][0] for items in kinds for item in items}
 
 
-def _same_receipt(row: Row, stored: Row) -> bool:
+def _like_receipt(stored: Row) -> Callable[[Row], bool]:
     """Same content, timestamp apart."""
-    return (
+    is_same_json = like_json(stored[10])
+    return lambda row: (
         row[:4] == stored[:4]
         and row[5:10] == stored[5:10]
-        and same_json(row[10], stored[10])
         and row[11:14] == stored[11:14]
         and (row[14] == stored[14] or _is_unmarked(row, stored))
+        and is_same_json(row[10])
     )
 
 
@@ -400,6 +414,7 @@ def _is_unmarked(row: Row, stored: Row) -> bool:
     return row[14] is not None and stored[14] is None and bool(stored[9] == 0)
 
 
-def _same_session(row: Row, stored: Row) -> bool:
+def _like_session(stored: Row) -> Callable[[Row], bool]:
     """Same content, timestamp apart; the end of a session changes other columns."""
-    return bool(row[3] == stored[3]) and same_json(row[4], stored[4])
+    is_same_json = like_json(stored[4])
+    return lambda row: bool(row[3] == stored[3]) and is_same_json(row[4])

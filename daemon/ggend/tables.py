@@ -64,10 +64,13 @@ class Table:
         """Return those of the ids that are stored already, with one query."""
         return {row[0] for row in self._select(connection, self._key, ids)}
 
-    def stored(self, connection: sqlite3.Connection, ids: Collection[str]) -> dict[str, Row]:
-        """Return the stored rows of these ids, in the order of the INSERT's columns."""
+    def stored(self, connection: sqlite3.Connection, ids: Collection[str]) -> Iterator[Row]:
+        """Give the stored rows of these ids, in the order of the INSERT's columns.
+
+        One at a time, since each may be large.
+        """
         with any_text(connection):
-            return {row[0]: row for row in self._select(connection, self._columns, ids)}
+            yield from self._select(connection, self._columns, ids)
 
     def _select(
         self, connection: sqlite3.Connection, columns: str, ids: Collection[str]

@@ -17,8 +17,8 @@ from ggend.gathering import Gathering, Pace
 from ggend.intake import Call, Intake, Outcome, Submission
 from ggend.metrics import Metrics
 from ggend.stopping import Stopping
-from ggend.store import Store
-from ggend.trouble import TryAgain
+from ggend.store import Store, write_a_page
+from ggend.trouble import NoRoom, TryAgain
 
 __all__ = ["run_writer"]
 
@@ -61,7 +61,7 @@ async def run_writer(
     while (first := await intake.take(pace.slice_events(most))).items:
         began = time.perf_counter()
         batch, gathering = first.items, Gathering(intake, pace, first, most)
-        results = await _commit(store, batch, gathering, metrics, stopping)
+        results = await _commit(store, batch, gathering, intake, metrics, stopping)
         intake.make_room()
         if results is None:
             log.error("stopped without storing what waits", extra={"error": metrics.trouble})
@@ -88,9 +88,14 @@ async def _commit(
     store: Store,
     batch: list[Submission | Call],
     gathering: Gathering,
+    intake: Intake,
     metrics: Metrics,
     stopping: Stopping,
 ) -> list[object] | None:
+    """Commit a batch; try again while there is no room. None: there is no more time to.
+
+    Requests do not wait for room: they are answered, and leave the batch.
+    """
     delay = RETRY_SECONDS
     while True:
         try:
@@ -99,6 +104,12 @@ async def _commit(
             if metrics.trouble is None:
                 log.warning("cannot write, trying again", extra={"error": error})
             metrics.trouble = str(error)
+            if isinstance(error, NoRoom):
+                requests = [item for item in batch if isinstance(item, Call) and not item.waits]
+                batch[:] = [item for item in batch if item not in requests]
+                await _answer_without_room(store, [*requests, *intake.take_requests()])
+                if not batch:  # whether there is room for anything is to be known all the same
+                    batch.append(Call(write_a_page, lambda *_: None, lambda *_: None))
             with anyio.CancelScope() as patience, stopping.limit(patience):
                 await anyio.sleep(delay)
             if patience.cancelled_caught:
@@ -111,15 +122,33 @@ async def _commit(
             return results
 
 
+async def _answer_without_room(store: Store, requests: Sequence[Call]) -> None:
+    """Try each request alone: once its pages are in the file, the WAL is written over.
+
+    So what deletes rows may work where nothing can grow. What has no room is told so.
+    """
+    for request in requests:
+        await store.checkpoint()
+        try:
+            (result,) = await store.commit([request])
+        except TryAgain as error:
+            result = NoRoom(f"{error}; nothing was changed")
+        _tell_call(request, result)
+
+
+def _tell_call(call: Call, result: object) -> None:
+    if isinstance(result, Exception):
+        call.failed(call, result)
+    else:
+        call.done(call, result)
+
+
 def _tell(batch: Sequence[Submission | Call], results: list[object], metrics: Metrics) -> int:
     events = 0
     counts = metrics.events
     for item, result in zip(batch, results, strict=True):
         if isinstance(item, Call):
-            if isinstance(result, Exception):
-                item.failed(item, result)
-            else:
-                item.done(item, result)
+            _tell_call(item, result)
         elif isinstance(result, Outcome):
             counts["stored"] += result.stored
             counts["replayed"] += result.replayed

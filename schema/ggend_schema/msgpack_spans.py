@@ -62,19 +62,24 @@ def skip(buffer: memoryview, offset: int, *, most_values: int = SKIPPED_VALUES) 
     Raises MessageMalformed when the buffer ends before the value does, or when it holds more
     values than are worth the time.
     """
+    return _skip(buffer, offset, most_values)[0]
+
+
+def _skip(buffer: memoryview, offset: int, most_values: int) -> tuple[int, int]:
+    """Do as `skip`; return also how many more values might have been skipped."""
     open_values = 1
-    skipped = 0
+    left = most_values
     while open_values:
-        skipped += 1
-        if skipped > most_values:
-            raise MessageMalformed(f"more than {most_values} values, some nested too deep")
+        left -= 1
+        if left < 0:
+            raise MessageMalformed("more values than are worth the time, some nested too deep")
         if offset >= len(buffer):
             raise MessageMalformed(f"the message ends inside a value, at offset {offset}")
         offset, inside = head(buffer, offset)
         open_values += inside - 1
     if offset > len(buffer):
         raise MessageMalformed("the message ends inside a value")
-    return offset
+    return offset, left
 
 
 def _spans(buffer: memoryview, *, first: int, last: int, wide: tuple[int, int]) -> list[memoryview]:
@@ -84,8 +89,9 @@ def _spans(buffer: memoryview, *, first: int, last: int, wide: tuple[int, int]) 
     if count > SKIPPED_VALUES:
         raise MessageMalformed(f"more than {SKIPPED_VALUES} values")
     spans: list[memoryview] = []
+    left = SKIPPED_VALUES  # for all of them: one after the other they take as long
     for _ in range(count):
-        end = skip(buffer, offset)
+        end, left = _skip(buffer, offset, left)
         spans.append(buffer[offset:end])
         offset = end
     if offset != len(buffer):

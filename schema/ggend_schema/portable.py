@@ -12,6 +12,7 @@ way it comes, and what is stored can be loaded:
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -36,6 +37,7 @@ INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
 _E = TypeVar("_E", bound=Event)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATES = re.compile("[\ud800-\udfff]+")
 
 #: An escape in a JSON text: a whole pair, the half of one, or any other.
 _ESCAPE = re.compile(
@@ -78,7 +80,7 @@ def portable_event(event: _E) -> _E:
 def portable_line(line: bytes) -> bytes:
     """Return a JSON text in which nothing but integers breaks the rule."""
     text = line.decode("utf-8", "surrogateescape")
-    text = _SURROGATE.sub(lambda found: "\\" + _spelled(ord(found[0])), text)
+    text = _SURROGATES.sub(lambda found: found[0].translate(_spellings()), text)
     return _ESCAPE.sub(_mended_escape, text).encode()
 
 
@@ -98,6 +100,12 @@ def portable_packed(encoded: memoryview) -> bytes:
         parts.append(part)
         offset = end
     return b"".join(parts)
+
+
+@cache
+def _spellings() -> dict[int, str]:
+    """How each surrogate is spelled in a JSON text. Many in a row take a quarter of the time."""
+    return {surrogate: "\\" + _spelled(surrogate) for surrogate in range(0xD800, 0xE000)}
 
 
 def _spelled(surrogate: int) -> str:

@@ -30,7 +30,10 @@ from ggend_schema.events import (
 from ggend_schema.portable import INTEGER_MAX, INTEGER_MIN, portable
 from ggend_schema.timestamps import format_ms, format_sql, parse_us
 
-__all__ = ["Row", "json_text", "row_of", "same_json"]
+__all__ = ["Row", "json_text", "like_json", "row_of", "same_json"]
+
+#: In place of the value of a JSON text that has none; equal to no value.
+_UNREADABLE = object()
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -110,14 +113,27 @@ def _check_json(value: Any, field: str) -> bool:
 
 def same_json(one: str | None, other: str | None) -> bool:
     """Compare two JSON texts by value: neither key order nor 1 against 1.0 matters."""
-    if one is None or other is None:
-        return one is other
-    if one == other:
-        return True
-    try:
-        return _same_value(msgspec.json.decode(one), msgspec.json.decode(other))
-    except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):
-        return False  # a text that ggend did not write
+    return like_json(other)(one)
+
+
+def like_json(other: str | None) -> Callable[[str | None], bool]:
+    """Return what compares JSON texts with this one, which is decoded once at most."""
+    value: list[Any] = []
+
+    def is_same(one: str | None) -> bool:
+        if one is None or other is None:
+            return one is other
+        if one == other:
+            return True
+        try:
+            if not value:
+                value.append(_UNREADABLE)
+                value[0] = msgspec.json.decode(other)
+            return _same_value(msgspec.json.decode(one), value[0])
+        except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):
+            return False  # a text that ggend did not write
+
+    return is_same
 
 
 def _same_value(one: Any, other: Any) -> bool:

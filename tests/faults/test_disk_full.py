@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ import pytest
 from ggend_client import Audit, Client
 from running import Daemon
 from support.patience import PATIENCE_SECONDS, wait_until
+from support.processes import run_ggend
 from watched import Watched
 from wire import Peer, audit, batch, new_producer
 
@@ -91,3 +96,84 @@ def test_a_stop_does_not_wait_for_room(small_disk: Path) -> None:
         peer.send(batch(1, *events))
         peer.read_to_ack(_EVENTS)
         assert daemon.query("SELECT count(*) FROM audit_log") == [(_EVENTS,)]
+
+
+#: Old receipts that a purge is to delete: as many as two slices take.
+_OLD_RECEIPTS = 700
+
+
+def _fill_to_the_last_byte(disk: Path) -> Path:
+    """Leave room for nothing; return the file that takes it."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    return filler
+
+
+def _with_old_receipts(disk: Path, daemon: Daemon) -> None:
+    """Store receipts with stages, and make them old."""
+    with daemon:
+        lines = "".join(
+            f'{{"type":"receipt_emitted","execution_id":"{number}","agent_id":"a{number % 7}",'
+            '"operation":"generation","status":"passed","duration_ms":1}\n'
+            f'{{"type":"stage_completed","execution_id":"{number}","stage":"emit",'
+            '"status":"passed","duration_ms":1}\n'
+            for number in range(_OLD_RECEIPTS)
+        )
+        assert json.loads(daemon.exchange(lines.encode()))["stored"] == 2 * _OLD_RECEIPTS
+    with closing(sqlite3.connect(disk / daemon.database.name)) as connection, connection:
+        connection.execute("UPDATE receipts SET created_at = '2020-01-01 00:00:00'")
+    with closing(sqlite3.connect(disk / daemon.database.name)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _purge(daemon: Daemon) -> subprocess.CompletedProcess[str]:
+    return run_ggend(
+        *("purge", "--older-than", "30d", "--yes"),
+        environ={
+            "GGEND_SOCKET": os.fspath(daemon.socket),
+            "GGEND_DATABASE": os.fspath(daemon.database),
+        },
+    )
+
+
+def test_a_purge_says_at_once_that_it_has_no_room(small_disk: Path) -> None:
+    """It does not wait, nothing is deleted by half, and it works when there is room."""
+    daemon = Daemon(small_disk)
+    _with_old_receipts(small_disk, daemon)
+    with daemon:
+        filler = _fill_to_the_last_byte(small_disk)
+        done = _purge(daemon)
+        assert done.returncode == os.EX_IOERR, done
+        assert f"no room on the disk of {daemon.database}" in done.stderr
+        assert "KiB" in done.stderr
+        assert "free some" in done.stderr
+        assert daemon.query("SELECT count(*) FROM receipts") == [(_OLD_RECEIPTS,)]
+        filler.unlink()
+        assert _purge(daemon).returncode == 0
+        assert daemon.query("SELECT count(*) FROM receipts") == [(0,)]
+        assert daemon.stop() == 0
+
+
+def test_a_purge_goes_before_what_waits_for_room(small_disk: Path) -> None:
+    """It writes over the WAL that is there, where the file need not grow for what is in it."""
+    daemon = Daemon(small_disk)
+    _with_old_receipts(small_disk, daemon)
+    producer = new_producer()
+    with daemon, Peer(daemon.socket) as peer:
+        peer.hello(producer)
+        peer.send(batch(1, *(audit("a", operation=f"{number}") for number in range(2_000))))
+        peer.read_to_ack(2_000)
+        with closing(sqlite3.connect(daemon.database)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
+        filler = _fill_to_the_last_byte(small_disk)
+        peer.send(batch(2_001, *(audit("b", context="x" * 400) for _ in range(_EVENTS))))
+        wait_until(lambda: daemon.status()["health"] != "ok", "the disk was never full")
+        done = _purge(daemon)
+        assert done.returncode == 0, done
+        assert daemon.query("SELECT count(*) FROM receipts") == [(0,)]
+        filler.unlink()
+        peer.read_to_ack(2_000 + _EVENTS)
+        wait_until(lambda: daemon.status()["health"] == "ok", "it does not recover")
+        assert daemon.stop() == 0

@@ -141,3 +141,28 @@ async def test_a_closed_intake_is_emptied_first() -> None:
     intake.close()
     assert (await intake.take(10)).items == [last]
     assert (await intake.take(10)).items == []
+
+
+def request() -> Call:
+    return Call(lambda _c, _b: None, lambda _c, _v: None, lambda _c, _e: None, waits=False)
+
+
+async def test_requests_are_taken_past_what_waits_for_room() -> None:
+    """Not calls that wait themselves, and never past what the same connection has sent before."""
+    intake = Intake(1_000_000)
+    asking, asking_later, sending, greeting = Lane(), Lane(), Lane(), Lane()
+    first, later, waiting = request(), request(), call()
+    await intake.put(submission(3_000), sending)
+    await intake.put(waiting, greeting)
+    await intake.put(first, asking)
+    await intake.put(submission(3_000), asking_later)
+    await intake.put(later, asking_later)
+    assert intake.take_requests() == [first]
+    assert intake.take_requests() == []
+    assert intake.events == 6_002
+    await intake.put(submission(1), asking)
+    left: list[Submission | Call] = []
+    while intake.events:
+        left += (await intake.take(4_096)).items
+    assert [item for item in left if isinstance(item, Call)] == [waiting, later]
+    assert sorted(sizes(left)) == [1, 3_000, 3_000]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ggend_schema.codec import SalvagedBatch, decode_client_message
 from ggend_schema.errors import MessageMalformed
 from ggend_schema.messages import Batch
-from ggend_schema.msgpack_spans import array_spans, map_spans, skip
+from ggend_schema.msgpack_spans import SKIPPED_VALUES, array_spans, map_spans, skip
 
 DEPTH = 100_000
 
@@ -172,3 +172,11 @@ def test_an_event_nested_too_deep_leaves_its_neighbours_in_the_batch() -> None:
     assert [bytes(event) for event in message.events] == [good, deep, good]
     whole = decode_client_message(memoryview(head + b"\x92" + good + good))
     assert isinstance(whole, Batch)
+
+
+def test_all_values_of_a_map_together_are_skipped_up_to_the_limit() -> None:
+    """Many values just below it would take many times as long as one."""
+    almost = msgspec.msgpack.encode([None] * (SKIPPED_VALUES - 10))
+    assert len(map_spans(memoryview(b"\x81\xa1a" + almost))) == 1
+    with pytest.raises(MessageMalformed, match="worth the time"):
+        map_spans(memoryview(b"\x82\xa1a" + almost + b"\xa1b" + almost))

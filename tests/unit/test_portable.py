@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ggend.assignments import event_of
 from ggend_client.outbox import Outbox
 from ggend_schema import Audit
+from ggend_schema import portable as portable_module
 from ggend_schema.codec import decode_event, decode_line, encode_event
 from ggend_schema.portable import (
     INTEGER_MAX,
@@ -120,3 +121,17 @@ def test_an_argument_that_is_not_utf8_is_an_event() -> None:
 
 def _stored(value: Any) -> str:
     return "null" if value is None else json_text(value, "context")
+
+
+def test_a_text_of_many_broken_bytes_is_mended_by_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    spell = portable_module._spelled
+    spelled: list[int] = []
+
+    def counted(surrogate: int) -> str:
+        spelled.append(surrogate)
+        return spell(surrogate)
+
+    monkeypatch.setattr(portable_module, "_spelled", counted)
+    portable_module._spellings.cache_clear()
+    assert portable_line(b'"' + 5_000 * b"\xe9\xff" + b'"') == b'"' + 5_000 * rb"\\xe9\\xff" + b'"'
+    assert len(spelled) == 0xE000 - 0xD800

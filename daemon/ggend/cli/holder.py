@@ -11,7 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ggend.errors import AlreadyRunning, DaemonUnreachable, NotAllowed, RefusedByDatabase
+from ggend.errors import (
+    AlreadyRunning,
+    DaemonUnreachable,
+    NoRoom,
+    NotAllowed,
+    RefusedByDatabase,
+)
 from ggend.lock import lock_path
 from ggend_client import ClientError, RequestRefused, ask
 from ggend_schema.places import client_sockets
@@ -52,7 +58,10 @@ def ask_holder(
     hint: str = "run it again: it goes on",
     refused_hint: str = REFUSED_HINT,
 ) -> Any:
-    """Return the daemon's answer. Raises NotAllowed, RefusedByDatabase, DaemonUnreachable."""
+    """Return the daemon's answer.
+
+    Raises NotAllowed, RefusedByDatabase, NoRoom, DaemonUnreachable.
+    """
     try:
         return ask(place, op, arguments, timeout=timeout)
     except ClientError as error:
@@ -60,6 +69,10 @@ def ask_holder(
             raise NotAllowed(str(error), hint="run it as that user") from error
         if isinstance(error, RequestRefused) and error.code == RefusedByDatabase.code:
             raise RefusedByDatabase(error.message, hint=refused_hint) from error
+        if isinstance(error, RequestRefused) and error.code == NoRoom.code:
+            raise NoRoom(
+                error.message, hint="free some MiB on its disk, and run it again"
+            ) from error
         raise DaemonUnreachable(str(error), hint=hint or error.hint) from error
 
 

@@ -22,7 +22,13 @@ from ggend.cli.options import (
     chosen_socket,
 )
 from ggend.cli.output import Format, complain, progress, show, show_line
-from ggend.errors import AlreadyRunning, DatabaseUnusable, RefusedByDatabase, UsageMistake
+from ggend.errors import (
+    AlreadyRunning,
+    DatabaseUnusable,
+    NoRoom,
+    RefusedByDatabase,
+    UsageMistake,
+)
 from ggend.reading.moments import parse_moment
 from ggend.reading.queries import Result
 
@@ -68,8 +74,11 @@ def purge(
     and root may ask. The file keeps its size; new rows use the room. With --except a table stays as
     it is, and so does one whose rows would take some of it with them.
 
+    What deletes takes room first: where the disk is full, the slices become smaller, and a running
+    daemon writes over what it has. If that is not enough, it is said what is needed.
+
     Exit status: 0 done, 1 not confirmed, 65 a trigger of yours keeps rows of a table, 69 the daemon
-    does not answer, 75 another daemon has the database, 77 this user may not.
+    does not answer, 74 the disk is full, 75 another daemon has the database, 77 this user may not.
 
     Examples:
 
@@ -160,9 +169,16 @@ def _purge_by_daemon(
 ) -> None:
     """Have it done by the daemon that holds the lock, slice by slice."""
     # From here on this socket alone: another daemon would purge another database.
+    from ggend.purge import SLICE_ROWS, smaller_slice
+
     place = socket_of_holder(path, socket, otherwise=otherwise)
+    rows = SLICE_ROWS
     arguments: dict[str, Any] = {"cutoff": cutoff} | ({"kept": list(kept)} if kept else {})
     while "position" not in arguments or arguments["position"] is not None:
-        done: dict[str, Any] = ask_holder(place, "purge", arguments, refused_hint=_REFUSED_HINT)
+        try:
+            done: dict[str, Any] = ask_holder(place, "purge", arguments, refused_hint=_REFUSED_HINT)
+        except NoRoom as error:
+            arguments["limit"] = rows = smaller_slice(path, rows, error.message)
+            continue
         tell(done["deleted"])
         arguments["position"] = done["next"]

@@ -269,17 +269,20 @@ _CHILDREN = """
         CROSS JOIN receipts AS r ON r.id = doomed.value
         CROSS JOIN {table} AS child ON child.execution_id = r.execution_id
         LIMIT :limit)"""
-#: Each breach of an execution has a violation, by which it is found in the index that it has.
+#: Each breach of an execution has a violation, by which it is found in the index that it has. Where
+#: one receipt is more than a slice, a slice looks at the violations that it deletes, not at all.
 _BREACHES = """
     DELETE FROM slo_breaches
     WHERE id IN (
         SELECT b.id
-        FROM json_each(:doomed) AS doomed
-        CROSS JOIN receipts AS r ON r.id = doomed.value
-        CROSS JOIN slo_violations AS v ON v.execution_id = r.execution_id
+        FROM (
+            SELECT v.metric AS measured, v.execution_id AS execution, v.severity AS severe
+            FROM json_each(:doomed) AS doomed
+            CROSS JOIN receipts AS r ON r.id = doomed.value
+            CROSS JOIN slo_violations AS v ON v.execution_id = r.execution_id
+            LIMIT :limit)
         CROSS JOIN slo_breaches AS b
-            ON b.metric = v.metric AND b.subject = v.execution_id AND b.severity = v.severity
-        LIMIT :limit)"""
+            ON b.metric = measured AND b.subject = execution AND b.severity = severe)"""
 _ENDS = """
     DELETE FROM session_ends
     WHERE session_id IN (

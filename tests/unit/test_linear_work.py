@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from desk import AT, Desk, audit, collision, counts, opened, receipt, sender, stage, started
+from desk import AT, Desk, audit, call, collision, counts, opened, receipt, sender, stage, started
 from ggend import metrics
 from ggend.books import Books
 from ggend.intake import Call, Intake, Lane, Submission
 from ggend.likes import is_stored
+from ggend.purge import SLICE_ROWS, Slice, purge_slice
 from ggend.requeue import requeue
 from ggend_schema import Event
 from ggend_schema.rows import row_of
@@ -49,7 +51,8 @@ async def _steps(desk: Desk, work: Callable[[sqlite3.Connection, Books], object]
         finally:
             connection.set_progress_handler(None, 0)
 
-    await desk.ask(counted)
+    (result,) = await desk.store.commit([call(counted)])
+    assert result is None
     return count
 
 
@@ -165,6 +168,32 @@ async def test_a_stored_document_is_decoded_once_however_many_differ_from_it(
     assert sum(size > 1_000 for size in decoded) == 2 * tries  # the stored one, and its like
     documents = [text for text in selected if text.startswith("SELECT") and "receipt_json" in text]
     assert len(documents) == tries
+
+
+async def test_a_slice_of_a_purge_costs_the_same_however_much_belongs_to_one_receipt(
+    desk: Desk,
+) -> None:
+    """Its violations are more than many slices; each of these looks at its own part."""
+    took = []
+    for violations in (100, _OTHERS):
+        await desk.settle(receipt(f"e{violations}"))
+        await desk.rows(_VIOLATIONS, f"e{violations}", violations)
+        slices = [await _steps(desk, partial(_purge, limit=20)) for _ in range(3)]
+        took.append(max(slices))
+        await desk.store.commit([call(_purge)])
+    assert took[1] <= took[0] + _DEEPER
+
+
+def _purge(connection: sqlite3.Connection, books: Books, limit: int = SLICE_ROWS) -> Slice:
+    return purge_slice(connection, books, cutoff="2999-01-01 00:00:00", position=None, limit=limit)
+
+
+_VIOLATIONS = """
+    WITH RECURSIVE numbers (number) AS (
+        SELECT 1 UNION ALL SELECT number + 1 FROM numbers LIMIT ?2)
+    INSERT INTO slo_violations (
+        execution_id, metric, target_value, actual_value, severity, timestamp)
+    SELECT ?1, 'm', 1, 2, 'warning', '2020-01-01T00:00:00.000Z' FROM numbers"""
 
 
 async def test_many_empty_submissions_are_not_taken_at_once() -> None:

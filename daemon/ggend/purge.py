@@ -98,7 +98,7 @@ def purge_file(
     Raises AlreadyRunning, DatabaseUnusable, DeletionRefused, NoRoom, sqlite3.Error.
     """
     position: Position | None = None
-    rows = SLICE_ROWS
+    rows, is_wal_empty = SLICE_ROWS, True
     with open_offline(path) as offline:
         while True:
             try:
@@ -114,9 +114,12 @@ def purge_file(
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
                     raise
-                rows = smaller_slice(path, rows, str(error))
-                offline.empty_wal(0)
+                if is_wal_empty:
+                    rows = smaller_slice(path, rows, str(error))
+                offline.empty_wal(0)  # it is written over then
+                is_wal_empty = True
                 continue
+            is_wal_empty = False
             tell(done.deleted)
             if (position := done.next) is None:
                 return

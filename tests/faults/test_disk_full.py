@@ -177,3 +177,21 @@ def test_a_purge_goes_before_what_waits_for_room(small_disk: Path) -> None:
         peer.read_to_ack(2_000 + _EVENTS)
         wait_until(lambda: daemon.status()["health"] == "ok", "it does not recover")
         assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize(("left_kib", "is_enough"), [(0, False), (64, False), (400, True)])
+def test_a_purge_without_a_daemon_takes_smaller_slices(
+    small_disk: Path, left_kib: int, is_enough: bool
+) -> None:
+    """One of 1,000 rows would take more than 400 KiB."""
+    daemon = Daemon(small_disk)
+    _with_old_receipts(small_disk, daemon)
+    filler = _fill_to_the_last_byte(small_disk)
+    os.truncate(filler, filler.stat().st_size - left_kib * 1024)
+    done = _purge(daemon)
+    assert done.returncode == (0 if is_enough else os.EX_IOERR), done
+    filler.unlink()
+    with closing(sqlite3.connect(daemon.database)) as connection:
+        (left,) = connection.execute("SELECT count(*) FROM receipts").fetchone()
+    assert left == (0 if is_enough else _OLD_RECEIPTS)
+    assert is_enough or "hint: free some" in done.stderr

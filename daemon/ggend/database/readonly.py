@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ggend.database.files import companion, database_uri
 from ggend.database.wal_record import check_wal
-from ggend.errors import DatabaseUnusable
+from ggend.errors import DatabaseUnusable, NoRoom
 from ggend.lock import lock_path
 
 __all__ = [
@@ -227,7 +227,13 @@ def _no_permission(path: Path) -> DatabaseUnusable:
     )
 
 
-def _unusable(path: Path, error: sqlite3.DatabaseError) -> DatabaseUnusable:
+def _unusable(path: Path, error: sqlite3.DatabaseError) -> DatabaseUnusable | NoRoom:
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHMSIZE:
+        return NoRoom(
+            f"no room on the disk of {path}: without a daemon, to read it takes 32 KiB in "
+            f"{path.name}-shm",
+            hint="free some MiB there and run it again",
+        )
     match primary_code(error):
         case sqlite3.SQLITE_NOTADB:
             return DatabaseUnusable(

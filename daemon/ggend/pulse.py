@@ -9,20 +9,18 @@ itself.
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import anyio
 
-from ggend.books import Books
 from ggend.intake import Call, Intake, Lane
 from ggend.metrics import Metrics
 from ggend.notify import Notifier
-from ggend.store import Store
+from ggend.store import Store, write_a_page
 
-__all__ = ["Pulse", "run_pulse", "write_a_page"]
+__all__ = ["Pulse", "run_pulse"]
 
 #: Seconds without a commit after which a probe is committed; sooner where the watchdog is quicker.
 PROBE_SECONDS = 60.0
@@ -122,9 +120,3 @@ async def run_pulse(
                 probing = True
                 probes.start_soon(probe)
             await anyio.sleep(pulse.tick_seconds)
-
-
-def write_a_page(connection: sqlite3.Connection, _books: Books) -> None:
-    """Write `user_version` as it is: equal bytes of a row would not be written, this page is."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    connection.execute(f"PRAGMA user_version = {version}")

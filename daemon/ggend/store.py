@@ -38,7 +38,7 @@ from ggend.settle import ROW_ERRORS, settle
 from ggend.trouble import TryAgain, judge
 from ggend_schema.timestamps import format_ms
 
-__all__ = ["DURABILITY", "Store", "open_store"]
+__all__ = ["DURABILITY", "Store", "open_store", "write_a_page"]
 
 log = logging.getLogger("ggend.store")
 
@@ -236,6 +236,12 @@ def _roll_back(connection: sqlite3.Connection, why: GgendError | TryAgain | None
             f"the transaction cannot be taken back: {error}",
             hint="nothing of the batch was acknowledged; clients send it again",
         ) from error
+
+
+def write_a_page(connection: sqlite3.Connection, _books: Books) -> None:
+    """Write `user_version` as it is: equal bytes of a row would not be written, this page is."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    connection.execute(f"PRAGMA user_version = {version}")
 
 
 @contextlib.asynccontextmanager

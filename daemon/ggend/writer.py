@@ -16,9 +16,8 @@ import anyio
 from ggend.gathering import Gathering, Pace
 from ggend.intake import Call, Intake, Outcome, Submission
 from ggend.metrics import Metrics
-from ggend.pulse import write_a_page
 from ggend.stopping import Stopping
-from ggend.store import Store
+from ggend.store import Store, write_a_page
 from ggend.trouble import NoRoom, TryAgain
 
 __all__ = ["run_writer"]

@@ -127,8 +127,9 @@ class Accounts:
                 or (None if sender.permanent else self._reopen(connection, sender))
                 or self._open(connection, sender)
             )
-            if len(self._by_key) >= _REMEMBERED:
-                # Those of this batch hold numbers that are in no row yet.
+            if len(self._by_key) >= max(_REMEMBERED, 2 * len(self._touched)):
+                # Those of this batch hold numbers that are in no row yet. Where they are most of
+                # the cache there is little to drop, and no use in looking each time.
                 touched = self._touched.keys()
                 self._by_key = {k: a for k, a in self._by_key.items() if a.id in touched}
             self._by_key[key] = account

@@ -112,7 +112,7 @@ def purge_file(
                         kept=kept,
                     )
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
                     raise
                 if is_wal_empty:
                     rows = smaller_slice(path, rows, str(error))

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from desk import AT, Desk, audit, call, collision, counts, opened, receipt, sender, stage, started
-from ggend import metrics
+from ggend import accounts, metrics
 from ggend.books import Books
 from ggend.intake import Call, Intake, Lane, Submission
 from ggend.likes import is_stored
@@ -194,6 +194,25 @@ _VIOLATIONS = """
     INSERT INTO slo_violations (
         execution_id, metric, target_value, actual_value, severity, timestamp)
     SELECT ?1, 'm', 1, 2, 'warning', '2020-01-01T00:00:00.000Z' FROM numbers"""
+
+
+async def test_a_batch_of_very_many_producers_does_not_search_the_cache_for_each(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "_REMEMBERED", 10)
+    caches: list[object] = []
+
+    def open_many(connection: sqlite3.Connection, books: Books) -> None:
+        for number in range(500):
+            books.accounts.of(connection, sender(number.to_bytes(16, "big")))
+            if not caches or caches[-1] is not books.accounts._by_key:
+                caches.append(books.accounts._by_key)
+
+    await desk.ask(open_many)
+    assert len(caches) <= 3
+    await _producers(desk, 10, 1_000)
+    await _producers(desk, 10, 2_000)
+    assert len(desk.store._books.accounts._by_key) <= 20
 
 
 async def test_many_empty_submissions_are_not_taken_at_once() -> None:

@@ -233,12 +233,6 @@ class Store:
         return results
 
 
-def write_a_page(connection: sqlite3.Connection, _books: Books) -> None:
-    """Write `user_version` as it is: equal bytes of a row would not be written, this page is."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    connection.execute(f"PRAGMA user_version = {version}")
-
-
 def _roll_back(connection: sqlite3.Connection, why: GgendError | TryAgain | None) -> None:
     try:
         connection.execute("ROLLBACK")

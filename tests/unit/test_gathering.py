@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from ggend.accounts import Sender
-from ggend.gathering import SLICE_EVENTS, SLICE_SECONDS, Gathering, Pace
+from ggend.gathering import (
+    HURRIED_SECONDS,
+    HURRIED_SLICE_SECONDS,
+    SLICE_EVENTS,
+    SLICE_SECONDS,
+    Gathering,
+    Pace,
+)
 from ggend.intake import Call, Intake, Lane, Submission
 
 SENDER = Sender(uid=1, gid=1, pid=1)
@@ -45,9 +52,9 @@ async def flood(intake: Intake, items: int) -> None:
 
 
 async def begin(intake: Intake, clock: Clock) -> Gathering:
-    pace = Pace()
+    pace = Pace(clock)
     first = await intake.take(pace.slice_events(MOST))
-    return Gathering(intake, pace, first, MOST, clock)
+    return Gathering(intake, pace, first, MOST)
 
 
 def slices(gathering: Gathering, clock: Clock, seconds: float) -> list[list[Submission | Call]]:
@@ -81,7 +88,7 @@ async def test_what_is_hurried_is_taken_in_and_ends_it(intake: Intake, clock: Cl
     gathering = await begin(intake, clock)
     quiet = submission(1)
     await intake.put(quiet, Lane())
-    assert slices(gathering, clock, SLICE_SECONDS) == [[quiet]]
+    assert slices(gathering, clock, HURRIED_SLICE_SECONDS) == [[quiet]]
 
 
 async def test_what_came_first_with_something_hurried_ends_after_a_slice(
@@ -89,7 +96,7 @@ async def test_what_came_first_with_something_hurried_ends_after_a_slice(
 ) -> None:
     await intake.put(submission(1), Lane())
     await flood(intake, 100)
-    assert not slices(await begin(intake, clock), clock, SLICE_SECONDS)
+    assert not slices(await begin(intake, clock), clock, HURRIED_SLICE_SECONDS)
 
 
 async def test_it_is_not_ended_before_it_was_worth_it(intake: Intake, clock: Clock) -> None:
@@ -97,18 +104,33 @@ async def test_it_is_not_ended_before_it_was_worth_it(intake: Intake, clock: Clo
     gathering = await begin(intake, clock)
     quiet = submission(1)
     await intake.put(quiet, Lane())
-    first, *others = slices(gathering, clock, SLICE_SECONDS / 4)
+    first, *others = slices(gathering, clock, HURRIED_SLICE_SECONDS / 4)
     assert first[0] is quiet
-    assert [len(items) for items in others] == [1, 1]
+    assert len(others) == 2
 
 
-async def test_a_slice_has_as_many_events_as_take_its_time(intake: Intake, clock: Clock) -> None:
-    pace = Pace()
+async def test_a_slice_has_as_many_events_as_take_its_time(clock: Clock) -> None:
+    pace = Pace(clock)
     assert pace.slice_events(MOST) == SLICE_EVENTS
     for _ in range(100):
-        pace.note(1_000, SLICE_SECONDS)
-    assert pace.slice_events(MOST) == pytest.approx(1_000, abs=1)
+        pace.note(2_000, SLICE_SECONDS)
+    assert pace.slice_events(MOST) == pytest.approx(2_000, abs=1)
     assert pace.slice_events(500) == 500
     for _ in range(100):
         pace.note(1_000, 1_000 * SLICE_SECONDS)
     assert pace.slice_events(MOST) == SLICE_EVENTS
+
+
+async def test_slices_are_short_for_a_while_after_somebody_was_in_a_hurry(
+    intake: Intake, clock: Clock
+) -> None:
+    pace = Pace(clock)
+    for _ in range(100):
+        pace.note(2_000, SLICE_SECONDS)
+    await intake.put(submission(1), Lane())
+    slices(Gathering(intake, pace, await intake.take(MOST), MOST), clock, 0)
+    assert pace.slice_events(MOST) == pytest.approx(
+        2_000 * HURRIED_SLICE_SECONDS / SLICE_SECONDS, abs=1
+    )
+    clock.now += HURRIED_SECONDS
+    assert pace.slice_events(MOST) == pytest.approx(2_000, abs=1)

@@ -211,6 +211,7 @@ class Store:
         committing = False
         try:
             connection.execute("BEGIN IMMEDIATE")
+            begun = len(batch)
             results = settle(connection, books, batch, now=now, isolate=isolate)
             while late := more():
                 position = len(batch)
@@ -218,8 +219,8 @@ class Store:
                 results += settle(
                     connection, books, late, now=now, isolate=isolate, position=position
                 )
-            # What was taken in late may have been sent after the first look.
-            self._keeper.look(in_transaction=True)
+            if len(batch) > begun:  # what was taken in late may have been sent after the first look
+                self._keeper.look(in_transaction=True)
             committing = True
             connection.execute("COMMIT")
         except BaseException as error:

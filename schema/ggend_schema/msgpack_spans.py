@@ -72,7 +72,7 @@ def _skip(buffer: memoryview, offset: int, most_values: int) -> tuple[int, int]:
     while open_values:
         left -= 1
         if left < 0:
-            raise MessageMalformed("more values than are worth the time, some nested too deep")
+            raise MessageMalformed(f"more than {SKIPPED_VALUES} values, some nested too deep")
         if offset >= len(buffer):
             raise MessageMalformed(f"the message ends inside a value, at offset {offset}")
         offset, inside = head(buffer, offset)

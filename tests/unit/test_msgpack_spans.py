@@ -178,5 +178,5 @@ def test_all_values_of_a_map_together_are_skipped_up_to_the_limit() -> None:
     """Many values just below it would take many times as long as one."""
     almost = msgspec.msgpack.encode([None] * (SKIPPED_VALUES - 10))
     assert len(map_spans(memoryview(b"\x81\xa1a" + almost))) == 1
-    with pytest.raises(MessageMalformed, match="worth the time"):
+    with pytest.raises(MessageMalformed, match=f"more than {SKIPPED_VALUES} values"):
         map_spans(memoryview(b"\x82\xa1a" + almost + b"\xa1b" + almost))

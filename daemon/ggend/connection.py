@@ -7,10 +7,12 @@ looks into an event; `framed` and `lines` do.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import select
 import socket
 import struct
+import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from enum import Enum
@@ -183,6 +185,8 @@ class Connection:
         self._outbox = bytearray()
         self._sending = 0
         self._sending_since = 0.0
+        #: What the kernel had for the peer when that was looked at last.
+        self._unread = b""
         self._sending_scope = anyio.CancelScope()
         #: Since when the peer is waited for; None while it is not.
         self._receiving_since: float | None = None
@@ -212,6 +216,7 @@ class Connection:
                 # What was read and never submitted; the rest is given back as it is settled.
                 self.release(self._held - self._unsettled_bytes)
                 self._partial.release()
+                self._answers.release()
             if dialogue is not None:
                 await self.wait_until_settled()
                 dialogue.end(self._end)
@@ -236,6 +241,7 @@ class Connection:
                 if partial_since is None:
                     partial_since = now
                     self._note_progress()
+                self._partial.shrink(dialogue.partial_bytes)  # an over-long line is not kept
                 if dialogue.partial_bytes > _PARTIAL_FREE_BYTES:
                     await self._partial.grow(dialogue.partial_bytes)
                     partial_since += anyio.current_time() - now  # it is not the peer that waited
@@ -281,8 +287,16 @@ class Connection:
         self.drain(End.STALLED)
 
     def _sending_seconds(self) -> float:
-        """Return how long the peer has taken nothing of what it is told."""
-        return anyio.current_time() - self._sending_since if self._sending else 0.0
+        """Return how long the peer has taken nothing of what it is told, since this is asked."""
+        if not self._sending:
+            return 0.0
+        # The kernel takes more only when most of what it has was read: what it has tells sooner.
+        with suppress(OSError):
+            unread = fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4))
+            if unread != self._unread:
+                self._unread = unread
+                self._sending_since = anyio.current_time()
+        return anyio.current_time() - self._sending_since
 
     def _stop_sending(self) -> None:
         self._sending_scope.cancel()

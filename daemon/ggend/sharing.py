@@ -94,14 +94,19 @@ class Shared:
                     await granted.wait()
                 if not granted.is_set():
                     self._look()
-        finally:
-            hold.is_waiting = False
-            if not granted.is_set():
+        except BaseException:
+            if granted.is_set():
+                self.give(hold, amount)
+            else:
                 self._waiting.remove(turn)
                 self._grant()
+            raise
+        finally:
+            hold.is_waiting = False
 
     def give(self, hold: Hold, amount: int) -> None:
         """Take back so much of what it holds."""
+        amount = min(amount, hold.amount)  # it may have released everything meanwhile
         self.held -= amount
         hold.amount -= amount
         if not hold.amount:

@@ -651,6 +651,26 @@ def test_a_receipt_that_was_changed_is_a_conflict_each_time_and_none_of_its_stag
         assert daemon.query("SELECT count(*) FROM rejected_events") == [(1,)]
 
 
+def test_no_stage_of_a_rejected_receipt_is_stored_when_the_other_one_is_gone(
+    daemon: Daemon, place: Path
+) -> None:
+    """The daemon takes the receipt for settled; its stages would wait for a parent for ever."""
+    original, other = place / "original.json", place / "changed.json"
+    original.write_text(json.dumps(receipt("e1")))
+    other.write_text(json.dumps(receipt("e1", files_modified=7)))
+    run(daemon, "receipts", original)
+    run(daemon, "receipts", other, status=os.EX_DATAERR)
+    with closing(sqlite3.connect(daemon.database)) as connection:
+        connection.execute("DELETE FROM pipeline_metrics")
+        connection.execute("DELETE FROM slo_violations")
+        connection.execute("DELETE FROM receipts")
+        connection.commit()
+    (report,), said = run(daemon, "receipts", other)
+    assert (report["new"], report["already there"]) == (0, 1)
+    assert "is not stored: it was rejected then, or purged since" in said
+    assert daemon.query("SELECT count(*) FROM parked_events") == [(0,)]
+
+
 def test_of_two_receipts_of_one_execution_in_one_file_the_first_stays(
     daemon: Daemon, place: Path
 ) -> None:

@@ -223,6 +223,10 @@ def test_stages_may_be_fewer_or_skipped_or_others() -> None:
         (changed(status="failed", stages={"emit": 3}, pipeline_stages=None), "has no status"),
         (changed(stages={"emit": 3, "μ₃_emit": 3}, pipeline_stages=None), "is there twice"),
         (changed(total_duration_ms="2 s"), "`total_duration_ms` must be a number, not a text"),
+        (changed(total_duration_ms=10**30), "must be from 0 to"),
+        (changed(total_duration_ms=1e300), "must be from 0 to"),
+        (changed(files_generated=1.5), "must be a whole number"),
+        ({"type": []}, "it has no `status`"),
         (changed(total_duration_ms=-1), "must be from 0 to"),
         (changed(total_duration_ms=True), "not true or false"),
         (changed(timestamp="yesterday"), "is not ISO 8601"),
@@ -289,3 +293,18 @@ def test_a_real_receipt_is_read(name: str, notes: int) -> None:
     assert [stage.duration_ms for stage in document.stages] == [400, 500, 600, 300, 200]
     assert {stage.status for stage in document.stages} == {"passed"}
     assert len(document.notes) == notes
+
+
+def test_a_stage_that_is_null_did_not_run() -> None:
+    assert read(changed(stages={"emit": None, "extract": 3}, pipeline_stages=None)).stages == [
+        stage
+        for stage in read(changed(stages={"extract": 3}, pipeline_stages=None)).stages
+        if stage.duration_ms == 3
+    ]
+
+
+@pytest.mark.parametrize("line", [b"[2026-01-29 12:00:00] INFO text\n", b"[\n"])
+def test_a_file_that_is_no_json_is_given_up(line: bytes) -> None:
+    *problems, last = values_of(line * 10_000)
+    assert last.problem == "the rest is not read: too much is not JSON"
+    assert len(problems) <= 100

@@ -103,3 +103,35 @@ async def test_who_gives_up_waiting_leaves_the_line() -> None:
     assert (impatient.hold.amount, impatient.hold.is_waiting, shared.held) == (0, False, 11)
     holder.hold.release()
     await impatient.hold.grow(1)
+
+
+@pytest.mark.parametrize("order", ["room first", "cancelled first", "cancelled within"])
+async def test_who_is_cancelled_in_the_moment_in_which_there_is_room_keeps_nothing(
+    order: str,
+) -> None:
+    shared = Shared(10)
+    holder, favoured, waiting = Peer(shared), Peer(shared), Peer(shared)
+    await holder.hold.grow(10)
+    await favoured.hold.grow(1)
+    own = anyio.CancelScope()
+
+    async def ask() -> None:
+        with own:
+            await waiting.hold.grow(4)
+            try:
+                await anyio.sleep_forever()
+            finally:
+                waiting.hold.release()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        scope = own if order == "cancelled within" else tasks.cancel_scope
+        if order == "room first":
+            holder.hold.release()
+            scope.cancel()
+        else:
+            scope.cancel()
+            holder.hold.release()
+    favoured.hold.release()
+    assert (waiting.hold.amount, shared.held) == (0, 0)

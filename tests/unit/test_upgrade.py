@@ -393,6 +393,36 @@ def test_what_a_killed_writer_did_not_finish_is_not_read(tmp_path: Path) -> None
         open_readonly(copy)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "said"),
+    [
+        ("CREATE TABLE pending_releases (a)", "pending_releases already exists"),
+        ("ALTER TABLE receipts ADD COLUMN duration_source TEXT", "duplicate column name"),
+        (
+            "CREATE TRIGGER no BEFORE UPDATE ON stage_totals BEGIN SELECT RAISE(ABORT, 'no'); END",
+            ": no",
+        ),
+    ],
+)
+def test_what_of_somebody_stands_in_the_way_of_an_upgrade_is_said(
+    tmp_path: Path, theirs: str, said: str
+) -> None:
+    path = tmp_path / "tier2.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL").fetchall()
+        connection.execute("BEGIN")
+        apply(connection, [found for found in migrations() if found.version <= 4])
+        connection.execute(
+            "INSERT INTO stage_totals (stage, executions, passed, failed, duration_ms) "
+            "VALUES ('μ₃_emit', 1, 1, 0, 5)"
+        )
+        connection.execute(theirs)
+    with pytest.raises(DatabaseUnusable, match=f"cannot be upgraded.*{said}"):
+        prepare_database(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (4,)
+
+
 def test_version_2_gets_the_rollups_and_keeps_its_rows(tmp_path: Path) -> None:
     path = tmp_path / "tier2.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:

@@ -95,7 +95,7 @@ def database(
         _check_identity(here, path, database_id)
         _check_version(there, other)
         rows = {table: _count(there, table) for table in (*TABLES, "slo_violations")}
-        waiting = _waiting(there)
+        waiting, releasing = _waiting(there), _releasing(there)
         task = bar.add_task(other.name, total=sum(rows[table] for table in TABLES))
 
         def flush() -> int:
@@ -118,7 +118,12 @@ def database(
             f"{rows['slo_violations']:,} violations are not copied: they are judged again here"
         )
     if waiting:
-        complain(f"{waiting:,} events that wait there for their parent are not copied")
+        complain(
+            f"{waiting:,} events that wait there for their parent are not copied",
+            hint=f"some have their parent already: start a daemon once on {other}, and merge again"
+            if releasing
+            else "",
+        )
     show_reports(tallies, form)
     if any(_is_bad(tally) for tally in tallies):
         raise typer.Exit(os.EX_DATAERR)
@@ -241,6 +246,13 @@ def _waiting(there: sqlite3.Connection) -> int:
         return 0
     (events,) = there.execute("SELECT coalesce(sum(events), 0) FROM parked_events").fetchone()
     return int(events)
+
+
+def _releasing(there: sqlite3.Connection) -> bool:
+    """Whether a daemon was ended before it had released all that waits for a stored parent."""
+    if "pending_releases" not in columns_of(there):
+        return False
+    return there.execute("SELECT 1 FROM pending_releases").fetchone() is not None
 
 
 def _count(there: sqlite3.Connection, table: str) -> int:

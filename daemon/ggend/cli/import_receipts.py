@@ -31,7 +31,7 @@ from ggend.importing.receipt_documents import (
     UnreadableDocument,
     read_document,
 )
-from ggend.importing.stored_receipts import differing_receipts
+from ggend.importing.stored_receipts import absent_receipts, differing_receipts
 from ggend_client import ClientError, ask
 from ggend_schema.codes import EventCode
 from ggend_schema.events import StageCompleted
@@ -74,7 +74,8 @@ class _Import:
     Receipts go first, and then the stages of those that were not rejected: what belongs to another
     receipt of the same execution must not be stored with this one. To the daemon a receipt that was
     rejected in an earlier import is a replay like any other, so that the database is asked which
-    differ. Where that cannot be read, the numbers of such stages are used up for good.
+    differ, and which are not there. Where that cannot be read, the numbers of such stages are used
+    up for good.
     """
 
     __slots__ = (
@@ -149,7 +150,13 @@ class _Import:
                 self._has_conflicts = True
             else:
                 self._problems.tell(f"{where}: {error.code}: {error.message}")
-        held_back = differing.keys() | refused.keys()
+        absent = self._absent([document for _, document, _ in taken]) - refused.keys()
+        for place in sorted(absent):
+            self._problems.tell(
+                f"{taken[place][0]}: was imported before, and is not stored: it was rejected then, "
+                "or purged since"
+            )
+        held_back = differing.keys() | refused.keys() | absent
         self._flush_stages([one[:2] for place, one in enumerate(taken) if place not in held_back])
         if self._stored is None:
             self._use_up([taken[place][1] for place in refused])
@@ -188,6 +195,11 @@ class _Import:
         if self._stored is None:
             return {}
         return differing_receipts(self._stored, [document.receipt for document in documents])
+
+    def _absent(self, documents: list[Document]) -> set[int]:
+        if self._stored is None:
+            return set()
+        return absent_receipts(self._stored, [document.receipt for document in documents])
 
     def end(self) -> None:
         """Finish, and say what is stored otherwise than the documents say."""

@@ -64,6 +64,11 @@ class Preparation(Struct, frozen=True, kw_only=True):
     mended: list[str] = []
 
 
+#: What SQLite says when something of somebody's has the name of what an upgrade makes, or refuses
+#: what it does.
+_OF_OTHERS = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT)
+
+
 def prepare_database(
     path: Path, *, upgrade: bool = True, tell: Tell = lambda _: None
 ) -> Preparation:
@@ -108,6 +113,12 @@ def prepare_database(
     except sqlite3.Error as error:
         if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
             raise KeyboardInterrupt from error
+        if state is State.OLDER and primary_code(error) in _OF_OTHERS:
+            raise DatabaseUnusable(
+                f"{path} cannot be upgraded: {error}",
+                hint="it is as it was; rename what of yours has that name, or drop the trigger of "
+                "yours that says so, and start again",
+            ) from error
         raise cannot_open(path, error) from error
 
 

@@ -17,6 +17,9 @@ from ggend_schema.portable import portable_line
 
 __all__ = ["Found", "canonical_json", "values_of"]
 
+#: Places that are not JSON after which the rest is not read: each costs a look at all before it.
+_PROBLEMS = 100
+
 _SPACE = re.compile(r"[ \t\r\n\0\ufeff]*")
 _NEXT = re.compile(r"^[{\[]", re.MULTILINE)
 
@@ -39,7 +42,12 @@ def values_of(content: bytes) -> Iterator[Found]:
     text = portable_line(content).decode()
     lines = _Lines(text)
     at = _space(text, 0)
+    problems = 0
     while at < len(text):
+        if problems == _PROBLEMS:
+            yield Found(line=lines.of(at), problem="the rest is not read: too much is not JSON")
+            return
+        problems += 1
         try:
             value, end = _decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
@@ -49,7 +57,8 @@ def values_of(content: bytes) -> Iterator[Found]:
         except RecursionError:
             yield Found(line=lines.of(at), problem="not JSON that can be read: nested too deep")
         except ValueError as error:
-            yield Found(line=lines.of(at), problem=f"not JSON: {error}")
+            why = str(error).partition(";")[0]  # Python goes on with advice to programmers
+            yield Found(line=lines.of(at), problem=f"not JSON: {why}")
         else:
             if isinstance(value, list):
                 # The decoder does not say where an element stands.
@@ -58,6 +67,7 @@ def values_of(content: bytes) -> Iterator[Found]:
             else:
                 yield Found(line=lines.of(at), value=value)
             at = _space(text, end)
+            problems -= 1
             continue
         following = _NEXT.search(text, at + 1)
         at = len(text) if following is None else following.start()

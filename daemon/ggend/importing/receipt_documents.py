@@ -62,6 +62,9 @@ _DURATIONS = ("total_duration_ms", "duration_ms")
 #: A hash may name its algorithm.
 _HASH = re.compile(r"(?:[a-z0-9-]+:)?([0-9a-fA-F]{1,128})", re.ASCII)
 
+#: What `portable` makes of an integer over 64 bits.
+_LARGE = re.compile(r"-?[0-9]{19,}", re.ASCII)
+
 #: Names of stages as they are stored, by the spellings that are accepted; and their order.
 _STAGE_NAMES = {plain_word(spelling): stored for spelling, stored in STAGES.items()}
 _STAGE_ORDER = {stored: number for number, stored in enumerate(dict.fromkeys(STAGES.values()))}
@@ -279,7 +282,8 @@ class _Reader:
 def _receipt_of(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UnreadableDocument(f"a receipt is a JSON object, not {_kind(value)}")
-    if value.get("type") in EVENT_TYPES:
+    kind = value.get("type")
+    if isinstance(kind, str) and kind in EVENT_TYPES:
         raise UnreadableDocument("this is an event: `ggend import events` takes files of them")
     if isinstance(value.get("record"), dict) and isinstance(value.get("payload"), dict):
         raise UnreadableDocument("this is a line of a log: `ggend import ggen-log` takes those")
@@ -294,7 +298,7 @@ def _stages_in(value: Any) -> Iterator[tuple[str, _Object]]:
         for name, stage in value.items():
             if isinstance(stage, dict):
                 yield plain_word(name), stage
-            elif plain_word(name) in _STAGE_NAMES:
+            elif stage is not None and plain_word(name) in _STAGE_NAMES:
                 yield plain_word(name), {"duration_ms": stage}
     elif isinstance(value, list):
         for stage in value:
@@ -342,13 +346,15 @@ def _milliseconds(value: Any, name: str) -> int:
 
 
 def _whole_number(value: Any, name: str) -> int:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
+    if isinstance(value, str) and _LARGE.fullmatch(value):
+        value = math.inf  # an integer that only a text can carry
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise UnreadableDocument(f"`{name}` must be a number, not {_kind(value)}")
     if not 0 <= value <= limits.COUNT_MAX:
-        raise UnreadableDocument(f"`{name}` must be from 0 to {limits.COUNT_MAX}, not {value}")
-    return value
+        raise UnreadableDocument(f"`{name}` must be from 0 to {limits.COUNT_MAX}")
+    if value != int(value):
+        raise UnreadableDocument(f"`{name}` must be a whole number, not {value}")
+    return int(value)
 
 
 def _kind(value: Any) -> str:

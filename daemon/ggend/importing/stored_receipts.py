@@ -1,4 +1,4 @@
-"""Stored receipts: which of some receipts are in the database with other content.
+"""Stored receipts: which of some receipts are in the database, and which with other content.
 
 Never writes.
 """
@@ -15,7 +15,7 @@ from ggend.importing.readback import COLUMNS
 from ggend_schema.events import ReceiptEmitted
 from ggend_schema.rows import row_of
 
-__all__ = ["differing_receipts"]
+__all__ = ["absent_receipts", "differing_receipts"]
 
 _STORED = (
     f"SELECT {', '.join(COLUMNS[ReceiptEmitted])} FROM receipts "  # noqa: S608 - constants
@@ -23,13 +23,19 @@ _STORED = (
 )
 
 
+def absent_receipts(connection: sqlite3.Connection, receipts: Iterable[ReceiptEmitted]) -> set[int]:
+    """Return the places in `receipts` of those whose execution has no receipt stored."""
+    wanted = list(receipts)
+    stored = {row[0] for row in connection.execute(_STORED, (_ids(wanted),))}
+    return {place for place, receipt in enumerate(wanted) if receipt.execution_id not in stored}
+
+
 def differing_receipts(
     connection: sqlite3.Connection, receipts: Iterable[ReceiptEmitted]
 ) -> dict[int, list[str]]:
     """Return the columns in which receipts differ from what is stored, by place in `receipts`."""
     wanted = list(receipts)
-    ids = msgspec.json.encode(sorted({receipt.execution_id for receipt in wanted})).decode()
-    stored = {row[0]: row for row in connection.execute(_STORED, (ids,))}
+    stored = {row[0]: row for row in connection.execute(_STORED, (_ids(wanted),))}
     differing: dict[int, list[str]] = {}
     for place, receipt in enumerate(wanted):
         row = stored.get(receipt.execution_id)
@@ -38,3 +44,7 @@ def differing_receipts(
         ):
             differing[place] = columns
     return differing
+
+
+def _ids(receipts: Iterable[ReceiptEmitted]) -> str:
+    return msgspec.json.encode(sorted({receipt.execution_id for receipt in receipts})).decode()

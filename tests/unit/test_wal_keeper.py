@@ -105,3 +105,26 @@ def test_a_checkpoint_of_another_program_after_its_commit_was_seen_is_no_fault(
     connection.deed = lambda: another(path, "PRAGMA wal_checkpoint(TRUNCATE)")
     keeper.checkpoint(connection)
     keeper.look()
+
+
+def test_a_wal_of_which_only_the_header_had_room_is_begun_again(tmp_path: Path) -> None:
+    path = tmp_path / "tier2.db"
+    with keep_wal(path) as keeper:
+        keeper.attach("0" * 32)
+        with closing(sqlite3.connect(path, isolation_level=None, factory=Connection)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            connection.execute("CREATE TABLE notes (text)")
+            wal = Path(f"{path}-wal")
+            header = wal.read_bytes()[:32]
+
+            def fail() -> None:
+                wal.write_bytes(header)
+                raise sqlite3.OperationalError("database or disk is full")
+
+            connection.when, connection.deed = "PRAGMA schema_version = ", fail
+            with pytest.raises(sqlite3.OperationalError):
+                keeper.checkpoint(connection, "TRUNCATE")
+            keeper.look()
+            connection.execute("INSERT INTO notes VALUES ('new')")
+            keeper.look()
+            keeper.checkpoint(connection)

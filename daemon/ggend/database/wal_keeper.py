@@ -59,6 +59,7 @@ class WalKeeper:
         #: Inode and bytes of the WAL, when it was last looked at.
         self._wal: tuple[int, int] | None = None
         self._shm = 0
+        self._salts: tuple[int, int] | None = None
         self._is_replaced = False
         #: Whether another program has moved the WAL, and ours has no mark since.
         self._is_unmarked = False
@@ -127,7 +128,7 @@ class WalKeeper:
             is_moved = is_written or wal.st_size < size
             if is_moved:
                 self._look_closer()
-            elif read_salts(self._wal_file) != record.salts:
+            elif read_salts(self._wal_file) != self._salts:
                 is_moved = True
                 self._settle({record.cookie})  # another program has begun the WAL anew
             else:
@@ -239,14 +240,17 @@ class WalKeeper:
         """
         os.fsync(self._file)
         status, shm = self._beside()
+        if self._wal is None:
+            self._close(self._wal_file)
+            self._wal_file = os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC)
+        # Of its header, also where no frame follows: a disk may have had no room for one.
+        self._salts = read_salts(self._wal_file)
         wal = read_wal(self.path, whole=False)
         # In this order: whoever writes over the file after its time was taken changes it again.
         found = describe(os.fstat(self._file), _cookie(self._file), wal)
         if found.cookie not in expected and not self._has_company():
             raise self._replaced("it was written over")
         self._write(found)
-        if self._wal is None:
-            self._wal_file = os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC)
         self._wal = status.st_ino, status.st_size
         self._shm = shm.st_ino
 

@@ -35,7 +35,8 @@ __all__ = ["HEAVY_BYTES", "READ_BYTES", "Connection", "Dialogue", "End", "Servic
 
 log = logging.getLogger("ggend.connection")
 
-#: Bytes read at a time: some 800 events, decoded in 5 ms. Twice as many cost 2 % less each.
+#: Bytes read at a time: some 800 events. Half as many cost a few percent more each; twice as many
+#: keep the event loop from the others for longer.
 READ_BYTES = 128 * 1024
 
 #: Bytes that are decoded as soon as they were read. What is longer waits until no other connection

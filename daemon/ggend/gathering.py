@@ -15,8 +15,8 @@ from ggend.intake import Call, Intake, Submission, Taken
 
 __all__ = ["Gathering", "Pace"]
 
-#: Seconds that a slice is to take. Each is settled for itself: with 15 ms, one flooding producer was
-#: 5 % slower than without slices, with this it was not.
+#: Seconds that a slice is to take. Each is settled for itself: with 15 ms one flooding producer
+#: was 5 % slower than without slices, with this it was not.
 SLICE_SECONDS = 0.025
 
 #: The same while somebody in a hurry was seen lately, and for how long that is remembered. So long

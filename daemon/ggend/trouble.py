@@ -31,7 +31,7 @@ from ggend.errors import (
     WriterStopped,
 )
 
-__all__ = ["OTHER", "TABLE", "NoRoom", "Response", "TryAgain", "judge", "response_to"]
+__all__ = ["OTHER", "TABLE", "DiskFull", "Response", "TryAgain", "judge", "response_to"]
 
 #: What is done: tried again, refused row by row, or ended with this error.
 Action: TypeAlias = Literal["retry", "refuse"] | type[GgendError]
@@ -41,10 +41,8 @@ class TryAgain(Exception):
     """Nothing was committed, and the same may succeed later."""
 
 
-class NoRoom(TryAgain):
-    """The disk is full; `code` is what a request is answered with."""
-
-    code = "no_room"
+class DiskFull(TryAgain):
+    """There is no room on the disk."""
 
 
 class Response(Struct, frozen=True):
@@ -168,7 +166,7 @@ def judge(error: BaseException, *, committing: bool) -> GgendError | TryAgain | 
         return None
     said = f"{str(error) or 'out of memory'} ({_name(error)})"
     if action == "retry":
-        return NoRoom(said) if code & 0xFF == sqlite3.SQLITE_FULL else TryAgain(said)
+        return DiskFull(said) if code & 0xFF == sqlite3.SQLITE_FULL else TryAgain(said)
     begin = "COMMIT failed" if committing else "the database cannot be written"
     return action(f"{begin}: {said}", hint=_HINTS[action])
 

@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
+from ggend.errors import NoRoom
 from ggend.gathering import Gathering, Pace
 from ggend.intake import Call, Intake, Outcome, Submission
 from ggend.metrics import Metrics
 from ggend.stopping import Stopping
 from ggend.store import Store, write_a_page
-from ggend.trouble import NoRoom, TryAgain
+from ggend.trouble import DiskFull, TryAgain
 
 __all__ = ["run_writer"]
 
@@ -104,7 +105,7 @@ async def _commit(
             if metrics.trouble is None:
                 log.warning("cannot write, trying again", extra={"error": error})
             metrics.trouble = str(error)
-            if isinstance(error, NoRoom):
+            if isinstance(error, DiskFull):
                 requests = [item for item in batch if isinstance(item, Call) and not item.waits]
                 batch[:] = [item for item in batch if item not in requests]
                 await _answer_without_room(store, [*requests, *intake.take_requests()])

@@ -12,10 +12,10 @@ import anyio
 
 from desk import P1, Desk, audit, opened
 from ggend.books import Books
+from ggend.errors import NoRoom
 from ggend.intake import Call, Intake, Lane, Submission
 from ggend.metrics import Metrics
 from ggend.stopping import Stopping
-from ggend.trouble import NoRoom
 from ggend.writer import run_writer
 from support.patience import PATIENCE_SECONDS
 

@@ -18,7 +18,7 @@ from ggend.cli.delivery import require_daemon
 from ggend.cli.forms import Format
 from ggend.cli.import_follow import Stopped, follow
 from ggend.cli.import_report import Problems, show_reports
-from ggend.cli.options import FormatOption, SocketOption, chosen_socket
+from ggend.cli.options import FormatOption, SocketOption, check_agent, chosen_socket
 from ggend.cli.output import complain, progress
 from ggend.encodings import checked_chunks
 from ggend.errors import DaemonUnreachable, UsageMistake
@@ -26,7 +26,6 @@ from ggend.importing.ggen_log import DEFAULT_AGENT, LogLine, LogReader
 from ggend.importing.line_delivery import CHUNK_BYTES, CHUNK_LINES, LineDelivery, numbered_line
 from ggend.importing.one_document import LOOK_BYTES, check_lines, lines_checked
 from ggend_schema.events import ReceiptEmitted
-from ggend_schema.limits import NAME_CHARS
 
 __all__ = ["ggen_log"]
 
@@ -151,11 +150,7 @@ def ggen_log(
         ggend import ggen-log receipt-log.jsonl
         ggend import ggen-log --format json receipt-log.jsonl
     """
-    if not (agent.isprintable() and 1 <= len(agent) <= NAME_CHARS):
-        raise UsageMistake(
-            f"{agent!r} cannot be an agent",
-            hint=f"--agent takes 1 to {NAME_CHARS} printable characters",
-        )
+    check_agent(agent)
     place = chosen_socket(socket)
     _check_beginnings(files)
     if keep_reading:

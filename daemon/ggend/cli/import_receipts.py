@@ -18,7 +18,7 @@ import typer
 from ggend.cli.delivery import require_daemon
 from ggend.cli.forms import Format
 from ggend.cli.import_report import Problems, show_reports
-from ggend.cli.options import FormatOption, SocketOption, chosen_socket
+from ggend.cli.options import FormatOption, SocketOption, check_agent, chosen_socket
 from ggend.cli.output import complain
 from ggend.database.readonly import open_readonly
 from ggend.encodings import WrongEncoding, other_encoding
@@ -35,7 +35,7 @@ from ggend.importing.stored_receipts import absent_receipts, differing_receipts
 from ggend_client import ClientError, ask
 from ggend_schema.codes import EventCode
 from ggend_schema.events import StageCompleted
-from ggend_schema.limits import NAME_CHARS, REPORTED_ERRORS
+from ggend_schema.limits import REPORTED_ERRORS
 from ggend_schema.messages import LinesAnswer
 
 __all__ = ["receipts"]
@@ -253,11 +253,7 @@ def receipts(
         ggend import receipts receipt.json
         ggend import receipts --format json - < receipt.json
     """
-    if not (agent.isprintable() and 1 <= len(agent) <= NAME_CHARS):
-        raise UsageMistake(
-            f"{agent!r} cannot be an agent",
-            hint=f"--agent takes 1 to {NAME_CHARS} printable characters",
-        )
+    check_agent(agent)
     place = chosen_socket(socket)
     contents = [_content(file) for file in files]
     require_daemon(place)

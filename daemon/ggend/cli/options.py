@@ -14,6 +14,8 @@ import typer
 
 from ggend.cli.output import Format
 from ggend.config import load_config
+from ggend.errors import UsageMistake
+from ggend_schema.limits import NAME_CHARS
 from ggend_schema.places import SYSTEM_DATABASE
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "FormatOption",
     "LimitOption",
     "SocketOption",
+    "check_agent",
     "chosen_database",
     "chosen_socket",
 ]
@@ -60,6 +63,15 @@ def chosen_database(flag: Path | None) -> Path:
     if loaded.sources["database"] == "default" and not chosen.exists() and SYSTEM_DATABASE.exists():
         return SYSTEM_DATABASE
     return chosen
+
+
+def check_agent(agent: str) -> None:
+    """Raise UsageMistake unless it can be the agent of what is imported."""
+    if not (agent.isprintable() and 1 <= len(agent) <= NAME_CHARS):
+        raise UsageMistake(
+            f"{agent!r} cannot be an agent",
+            hint=f"--agent takes 1 to {NAME_CHARS} printable characters",
+        )
 
 
 def chosen_socket(flag: Path | None) -> Path | None:

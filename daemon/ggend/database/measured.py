@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 
-__all__ = ["known_duration", "knows_unknown", "measured"]
+__all__ = ["duration_expression", "known_duration", "knows_unknown", "measured"]
 
 
 def knows_unknown(connection: sqlite3.Connection, table: str) -> bool:
@@ -25,10 +25,15 @@ def measured(connection: sqlite3.Connection, table: str, *, alias: str = "") -> 
 
 def known_duration(connection: sqlite3.Connection, table: str, *, alias: str = "") -> str:
     """Return an expression that is the duration of a row, or NULL where it is unknown."""
-    duration = f"{alias or table}.duration_ms"
-    if not knows_unknown(connection, table):
-        return duration
-    return f"iif({measured(connection, table, alias=alias)}, {duration}, NULL)"
+    tells_unknown = knows_unknown(connection, table)
+    return duration_expression(alias or table, tells_unknown=tells_unknown)
+
+
+def duration_expression(table: str, *, tells_unknown: bool) -> str:
+    """Return the same for a table, or an alias of one, that tells unknown durations or does not."""
+    if not tells_unknown:
+        return f"{table}.duration_ms"
+    return f"iif({table}.duration_source IS NULL, {table}.duration_ms, NULL)"
 
 
 _HAS_SOURCE = """

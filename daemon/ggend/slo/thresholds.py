@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ggend.database.measured import duration_expression
 from ggend.slo.breaches import Broken
 from ggend.slo.objectives import EXECUTION_COLUMNS, STAGE_COLUMNS, Objectives, Threshold
 
@@ -102,9 +103,9 @@ def _stages_beyond(
 
 def _known(table: str, column: str, *, tells_unknown: bool) -> str:
     """Return the expression of a number, which is NULL where it is not known."""
-    if column != "duration_ms" or not tells_unknown:
+    if column != "duration_ms":
         return f"{table}.{column}"
-    return f"iif({table}.duration_source IS NULL, {table}.{column}, NULL)"
+    return duration_expression(table, tells_unknown=tells_unknown)
 
 
 def _groups(

@@ -26,7 +26,7 @@ from ggend.intake import Call, Outcome, Rejection, Submission
 from ggend.ledger import Fresh, Item, Released
 from ggend.likes import Likeness, is_stored, likeness, likenesses
 from ggend.memory import OrderKey, order_keys, save_memories
-from ggend.parking import Parent, Parked
+from ggend.parking import Parent, Parked, Room
 from ggend.sessions import count_late_receipts, end_session
 from ggend.tables import AUDITS, COLLISIONS, METRICS, RECEIPTS, SESSIONS, Table
 from ggend_schema.codes import EventCode
@@ -65,14 +65,16 @@ def settle(
     *,
     now: str,
     isolate: bool,
+    room: Room,
     position: int = 0,
 ) -> list[object]:
     """Settle a batch; return for each submission its Outcome, for each call its result or error.
 
-    `position` is how many items were settled in the same transaction before.
+    `room` is what the transaction may release yet, `position` how many items were settled in it
+    before.
     """
     books.accounts.now = books.quarantine.now = now
-    settlement = _Settlement(connection, books, isolate=isolate)
+    settlement = _Settlement(connection, books, isolate=isolate, room=room)
     results: list[object] = [
         settlement.admit(item, place) if isinstance(item, Submission) else None
         for place, item in enumerate(batch, position)
@@ -121,14 +123,21 @@ def settle_released(
 class _Settlement:
     """One batch, sorted by table."""
 
-    def __init__(self, connection: sqlite3.Connection, books: Books, *, isolate: bool) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        books: Books,
+        *,
+        isolate: bool,
+        room: Room | None = None,
+    ) -> None:
         self._connection = connection
         self._books = books
         self._isolate = isolate
         self._ledgers: list[Fresh] = []
         self._likenesses: set[Likeness] = set()
         self._looked_at: dict[type[Event], int] = {}
-        self._room = books.parking.room()
+        self._room = room or books.parking.room()
         #: Refused in an earlier try. Told at the end: of many tries only the last comes so far.
         self._known: list[tuple[Item, str, Exception]] = []
         self._items: dict[type[Event | Rejection], list[Item]] = {

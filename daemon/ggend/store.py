@@ -212,12 +212,19 @@ class Store:
         try:
             connection.execute("BEGIN IMMEDIATE")
             begun = len(batch)
-            results = settle(connection, books, batch, now=now, isolate=isolate)
+            room = books.parking.room()
+            results = settle(connection, books, batch, now=now, isolate=isolate, room=room)
             while late := more():
                 position = len(batch)
                 batch += late  # also for another try, should this one fail
                 results += settle(
-                    connection, books, late, now=now, isolate=isolate, position=position
+                    connection,
+                    books,
+                    late,
+                    now=now,
+                    isolate=isolate,
+                    room=room,
+                    position=position,
                 )
             if len(batch) > begun:  # what was taken in late may have been sent after the first look
                 self._keeper.look(in_transaction=True)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from ggend.database.migrations import APPLICATION_ID, migrations
 from ggend_schema.events import Event
+from ggend_schema.migrations import APPLICATION_ID, migrations
 
 __all__ = ["generated"]
 

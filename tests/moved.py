@@ -11,8 +11,8 @@ from pathlib import Path
 
 from msgspec import structs
 
-from ggend.boot import boot_id
 from ggend.database.wal_record import RecordFile, read_record
+from ggend.runtime.boot import boot_id
 
 __all__ = ["FILES", "as_made_here", "copy_as_made_there"]
 

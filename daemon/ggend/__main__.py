@@ -6,7 +6,7 @@ import os
 import sys
 
 from ggend.errors import GgendError
-from ggend.streams import OutputUnwritable, flush_output, open_standard_streams
+from ggend.runtime.streams import OutputUnwritable, flush_output, open_standard_streams
 
 __all__ = ["main"]
 

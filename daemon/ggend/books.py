@@ -13,9 +13,9 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from ggend.accounts import Accounts
-from ggend.boot import boot_ns
 from ggend.parking import PARENT_EVENTS, RELEASED_EVENTS, Parking
 from ggend.quarantine import Quarantine
+from ggend.runtime.boot import boot_ns
 from ggend.seen_time import SeenTime, open_seen_time
 from ggend_schema.limits import EVENT_BYTES
 

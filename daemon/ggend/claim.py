@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from ggend.database.lock import hold_lock, lock_path
 from ggend.errors import AlreadyRunning, SocketUnusable
-from ggend.lock import hold_lock, lock_path
 
 __all__ = ["Claim", "adopt_sockets", "claim_path"]
 

@@ -24,10 +24,10 @@ import anyio.to_thread
 from anyio.abc import SocketAttribute, SocketStream
 
 from ggend.accounts import Sender
-from ggend.budget import FREE_BYTES, Budget
 from ggend.config import Config
 from ggend.intake import Call, Intake, Lane, Submission
-from ggend.metrics import Metrics
+from ggend.runtime.memory_budget import FREE_BYTES, Budget
+from ggend.runtime.metrics import Metrics
 from ggend.sharing import Shared
 from ggend_schema import limits
 

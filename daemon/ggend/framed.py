@@ -17,7 +17,6 @@ import msgspec
 
 from ggend.accounts import NotYours, Sender, UnknownProducer, account_key
 from ggend.books import Books
-from ggend.budget import weigh
 from ggend.connection import Connection, End
 from ggend.entries import batch_entries, check_batch
 from ggend.errors import RefusedByDatabase
@@ -29,6 +28,7 @@ from ggend.requests import (
     local_answer,
     stored_answer,
 )
+from ggend.runtime.memory_budget import weigh
 from ggend.sharing import STALL_SECONDS
 from ggend.store import DURABILITY
 from ggend_schema import limits

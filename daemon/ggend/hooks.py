@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
+from ggend.database.sqlite_errors import TryAgain
 from ggend.errors import WriterStopped
-from ggend.metrics import Metrics
-from ggend.stopping import Stopping
+from ggend.runtime.metrics import Metrics
+from ggend.runtime.shutdown import Stopping
 from ggend.store import Store
-from ggend.trouble import TryAgain
 
 __all__ = ["Commits", "Hook", "run_hooks"]
 

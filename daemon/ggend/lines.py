@@ -14,10 +14,10 @@ import anyio.lowlevel
 import msgspec
 
 from ggend.accounts import Sender
-from ggend.budget import weigh_json
 from ggend.connection import HEAVY_BYTES, READ_BYTES, Connection, End
 from ggend.entries import block_entries, line_entry
 from ggend.intake import Entry, Outcome, Rejection, Submission
+from ggend.runtime.memory_budget import weigh_json
 from ggend.sharing import STALL_SECONDS
 from ggend_schema import limits
 from ggend_schema.codec import decode_line_number, encode_answer_line

@@ -22,7 +22,7 @@ from ggend.claim import Claim
 from ggend.connection import Connection, Dialogue, End, Services
 from ggend.framed import Framed
 from ggend.lines import Lines
-from ggend.stopping import Stopping
+from ggend.runtime.shutdown import Stopping
 from ggend_schema.framing import is_ndjson
 
 __all__ = ["run_listener"]

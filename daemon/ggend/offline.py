@@ -14,12 +14,12 @@ from typing import TypeVar
 
 from ggend.books import Books, Bounds, TakenBack, open_books
 from ggend.database.files import wal_size
+from ggend.database.lock import hold_lock
 from ggend.database.migrate import State, recognise
-from ggend.database.migrations import schema_version
+from ggend.database.sqlite_errors import TryAgain
 from ggend.database.wal_keeper import WalKeeper, keep_wal
 from ggend.errors import DatabaseUnusable
-from ggend.lock import hold_lock
-from ggend.trouble import TryAgain
+from ggend_schema.migrations import schema_version
 
 __all__ = ["Offline", "open_offline"]
 

@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 import anyio
 
 from ggend.intake import Call, Intake, Lane
-from ggend.metrics import Metrics
-from ggend.notify import Notifier
+from ggend.runtime.metrics import Metrics
+from ggend.runtime.systemd import Notifier
 from ggend.store import Store, write_a_page
 
 __all__ = ["Pulse", "run_pulse"]

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 
-from ggend.boot import boot_id, boot_ns
+from ggend.runtime.boot import boot_id, boot_ns
 
 __all__ = ["SeenTime", "open_seen_time"]
 

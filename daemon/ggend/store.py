@@ -2,7 +2,7 @@
 
 Everything that touches the database goes through `run`, one hop a call; a batch is one call.
 Nothing is acknowledged before COMMIT returned with synchronous=FULL. What is done about an error
-is never decided here, but in `trouble`.
+is never decided here, but in `sqlite_errors`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ import anyio
 import anyio.to_thread
 
 from ggend.books import Books, Bounds, TakenBack, open_books
-from ggend.database.damaged import is_ours, is_sound, mark_suspect, set_aside
+from ggend.database.corruption import is_ours, is_sound, mark_suspect, set_aside
 from ggend.database.migrate import cannot_open
-from ggend.database.pinning import Checkpoint
+from ggend.database.sqlite_errors import TryAgain, judge
 from ggend.database.upgrade import Preparation, Step, Tell, prepare_database
 from ggend.database.wal_keeper import WalKeeper, keep_wal
+from ggend.database.wal_readers import Checkpoint
 from ggend.errors import (
     DatabaseCorrupt,
     DiskFailed,
@@ -35,7 +36,6 @@ from ggend.errors import (
 )
 from ggend.intake import Call, Submission
 from ggend.settle import ROW_ERRORS, settle
-from ggend.trouble import TryAgain, judge
 from ggend_schema.timestamps import format_ms
 
 __all__ = ["DURABILITY", "Store", "open_store", "write_a_page"]

@@ -32,23 +32,23 @@ from ggend.claim import Claim, adopt_sockets, claim_path
 from ggend.config import Config
 from ggend.connection import Services
 from ggend.database.files import wal_size
-from ggend.database.pinning import WalAlarm
+from ggend.database.lock import hold_lock
 from ggend.database.upgrade import Step, Tell
-from ggend.descriptors import connection_room
+from ggend.database.wal_readers import WalAlarm
 from ggend.errors import BadConfig, SocketUnusable
 from ggend.hooks import Commits, run_hooks
 from ggend.intake import Intake
 from ggend.listener import run_listener
-from ggend.lock import hold_lock
-from ggend.logs import dropped_lines
-from ggend.metrics import Metrics
-from ggend.notify import Notifier, notifying, passed_descriptors, watchdog_seconds
 from ggend.pulse import run_pulse
 from ggend.releases import Releases
 from ggend.rollups import rollup_hooks
+from ggend.runtime.descriptors import connection_room
+from ggend.runtime.logs import dropped_lines
+from ggend.runtime.metrics import Metrics
+from ggend.runtime.shutdown import Stopping
+from ggend.runtime.systemd import Notifier, notifying, passed_descriptors, watchdog_seconds
 from ggend.slo.judge import Judge
 from ggend.slo.objectives_file import load_objectives
-from ggend.stopping import Stopping
 from ggend.store import Store, open_store
 from ggend.upkeep import run_upkeep
 from ggend.writer import run_writer

@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
+from ggend.database.sqlite_errors import DiskFull, TryAgain
 from ggend.errors import NoRoom
 from ggend.gathering import Gathering, Pace
 from ggend.intake import Call, Intake, Outcome, Submission
-from ggend.metrics import Metrics
-from ggend.stopping import Stopping
+from ggend.runtime.metrics import Metrics
+from ggend.runtime.shutdown import Stopping
 from ggend.store import Store, write_a_page
-from ggend.trouble import DiskFull, TryAgain
 
 __all__ = ["run_writer"]
 

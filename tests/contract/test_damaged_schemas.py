@@ -17,9 +17,9 @@ import pytest
 
 from contract.tier2.replica import Replica
 from contract.tier2.suite import VERSIONS, differences
+from ggend.database.check.run import verify
 from ggend.database.findings import Verdict
 from ggend.database.readonly import open_readonly
-from ggend.database.verify import verify
 
 pytestmark = pytest.mark.slow
 

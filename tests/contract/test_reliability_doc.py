@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ggend.trouble import OTHER, TABLE, Action, Response
+from ggend.database.sqlite_errors import OTHER, TABLE, Action, Response
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "RELIABILITY.md"
 

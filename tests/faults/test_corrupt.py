@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 from ggend.books import Bounds
-from ggend.database.damaged import mark_suspect
+from ggend.database.corruption import mark_suspect
 from ggend.database.upgrade import prepare_database
 from ggend.errors import DatabaseCorrupt, DatabaseUnusable
 from ggend.store import open_store

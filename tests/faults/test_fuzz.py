@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ggend.budget import weigh, weigh_json
+from ggend.runtime.memory_budget import weigh, weigh_json
 from ggend_schema import limits
 from ggend_schema.codec import decode_event, decode_line
 from ggend_schema.framing import frame

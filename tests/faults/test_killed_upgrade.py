@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ggend.database.migrations import schema_version
+from ggend_schema.migrations import schema_version
 from support.examples import share_of_examples
 from version1 import TABLES, make_version_1
 

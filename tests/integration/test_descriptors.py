@@ -14,7 +14,7 @@ from typing import IO
 
 import pytest
 
-from ggend.descriptors import RESERVED
+from ggend.runtime.descriptors import RESERVED
 from running import Daemon
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.processes import SERVE, Process

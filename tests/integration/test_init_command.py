@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ggend.database.migrations import APPLICATION_ID
+from ggend_schema.migrations import APPLICATION_ID
 from running import Daemon
 from support.patience import PATIENCE_SECONDS
 from support.processes import run_ggend

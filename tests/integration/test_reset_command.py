@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from ggend.database.migrate import State, recognise
-from ggend.database.migrations import schema_version
 from ggend.database.reset import reset_file, rows_of
 from ggend.database.upgrade import prepare_database
 from ggend.errors import DatabaseUnusable
 from ggend_client import Client
 from ggend_schema import Audit
+from ggend_schema.migrations import schema_version
 from running import Daemon
 from support.processes import run_ggend
 from version1 import make_version_1

@@ -36,7 +36,6 @@ from hypothesis.stateful import (
 from ggend.accounts import Sender
 from ggend.books import Books, Bounds, open_books
 from ggend.database.migrate import create
-from ggend.database.migrations import schema_version
 from ggend.database.wal_keeper import WalKeeper
 from ggend.entries import batch_entries, line_entry
 from ggend.intake import Call, Entry, Outcome, Submission
@@ -62,6 +61,7 @@ from ggend_schema.codec import (
 )
 from ggend_schema.framing import FrameSplitter
 from ggend_schema.messages import Batch, EncodedBatch
+from ggend_schema.migrations import schema_version
 from histories import (
     NOON_US,
     audits,

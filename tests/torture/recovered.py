@@ -19,7 +19,6 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from ggend.database.migrations import schema_version
 from ggend.database.wal_record import check_wal
 from ggend.errors import WalNotOurs
 from ggend_schema import (
@@ -34,6 +33,7 @@ from ggend_schema import (
 )
 from ggend_schema.codec import encode_event
 from ggend_schema.messages import Ack, EncodedBatch
+from ggend_schema.migrations import schema_version
 from moved import FILES, as_made_here
 from running import Daemon, free_place
 from torture.disk import Files

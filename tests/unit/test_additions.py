@@ -1,4 +1,4 @@
-"""What users add to a database: `verify` names it, and what refuses rows is a warning."""
+"""What users add to a database: `check` names it, and what refuses rows is a warning."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from ggend.database.check.run import self_test, verify
 from ggend.database.findings import Finding, Verdict
 from ggend.database.readonly import open_readonly
 from ggend.database.rollups import compare
 from ggend.database.upgrade import prepare_database
-from ggend.database.verify import self_test, verify
 from version1 import make_version_1
 
 

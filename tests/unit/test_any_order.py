@@ -26,13 +26,13 @@ from hypothesis import strategies as st
 from ggend import accounts, hooks
 from ggend.accounts import Sender
 from ggend.books import Books, Bounds
+from ggend.database.sqlite_errors import TryAgain
 from ggend.entries import batch_entries, block_entries
 from ggend.hooks import Hook
 from ggend.intake import Call, Outcome, Submission
 from ggend.releases import release_slice
 from ggend.slo.judge import Judge
 from ggend.store import Store, open_store
-from ggend.trouble import TryAgain
 from ggend_schema import (
     Collision,
     Event,

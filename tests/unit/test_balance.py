@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ggend.database.balance import balance
+from ggend.database.check.accounting import balance
 from ggend.database.findings import Verdict
 from ggend.database.readonly import open_readonly
 from ggend.database.upgrade import prepare_database

@@ -9,7 +9,7 @@ import anyio.lowlevel
 import msgspec
 import pytest
 
-from ggend.budget import Budget, weigh, weigh_json
+from ggend.runtime.memory_budget import Budget, weigh, weigh_json
 
 
 def size_of(value: object) -> int:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ggend.database.lock import hold_lock, lock_path
 from ggend.errors import AlreadyRunning
-from ggend.lock import hold_lock, lock_path
 
 
 def _lock(path: Path, kind: int) -> int:
@@ -49,7 +49,7 @@ def test_the_lock_of_a_reader_is_waited_for(
 def test_a_reader_that_stays_is_in_the_way_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ggend.lock._PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("ggend.database.lock._PATIENCE_SECONDS", 0)
     held = _lock(tmp_path / "tier2.db", fcntl.LOCK_SH)
     try:
         with (

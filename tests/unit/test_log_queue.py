@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ggend.log_queue import QUEUE_BYTES, LogQueue
+from ggend.runtime.log_queue import QUEUE_BYTES, LogQueue
 from support.patience import PATIENCE_SECONDS
 
 #: As small as a pipe can be.

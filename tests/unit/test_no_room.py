@@ -14,8 +14,8 @@ from desk import P1, Desk, audit, opened
 from ggend.books import Books
 from ggend.errors import NoRoom
 from ggend.intake import Call, Intake, Lane, Submission
-from ggend.metrics import Metrics
-from ggend.stopping import Stopping
+from ggend.runtime.metrics import Metrics
+from ggend.runtime.shutdown import Stopping
 from ggend.writer import run_writer
 from support.patience import PATIENCE_SECONDS
 

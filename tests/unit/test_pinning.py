@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ggend.database.pinning import Checkpoint, WalAlarm, readers
+from ggend.database.wal_readers import Checkpoint, WalAlarm, readers
 
 #: Connects, reads in a transaction if told to, says so, and holds on until its input ends.
 _READER = """

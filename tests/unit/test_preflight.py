@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ggend.database import preflight as module
+from ggend.database.check import environment as module
+from ggend.database.check.environment import preflight
 from ggend.database.findings import Verdict
-from ggend.database.preflight import preflight
 
 
 def verdicts(path: Path) -> dict[str, Verdict]:

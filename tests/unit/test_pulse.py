@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from ggend.metrics import Metrics
-from ggend.notify import watchdog_seconds
 from ggend.pulse import PROBE_SECONDS, STATUS_SECONDS, Pulse
+from ggend.runtime.metrics import Metrics
+from ggend.runtime.systemd import watchdog_seconds
 
 
 class _Desk:

@@ -13,7 +13,7 @@ import pytest
 from desk import P1, P2, P3, Desk, audit, call, collision, counts, ended, opened, receipt, started
 from desk import stage as a_stage
 from ggend import releases
-from ggend.database.balance import balance
+from ggend.database.check.accounting import balance
 from ggend.database.findings import Verdict
 from ggend.database.readonly import open_readonly
 from ggend.intake import Call, Intake, Submission

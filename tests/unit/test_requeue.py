@@ -30,10 +30,10 @@ from desk import (
     submission,
 )
 from ggend.books import Books, Bounds
+from ggend.database.lock import hold_lock
 from ggend.entries import line_entry
 from ggend.errors import AlreadyRunning
 from ggend.intake import Call, Submission
-from ggend.lock import hold_lock
 from ggend.requests import stored_answer
 from ggend.requeue import (
     REQUEUED_IDS,

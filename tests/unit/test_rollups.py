@@ -22,11 +22,11 @@ from hypothesis.stateful import (
 from ggend import hooks
 from ggend.books import Bounds, open_books
 from ggend.database.migrate import create
-from ggend.database.migrations import schema_version
 from ggend.database.rollups import bucket_width, clear, compare
 from ggend.hooks import Hook
 from ggend.purge import Position, purge_slice
 from ggend.rollups import rollup_hooks
+from ggend_schema.migrations import schema_version
 from support.examples import share_of_examples
 
 STAGES = ("μ₁_normalize", "μ₂_extract", "μ₃_emit", "μ₄_canonicalize", "μ₅_receipt")

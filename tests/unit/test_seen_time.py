@@ -8,12 +8,13 @@ from contextlib import closing
 
 import pytest
 
-from ggend import boot, seen_time
+from ggend import seen_time
 from ggend.books import Bounds, open_books
 from ggend.database.migrate import create
-from ggend.database.migrations import schema_version
+from ggend.runtime import boot
 from ggend.seen_time import SeenTime, open_seen_time
 from ggend.upkeep import begin_round
+from ggend_schema.migrations import schema_version
 
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND

@@ -36,10 +36,10 @@ from desk import (
 )
 from ggend import accounts
 from ggend.books import Books
+from ggend.database.sqlite_errors import TryAgain
 from ggend.errors import DatabaseReplaced
 from ggend.intake import Call, Outcome, Submission
 from ggend.requests import stored_answer
-from ggend.trouble import TryAgain
 from ggend_schema import (
     Event,
     EventCode,

@@ -15,7 +15,6 @@ from desk import AT, P1, P2, STAMP_NS, Desk, codes, counts, opened, receipt, sta
 from ggend import hooks
 from ggend.cli.portrait import as_json, portrait
 from ggend.database.migrate import apply
-from ggend.database.migrations import migrations
 from ggend.database.readonly import open_readonly
 from ggend.database.rollups import compare
 from ggend.database.upgrade import prepare_database
@@ -34,6 +33,7 @@ from ggend.slo.objectives import Objectives, Threshold
 from ggend_schema.codec import decode_event, encode_event
 from ggend_schema.codes import EventCode
 from ggend_schema.errors import InvalidEvent
+from ggend_schema.migrations import migrations
 from ggend_schema.rows import row_of
 from ggend_schema.timestamps import parse_us
 

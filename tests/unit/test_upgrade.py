@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from ggend.database.check.run import verify
 from ggend.database.migrate import State, apply
-from ggend.database.migrations import APPLICATION_ID, migrations, schema_version
 from ggend.database.readonly import open_readonly
-from ggend.database.structure import differences, promised, structure_of
+from ggend.database.schema import differences, promised, structure_of
 from ggend.database.upgrade import Step, prepare_database
-from ggend.database.verify import verify
 from ggend.errors import DatabaseUnusable
+from ggend_schema.migrations import APPLICATION_ID, migrations, schema_version
 from version1 import SCHEMA, TABLES, VIEWS, make_version_1
 
 

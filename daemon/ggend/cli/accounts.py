@@ -11,7 +11,7 @@ import typer
 
 from ggend.cli.options import DatabaseOption, FormatOption, LimitOption, chosen_database
 from ggend.cli.output import Format, complain, show, show_json, show_line
-from ggend.database.balance import balance
+from ggend.database.check.accounting import balance
 from ggend.database.findings import Verdict
 from ggend.errors import DatabaseUnusable
 from ggend.reading.accounts import COUNTS, Accounts, read_accounts

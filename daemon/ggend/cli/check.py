@@ -43,9 +43,9 @@ def check(
     """
     import sqlite3
 
+    from ggend.database.check.run import table_sizes, verify
     from ggend.database.files import wal_size
     from ggend.database.readonly import open_readonly, primary_code
-    from ggend.database.verify import table_sizes, verify
 
     database = chosen_database(path)
     findings: list[Finding] = []

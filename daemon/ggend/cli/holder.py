@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ggend.database.lock import lock_path
 from ggend.errors import (
     AlreadyRunning,
     DaemonUnreachable,
@@ -18,7 +19,6 @@ from ggend.errors import (
     NotAllowed,
     RefusedByDatabase,
 )
-from ggend.lock import lock_path
 from ggend_client import ClientError, RequestRefused, ask
 from ggend_schema.places import client_sockets
 

@@ -26,7 +26,6 @@ from ggend.cli.options import (
     chosen_socket,
 )
 from ggend.cli.output import complain, progress
-from ggend.database.migrations import schema_version
 from ggend.database.readonly import open_readonly
 from ggend.errors import AlreadyRunning, DaemonUnreachable, DatabaseUnusable, UsageMistake
 from ggend.importing.merge import TABLES, Merge, Tally
@@ -34,6 +33,7 @@ from ggend.reading.snapshot import columns_of, snapshot
 from ggend_client import ClientError, ask
 from ggend_client.errors import DaemonAbsent
 from ggend_schema.events import Event
+from ggend_schema.migrations import schema_version
 from ggend_schema.places import client_sockets
 
 __all__ = ["database"]

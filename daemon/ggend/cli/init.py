@@ -50,13 +50,13 @@ def init(
     """
     import sqlite3
 
+    from ggend.database.check.environment import preflight
+    from ggend.database.check.run import self_test, table_sizes, verify
     from ggend.database.findings import Finding, Verdict
-    from ggend.database.preflight import preflight
+    from ggend.database.lock import hold_lock
     from ggend.database.readonly import open_readonly
     from ggend.database.upgrade import prepare_database
-    from ggend.database.verify import self_test, table_sizes, verify
     from ggend.database.wal_keeper import keep_wal
-    from ggend.lock import hold_lock
 
     database = chosen_database(path)
     try:

@@ -39,9 +39,9 @@ def reset(
 
         ggend reset tier2.db --confirm tier2.db
     """
+    from ggend.database.lock import hold_lock
     from ggend.database.reset import reset_file, rows_of
     from ggend.database.wal_keeper import keep_wal
-    from ggend.lock import hold_lock
 
     database = chosen_database(path)
     rows_of(database)  # says what is wrong with the file before a lock is put beside it

@@ -45,9 +45,9 @@ def restore(
 
         ggend restore --without-wal --database tier2.db
     """
+    from ggend.database.lock import hold_lock
     from ggend.database.migrate import State
     from ggend.database.restore import keep_with_wal, keep_without_wal, restore_file
-    from ggend.lock import hold_lock
 
     if (file is not None) + with_wal + without_wal != 1:
         raise UsageMistake(

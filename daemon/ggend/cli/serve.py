@@ -10,7 +10,7 @@ import typer
 
 from ggend.config import load_config
 from ggend.errors import GgendError
-from ggend.logs import queue_standard_error, set_up_logs
+from ggend.runtime.logs import queue_standard_error, set_up_logs
 
 __all__ = ["serve"]
 
@@ -56,7 +56,7 @@ def serve(
     # The parts that only the daemon needs are imported when it is sure to start.
     import anyio
 
-    from ggend.descriptors import raise_limit
+    from ggend.runtime.descriptors import raise_limit
     from ggend.topology import run_daemon
 
     set_up_logs(loaded.config.log_level)
@@ -73,7 +73,7 @@ def serve(
 
 def _named(error: BaseException) -> GgendError | None:
     """Return the error that ended the daemon: stages that it cancelled add none."""
-    from ggend.descriptors import name_exhaustion
+    from ggend.runtime.descriptors import name_exhaustion
 
     if isinstance(error, BaseExceptionGroup):
         found = [_named(one) for one in error.exceptions]

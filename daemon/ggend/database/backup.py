@@ -18,8 +18,8 @@ from msgspec import Struct
 
 from ggend.database.files import database_uri
 from ggend.database.readonly import primary_code
+from ggend.database.schema import promised
 from ggend.database.set_aside import sync_directory
-from ggend.database.structure import promised
 from ggend.errors import DatabaseUnusable
 
 __all__ = [

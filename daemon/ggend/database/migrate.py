@@ -15,7 +15,9 @@ from enum import Enum
 from pathlib import Path
 
 from ggend.database.files import database_uri, wal_size
-from ggend.database.migrations import (
+from ggend.database.readonly import primary_code
+from ggend.errors import DatabaseCorrupt, DatabaseUnusable
+from ggend_schema.migrations import (
     APPLICATION_ID,
     Migration,
     is_unmarked,
@@ -23,8 +25,6 @@ from ggend.database.migrations import (
     schema_version,
     statements,
 )
-from ggend.database.readonly import primary_code
-from ggend.errors import DatabaseCorrupt, DatabaseUnusable
 
 __all__ = ["State", "apply", "cannot_open", "create", "recognise"]
 

@@ -16,9 +16,9 @@ import sqlite3
 from pathlib import Path
 
 from ggend.database.files import companion, database_uri
+from ggend.database.lock import lock_path
 from ggend.database.wal_record import check_wal
 from ggend.errors import DatabaseUnusable, NoRoom
-from ggend.lock import lock_path
 
 __all__ = [
     "STEPS_BETWEEN_LOOKS",

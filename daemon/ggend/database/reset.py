@@ -17,10 +17,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from ggend.database.migrate import State, apply, recognise
-from ggend.database.migrations import migrations, schema_version
 from ggend.database.readonly import open_readonly
-from ggend.database.structure import promised
+from ggend.database.schema import promised
 from ggend.errors import DatabaseUnusable
+from ggend_schema.migrations import migrations, schema_version
 
 __all__ = ["Reset", "reset_file", "rows_of"]
 

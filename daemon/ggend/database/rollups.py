@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
-from ggend.database.measured import knows_unknown
+from ggend.database.known_durations import knows_unknown
 
 __all__ = [
     "SOURCES",

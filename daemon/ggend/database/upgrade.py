@@ -28,14 +28,14 @@ from pathlib import Path
 from msgspec import Struct
 
 from ggend.database.backup import Step, Tell, back_up, count_rows, damage, free_name, keep, watch
-from ggend.database.damaged import check_suspect
+from ggend.database.corruption import check_suspect
 from ggend.database.files import database_uri, wal_size
+from ggend.database.legacy_rows import Oddity, count_oddities
 from ggend.database.migrate import State, apply, cannot_open, create, recognise
-from ggend.database.migrations import migrations, schema_version
-from ggend.database.oddities import Oddity, count_oddities
 from ggend.database.readonly import primary_code
-from ggend.database.structure import differences, likeliest, promised, structure_of
+from ggend.database.schema import differences, likeliest, promised, structure_of
 from ggend.errors import DatabaseCorrupt, DatabaseUnusable
+from ggend_schema.migrations import migrations, schema_version
 
 __all__ = ["Preparation", "Step", "Tell", "prepare_database"]
 

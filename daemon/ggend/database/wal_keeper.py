@@ -18,10 +18,11 @@ from pathlib import Path
 
 from msgspec import structs
 
-from ggend.database.damaged import mark_suspect
+from ggend.database.corruption import mark_suspect
 from ggend.database.files import companion
-from ggend.database.pinning import Checkpoint
+from ggend.database.sqlite_errors import TryAgain
 from ggend.database.wal_file import COOKIE_AT, read_salts, read_wal
+from ggend.database.wal_readers import Checkpoint
 from ggend.database.wal_record import (
     RecordFile,
     WalRecord,
@@ -31,7 +32,6 @@ from ggend.database.wal_record import (
     read_record,
 )
 from ggend.errors import DatabaseReplaced, DatabaseUnusable, DiskFailed
-from ggend.trouble import TryAgain
 
 __all__ = ["WalKeeper", "keep_wal"]
 

@@ -21,12 +21,12 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from ggend.boot import boot_id
 from ggend.database.files import companion, give_to_owner
-from ggend.database.migrations import APPLICATION_ID
 from ggend.database.set_aside import sync_directory
 from ggend.database.wal_file import COOKIE_AT, Wal, frames_once_there, has_page_of, read_wal
 from ggend.errors import WalNotOurs
+from ggend.runtime.boot import boot_id
+from ggend_schema.migrations import APPLICATION_ID
 
 __all__ = [
     "RecordFile",

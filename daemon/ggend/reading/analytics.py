@@ -14,7 +14,7 @@ from enum import StrEnum
 
 import msgspec
 
-from ggend.database.measured import known_duration
+from ggend.database.known_durations import known_duration
 from ggend.reading.moments import MOMENT
 from ggend.reading.summaries import Bucket, Group, Groups, Summary, Tally, percentile, total_of
 from ggend_schema.timestamps import format_ms

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
-from ggend.database.measured import knows_unknown
+from ggend.database.known_durations import knows_unknown
 from ggend.slo.breaches import Broken
 from ggend.slo.objectives import Objectives
 from ggend.slo.thresholds import Thresholds

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from ggend.database.measured import known_duration, knows_unknown
+from ggend.database.known_durations import known_duration, knows_unknown
 from ggend.errors import UsageMistake
 from ggend.reading.queries import Result, columns_of, run
 

@@ -19,7 +19,7 @@ from datetime import date, timedelta
 
 import msgspec
 
-from ggend.database.measured import known_duration, knows_unknown
+from ggend.database.known_durations import known_duration, knows_unknown
 from ggend.errors import UsageMistake
 from ggend.reading.listed import LISTINGS, UNKNOWN_DURATIONS, Listing
 from ggend.reading.moments import MOMENT

@@ -10,9 +10,9 @@ from collections.abc import Collection
 
 from msgspec import Struct
 
-from ggend.database.migrations import schema_version
 from ggend.errors import DatabaseUnusable, UsageMistake
 from ggend.reading.queries import Result
+from ggend_schema.migrations import schema_version
 
 __all__ = ["Purgeable", "purgeable"]
 

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ggend.database.measured import duration_expression
+from ggend.database.known_durations import duration_expression
 from ggend.slo.breaches import Broken
 from ggend.slo.objectives import EXECUTION_COLUMNS, STAGE_COLUMNS, Objectives, Threshold
 

@@ -1,4 +1,4 @@
-"""Budget: the memory that what came in may take until it is settled, shared by all connections.
+"""Memory budget: how much memory unsettled input may take, shared by all connections.
 
 Waiting is first come, first served. What is larger than the whole budget has it for itself. Never
 decodes anything: what that would take is estimated from the bytes.

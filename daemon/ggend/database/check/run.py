@@ -1,4 +1,4 @@
-"""Verify: whether a database is what its version promises, as findings for people.
+"""Run: whether a database is what its version promises, as findings for people.
 
 Works on any tier 2 database through a connection that only reads; `self_test` alone writes, and
 takes back what it wrote.
@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from ggend.database.balance import balance
+from ggend.database.check.accounting import balance
+from ggend.database.check.constraints import probe, refusals
 from ggend.database.findings import Finding, Verdict
-from ggend.database.migrations import APPLICATION_ID, is_unmarked, schema_version
-from ggend.database.oddities import count_oddities
-from ggend.database.probes import probe, refusals
+from ggend.database.legacy_rows import count_oddities
 from ggend.database.rollups import compare
-from ggend.database.structure import (
+from ggend.database.schema import (
     Difference,
     Structure,
     differences,
@@ -27,6 +26,7 @@ from ggend.database.structure import (
     promised,
     structure_of,
 )
+from ggend_schema.migrations import APPLICATION_ID, is_unmarked, schema_version
 
 __all__ = ["self_test", "table_sizes", "verify"]
 

@@ -1,8 +1,8 @@
-"""Structure: what a database is made of, and where that differs from what a version promises.
+"""Schema: what a database is made of, and where that differs from what a version promises.
 
 Tables, columns in their order, keys and indexes as SQLite itself reports them, so that the notation
 of a CREATE statement does not matter; views and triggers are compared as text. What a CHECK
-accepts is tried out in `probes`. Reads the schema, never a row.
+accepts is tried out in `check.constraints`. Reads the schema, never a row.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import closing
 
 from msgspec import Struct
 
-from ggend.database.migrations import migrations, schema_version
+from ggend_schema.migrations import migrations, schema_version
 
 __all__ = [
     "Column",

@@ -14,7 +14,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
-from ggend.log_queue import LogQueue
+from ggend.runtime.log_queue import LogQueue
 
 __all__ = ["dropped_lines", "queue_standard_error", "set_up_logs"]
 

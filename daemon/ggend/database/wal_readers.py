@@ -1,4 +1,4 @@
-"""Pinning: notices that a reader keeps the WAL from shrinking, and says which process that is.
+"""WAL readers: notices that a reader keeps the WAL from shrinking, and says which process that is.
 
 A checkpoint moves frames only up to the place that the oldest reader looks at. Who reads is told by
 /proc/locks alone. Never opens the `-shm`: closing it would drop the locks of our own connection.

@@ -1,4 +1,4 @@
-"""Preflight: whether the place of a database is one that SQLite and ggend can work in.
+"""Environment: whether the place of a database is one that SQLite and ggend can work in.
 
 Looks at the directory, the permissions, the file system and SQLite itself. Never opens the
 database.

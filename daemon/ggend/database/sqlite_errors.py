@@ -1,4 +1,4 @@
-"""Trouble: what the daemon does about each result code of SQLite. The writer asks nobody else.
+"""SQLite errors: what the daemon does about each result code. The writer asks nobody else.
 
 Retry: nothing is committed for certain, and the same batch may succeed later; it is kept. Refuse:
 one row is at fault; the batch is settled again row by row, and that row goes to quarantine.

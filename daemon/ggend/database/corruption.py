@@ -1,4 +1,4 @@
-"""Damaged: what becomes of a damaged database file: looked at in full, refused, or set aside.
+"""Corruption: what becomes of a damaged database file: looked at in full, refused, or set aside.
 
 Whoever meets damage in a running daemon leaves `NAME.suspect` beside the file, and the next start
 reads every page before it takes an event: what is damaged is then refused at the start, not met
@@ -15,10 +15,10 @@ from pathlib import Path
 
 from ggend.database.backup import Tell, watch
 from ggend.database.files import companion, database_uri
-from ggend.database.migrations import APPLICATION_ID
 from ggend.database.readonly import primary_code
 from ggend.database.set_aside import name_aside, sync_directory
 from ggend.errors import DatabaseCorrupt, DatabaseUnusable
+from ggend_schema.migrations import APPLICATION_ID
 
 __all__ = ["check_suspect", "is_ours", "is_sound", "mark_suspect", "set_aside"]
 

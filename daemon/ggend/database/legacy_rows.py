@@ -1,4 +1,4 @@
-"""Oddities: rows that writers before ggend left behind, counted, never changed.
+"""Legacy rows: rows that writers before ggend left behind, counted, never changed.
 
 Orphans (foreign keys were off), timestamps in another notation than ggend's or in none, and JSON
 columns that hold something else. All may stay; readers cope with them (docs/STORAGE.md).

@@ -1,4 +1,4 @@
-"""Notify: what systemd is told (sd_notify(3)), hands over (sd_listen_fds(3)) and asks to hear.
+"""Systemd: what systemd is told (sd_notify(3)), hands over (sd_listen_fds(3)) and asks to hear.
 
 Without systemd's variables in the environment nothing happens.
 """

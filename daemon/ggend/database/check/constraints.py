@@ -1,4 +1,4 @@
-"""Probes: what the CHECKs of a schema accept and refuse, tried out on an empty copy of it.
+"""Constraints: what the CHECKs of a schema accept and refuse, tried out on an empty copy of it.
 
 The copy is made in memory from the schema's own statements, so that any database can be probed,
 also one that may not be written to. Reads no row and writes none outside that copy. What others

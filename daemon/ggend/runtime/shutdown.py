@@ -1,4 +1,4 @@
-"""Stopping: whether the daemon is to end, and by when; asked a second time, at once.
+"""Shutdown: whether the daemon is to end, and by when; asked a second time, at once.
 
 Everything that may take its time while it ends has a scope whose deadline is kept here. Cut short,
 it loses nothing that was acknowledged.

@@ -1,4 +1,4 @@
-"""Balance: whether the accounts agree with each other and with the tables.
+"""Accounting: whether the accounts agree with each other and with the tables.
 
 Never writes. Only what is always true is called a failure. What a database may hold beside the
 accounts (rows of version 1.0.0, rows written with plain SQL) is a warning, with its least number.

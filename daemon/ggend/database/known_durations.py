@@ -1,4 +1,4 @@
-"""Measured: which durations are known, in a database of any version.
+"""Known durations: which durations are known, in a database of any version.
 
 `duration_source` is NULL where a duration was measured. Until version 5 there was no such column:
 all durations counted as measured. Never writes.

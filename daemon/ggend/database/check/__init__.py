@@ -1,0 +1,1 @@
+"""Check: whether a database is sound, and the place where it lies."""

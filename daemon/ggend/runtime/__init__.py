@@ -1,0 +1,1 @@
+"""Runtime: the process itself. Its end, systemd, logs, counters, memory, descriptors, streams."""

@@ -44,7 +44,7 @@ from running import Daemon
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ggend.reading.queries import Result
+    from ggend.queries.run import Result
 
 AGENTS = 8
 TEAMS = ("north", "south")
@@ -497,7 +497,7 @@ ROWS = """
 
 
 def _query(database: Path, sql: str) -> Result:
-    from ggend.reading.queries import open_readonly, run
+    from ggend.queries.run import open_readonly, run
 
     with closing(open_readonly(database)) as connection:
         return run(connection, sql, limit=1_000)

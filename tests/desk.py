@@ -13,11 +13,11 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from ggend.accounts import Sender
-from ggend.books import Books, Bounds
-from ggend.entries import batch_entries, block_entries
-from ggend.intake import Call, Outcome, Submission
-from ggend.store import Store, open_store
+from ggend.ingest.intake import Call, Outcome, Submission
+from ggend.ingest.store import Store, open_store
+from ggend.server.decode import batch_entries, block_entries
+from ggend.storage.accounts import Sender
+from ggend.storage.writer_state import Books, Bounds
 from ggend_schema import (
     Audit,
     Collision,

@@ -27,31 +27,31 @@ from anyio.abc import TaskStatus
 from msgspec import to_builtins
 
 from ggend import version
-from ggend.books import Bounds
-from ggend.claim import Claim, adopt_sockets, claim_path
 from ggend.config import Config
-from ggend.connection import Services
 from ggend.database.files import wal_size
 from ggend.database.lock import hold_lock
 from ggend.database.upgrade import Step, Tell
 from ggend.database.wal_readers import WalAlarm
 from ggend.errors import BadConfig, SocketUnusable
-from ggend.hooks import Commits, run_hooks
-from ggend.intake import Intake
-from ggend.listener import run_listener
-from ggend.pulse import run_pulse
-from ggend.releases import Releases
-from ggend.rollups import rollup_hooks
+from ggend.hooks.rollups import rollup_hooks
+from ggend.hooks.runner import Commits, run_hooks
+from ggend.hooks.slo import Judge
+from ggend.ingest.intake import Intake
+from ggend.ingest.releases import Releases
+from ggend.ingest.store import Store, open_store
+from ggend.ingest.watchdog import run_pulse
+from ggend.ingest.writer import run_writer
+from ggend.maintenance.expiry import run_upkeep
 from ggend.runtime.descriptors import connection_room
 from ggend.runtime.logs import dropped_lines
 from ggend.runtime.metrics import Metrics
 from ggend.runtime.shutdown import Stopping
 from ggend.runtime.systemd import Notifier, notifying, passed_descriptors, watchdog_seconds
-from ggend.slo.judge import Judge
-from ggend.slo.objectives_file import load_objectives
-from ggend.store import Store, open_store
-from ggend.upkeep import run_upkeep
-from ggend.writer import run_writer
+from ggend.server.connection import Services
+from ggend.server.listener import run_listener
+from ggend.server.socket_claim import Claim, adopt_sockets, claim_path
+from ggend.slo.loader import load_objectives
+from ggend.storage.writer_state import Bounds
 
 __all__ = ["run_daemon"]
 

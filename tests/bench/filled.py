@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from ggend.rollups import rollup_hooks
+from ggend.hooks.rollups import rollup_hooks
 from ggend.slo.objectives import EXECUTION_DURATION, STAGE_DURATIONS, Threshold
 from ggend_schema.timestamps import format_ms
 

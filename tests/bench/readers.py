@@ -42,7 +42,7 @@ _READER = """
 import os, sys
 from pathlib import Path
 from ggend.errors import TookTooLong
-from ggend.reading.queries import open_readonly, run
+from ggend.queries.run import open_readonly, run
 os.nice(int(sys.argv[2]))
 connection = open_readonly(Path(sys.argv[1]))
 print("begins", flush=True)

@@ -18,14 +18,14 @@ from bench.filled import AGENTS, fill, known_execution
 from bench.targets import HELD_READS
 from ggend.database.readonly import open_readonly
 from ggend.database.rollups import progress
-from ggend.hooks import Hook
-from ggend.reading.breaches import explain
-from ggend.reading.execution import find_execution, load_execution, load_memory
-from ggend.reading.listings import Filters, read_listing
-from ggend.reading.percentiles import Dimension, percentiles_of
-from ggend.reading.queries import NAMED, run
-from ggend.rollups import rollup_hooks
-from ggend.slo.judge import Judge
+from ggend.hooks.rollups import rollup_hooks
+from ggend.hooks.runner import Hook
+from ggend.hooks.slo import Judge
+from ggend.queries.execution import find_execution, load_execution, load_memory
+from ggend.queries.list_query import Filters, read_listing
+from ggend.queries.percentiles import Dimension, percentiles_of
+from ggend.queries.run import NAMED, run
+from ggend.slo.explain import explain
 
 #: What may be read from end to end: what is no table, is as small as what it counts, or stops at a
 #: LIMIT in the order of its ids.

@@ -15,11 +15,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ggend.books import Bounds
 from ggend.database.corruption import mark_suspect
 from ggend.database.upgrade import prepare_database
 from ggend.errors import DatabaseCorrupt, DatabaseUnusable
-from ggend.store import open_store
+from ggend.ingest.store import open_store
+from ggend.storage.writer_state import Bounds
 from running import Daemon, DidNotStart, free_place
 from support.patience import PATIENCE_SECONDS
 from support.processes import run_ggend

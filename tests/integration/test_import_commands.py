@@ -20,9 +20,9 @@ import pytest
 from ggend.cli.import_events import _derived_producer, _lines
 from ggend.cli.import_receipts import _Import
 from ggend.errors import UsageMistake
-from ggend.importing.json_texts import values_of
-from ggend.importing.line_delivery import LineDelivery, numbered_line
-from ggend.importing.receipt_documents import read_document
+from ggend.importers.delivery import LineDelivery, numbered_line
+from ggend.importers.json_texts import values_of
+from ggend.importers.receipt_documents import read_document
 from ggend_schema import limits
 from ggend_schema.messages import Hello, Welcome
 from running import Daemon

@@ -1,6 +1,6 @@
 """Decoding: what framing, codec and rows make of any bytes at all, without a daemon.
 
-`problems_of` takes one client's bytes the way `framed` and `lines` take them and says what was
+`problems_of` takes one client's bytes the way `frames` and `ndjson` take them and says what was
 wrong: an exception that is not documented, another result for another cut of the same stream,
 lines that mean something else in a block than alone, a row that SQLite cannot take, or too long.
 """
@@ -16,8 +16,8 @@ from contextlib import closing, suppress
 
 import msgspec
 
-from ggend.entries import batch_entries, block_entries, check_batch, line_entry
-from ggend.intake import Entry, Rejection
+from ggend.ingest.intake import Entry, Rejection
+from ggend.server.decode import batch_entries, block_entries, check_batch, line_entry
 from ggend_schema import limits
 from ggend_schema.codec import (
     SalvagedBatch,

@@ -33,17 +33,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from ggend.accounts import Sender
-from ggend.books import Books, Bounds, open_books
 from ggend.database.migrate import create
 from ggend.database.wal_keeper import WalKeeper
-from ggend.entries import batch_entries, line_entry
-from ggend.intake import Call, Entry, Outcome, Submission
-from ggend.parking import Parent, Parked, Parking, Place, Room
-from ggend.releases import release_slice
-from ggend.requeue import purge_rejected, requeue
-from ggend.store import Store, _prepare
-from ggend.upkeep import forget_silent, give_up_parked
+from ggend.ingest.intake import Call, Entry, Outcome, Submission
+from ggend.ingest.releases import release_slice
+from ggend.ingest.store import Store, _prepare
+from ggend.maintenance.expiry import forget_silent, give_up_parked
+from ggend.maintenance.requeue import purge_rejected, requeue
+from ggend.server.decode import batch_entries, line_entry
+from ggend.storage.accounts import Sender
+from ggend.storage.parking import Parent, Parked, Parking, Place, Room
+from ggend.storage.writer_state import Books, Bounds, open_books
 from ggend_schema import (
     Audit,
     Event,

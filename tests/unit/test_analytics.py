@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggend.reading.analytics import Analytics, Period, analyse
-from ggend.reading.summaries import Tally, percentile
+from ggend.queries.analytics import Analytics, Period, analyse
+from ggend.queries.summaries import Tally, percentile
 from version1 import SCHEMA, make_version_1
 
 UNTIL = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)

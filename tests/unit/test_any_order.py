@@ -23,16 +23,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ggend import accounts, hooks
-from ggend.accounts import Sender
-from ggend.books import Books, Bounds
 from ggend.database.sqlite_errors import TryAgain
-from ggend.entries import batch_entries, block_entries
-from ggend.hooks import Hook
-from ggend.intake import Call, Outcome, Submission
-from ggend.releases import release_slice
-from ggend.slo.judge import Judge
-from ggend.store import Store, open_store
+from ggend.hooks import runner
+from ggend.hooks.runner import Hook
+from ggend.hooks.slo import Judge
+from ggend.ingest.intake import Call, Outcome, Submission
+from ggend.ingest.releases import release_slice
+from ggend.ingest.store import Store, open_store
+from ggend.server.decode import batch_entries, block_entries
+from ggend.storage import accounts
+from ggend.storage.accounts import Sender
+from ggend.storage.writer_state import Books, Bounds
 from ggend_schema import (
     Collision,
     Event,
@@ -368,6 +369,6 @@ def test_any_order_gives_the_same_tables(history: list[Sent], orders: list[int])
         random = Random(order)
         with pytest.MonkeyPatch.context() as patch, free_place() as place:
             patch.setattr(accounts, "_REMEMBERED", random.choice([1, 2, 10_000]))
-            patch.setattr(hooks, "SLICE_ROWS", random.choice([1, 3, 4_096]))
+            patch.setattr(runner, "SLICE_ROWS", random.choice([1, 3, 4_096]))
             arrival = Arrival(Path(place) / "tier2.db", history, random)
             assert asyncio.run(arrival.run()) == expected

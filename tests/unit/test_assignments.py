@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ggend.assignments import BadEvent, check_line, event_of
+from ggend.importers.event_args import BadEvent, check_line, event_of
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.events import Audit, MemorySaved
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ggend.database.upgrade import prepare_database
-from ggend.reading.backtest import Tally, backtest
+from ggend.slo.backtest import Tally, backtest
 from ggend.slo.objectives import Objectives, Threshold
 
 SLOW = "execution.duration_ms"
@@ -93,7 +93,7 @@ def test_the_slices_do_not_show(
 ) -> None:
     proposed = Objectives([Threshold(SLOW, 500, 800), Threshold(STAGE, warning=30)])
     whole = backtest(connection, proposed, Objectives([]), since=None)
-    monkeypatch.setattr("ggend.reading.backtest._SLICE_ROWS", size)
+    monkeypatch.setattr("ggend.slo.backtest._SLICE_ROWS", size)
     done: list[int] = []
     assert backtest(connection, proposed, Objectives([]), since=None, report=done.append) == whole
     assert done[-1] == 30

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ggend.entries import batch_entries
-from ggend.intake import Rejection
+from ggend.ingest.intake import Rejection
+from ggend.server.decode import batch_entries
 from ggend_client import Audit, Client, MemorySaved, RequestRefused, SessionStarted, ask
 from ggend_client.testing import FakeDaemon
 from ggend_schema import limits

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ggend.database.upgrade import prepare_database
-from ggend.reading.collisions import Hotspot, Kind, Pair, TrendDay, report_collisions
+from ggend.queries.collisions import Hotspot, Kind, Pair, TrendDay, report_collisions
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 from ggend.cli.portrait import as_json, portrait
 from ggend.cli.waterfall import Span, waterfall
 from ggend.errors import UsageMistake
-from ggend.reading.execution import find_execution, load_execution, load_memory
-from ggend.reading.queries import open_readonly
+from ggend.queries.execution import find_execution, load_execution, load_memory
+from ggend.queries.run import open_readonly
 from version1 import make_version_1
 
 SCHEMA = Path(__file__).parents[2] / "schema" / "schema.sql"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ggend.accounts import Sender
-from ggend.gathering import (
+from ggend.ingest.gathering import (
     HURRIED_SECONDS,
     HURRIED_SLICE_SECONDS,
     SLICE_EVENTS,
@@ -13,7 +12,8 @@ from ggend.gathering import (
     Gathering,
     Pace,
 )
-from ggend.intake import Call, Intake, Lane, Submission
+from ggend.ingest.intake import Call, Intake, Lane, Submission
+from ggend.storage.accounts import Sender
 
 SENDER = Sender(uid=1, gid=1, pid=1)
 

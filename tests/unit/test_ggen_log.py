@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ggend.importing.ggen_log import LogLine, LogReader, line_producer
+from ggend.importers.ggen_log import LogLine, LogReader, line_producer
 from ggend_schema import limits
 from ggend_schema.events import Audit, Event, ReceiptEmitted
 

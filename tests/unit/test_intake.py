@@ -7,8 +7,8 @@ from collections import Counter
 import anyio
 import pytest
 
-from ggend.accounts import Sender
-from ggend.intake import AHEAD_EVENTS, Call, Intake, Lane, Submission
+from ggend.ingest.intake import AHEAD_EVENTS, Call, Intake, Lane, Submission
+from ggend.storage.accounts import Sender
 
 SENDER = Sender(uid=1, gid=1, pid=1)
 

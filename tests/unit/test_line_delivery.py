@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ggend.errors import DaemonUnreachable
-from ggend.importing.line_delivery import LineDelivery, numbered, numbered_line
+from ggend.importers.delivery import LineDelivery, numbered, numbered_line
 from ggend_schema.codec import decode_line, decode_line_number
 from ggend_schema.events import Audit
 from support.patience import PATIENCE_SECONDS
@@ -165,7 +165,7 @@ def test_the_daemon_that_answered_first_gets_everything(
     """Another one has another database."""
     (place / "other").mkdir()
     places = [place / "s", place / "other" / "s"]
-    monkeypatch.setattr("ggend.importing.line_delivery.client_sockets", lambda _: places)
+    monkeypatch.setattr("ggend.importers.delivery.client_sockets", lambda _: places)
     delivery = LineDelivery(
         None,
         timeout_seconds=PATIENCE_SECONDS,

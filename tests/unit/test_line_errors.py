@@ -9,11 +9,11 @@ from typing import Any, TypeVar, TypeVarTuple, cast
 import anyio.lowlevel
 import pytest
 
-from ggend import lines
-from ggend.accounts import Sender
-from ggend.connection import HEAVY_BYTES, READ_BYTES, Connection, End
-from ggend.intake import Outcome, Submission
-from ggend.lines import Lines
+from ggend.ingest.intake import Outcome, Submission
+from ggend.server import ndjson
+from ggend.server.connection import HEAVY_BYTES, READ_BYTES, Connection, End
+from ggend.server.ndjson import Lines
+from ggend.storage.accounts import Sender
 from ggend_schema.codes import EventCode
 from ggend_schema.limits import REPORTED_ERRORS
 
@@ -68,13 +68,13 @@ class Refusing:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The lines of each look through a block."""
     seen: list[int] = []
-    look = lines._nonblank_lines
+    look = ndjson._nonblank_lines
 
     def counted(block: bytes, first_line: int) -> Sequence[int]:
         seen.append(block.count(b"\n") + 1)
         return look(block, first_line)
 
-    monkeypatch.setattr(lines, "_nonblank_lines", counted)
+    monkeypatch.setattr(ndjson, "_nonblank_lines", counted)
     return seen
 
 

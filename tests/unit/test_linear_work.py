@@ -12,13 +12,13 @@ import msgspec
 import pytest
 
 from desk import AT, Desk, audit, call, collision, counts, opened, receipt, sender, stage, started
-from ggend import accounts
-from ggend.books import Books
-from ggend.intake import Call, Intake, Lane, Submission
-from ggend.likes import is_stored
-from ggend.purge import SLICE_ROWS, Slice, purge_slice
-from ggend.requeue import requeue
+from ggend.ingest.equal_rows import is_stored
+from ggend.ingest.intake import Call, Intake, Lane, Submission
+from ggend.maintenance.purge import SLICE_ROWS, Slice, purge_slice
+from ggend.maintenance.requeue import requeue
 from ggend.runtime import metrics
+from ggend.storage import accounts
+from ggend.storage.writer_state import Books
 from ggend_schema import Event
 from ggend_schema.rows import row_of
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from ggend.errors import UsageMistake
-from ggend.reading import listings
-from ggend.reading.listed import LISTINGS
-from ggend.reading.listings import Filters, read_listing
-from ggend.reading.queries import NAMED, Result, open_readonly, run
+from ggend.queries import list_query
+from ggend.queries.list_definitions import LISTINGS
+from ggend.queries.list_query import Filters, read_listing
+from ggend.queries.run import NAMED, Result, open_readonly, run
 from version1 import make_version_1
 
 SCHEMA = Path(__file__).parents[2] / "schema" / "schema.sql"
@@ -110,11 +110,11 @@ def rows(result: Result) -> list[dict[str, Any]]:
 def found(reader: sqlite3.Connection, name: str, column: str, **filters: Any) -> list[Any]:
     """Read a listing both ways, by an index and by walking the table: they must agree."""
     result = read_listing(reader, name, Filters(**filters), limit=100)
-    few, listings._FEW = listings._FEW, 0
+    few, list_query._FEW = list_query._FEW, 0
     try:
         assert read_listing(reader, name, Filters(**filters), limit=100) == result
     finally:
-        listings._FEW = few
+        list_query._FEW = few
     return [row[column] for row in rows(result)]
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ggend.cli.import_follow import LogTail
 from ggend.encodings import WrongEncoding
 from ggend.errors import UsageMistake
-from ggend.importing.ggen_log import LogLine
+from ggend.importers.ggen_log import LogLine
+from ggend.importers.log_follower import LogTail
 from ggend_schema.events import ReceiptEmitted
 from ggend_schema.limits import EVENT_BYTES
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ggend.database.upgrade import prepare_database
-from ggend.importing.merge import Merge, Tally
-from ggend.tables import AUDITS, COLLISIONS, METRICS, RECEIPTS, SESSIONS
+from ggend.importers.merge.merge import Merge, Tally
+from ggend.storage.tables import AUDITS, COLLISIONS, METRICS, RECEIPTS, SESSIONS
 from ggend_schema.events import (
     Audit,
     Collision,
@@ -205,7 +205,7 @@ def test_of_equal_rows_as_many_are_here_as_there_were_there(two: Place) -> None:
 
 
 def test_equal_rows_are_counted_across_chunks(two: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ggend.importing.merge._CHUNK_ROWS", 2)
+    monkeypatch.setattr("ggend.importers.merge.merge._CHUNK_ROWS", 2)
     fill(two.own, [audit()])
     fill(two.other, [audit() for _ in range(7)])
     assert counts(two.merge(), "audit_log") == {"rows": 7, "new": 6, "already_there": 1}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
-from ggend import accounts
+from ggend.storage import accounts
 from torture.machine import StoreMachine, profile
 
 pytestmark = pytest.mark.slow

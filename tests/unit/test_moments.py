@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from ggend.errors import UsageMistake
-from ggend.reading.moments import parse_age, parse_moment
+from ggend.queries.time_filters import parse_age, parse_moment
 
 NOW = datetime(2026, 1, 29, 12, 34, 56, 789_000, tzinfo=UTC)
 

@@ -11,12 +11,12 @@ from typing import Any
 import anyio
 
 from desk import P1, Desk, audit, opened
-from ggend.books import Books
 from ggend.errors import NoRoom
-from ggend.intake import Call, Intake, Lane, Submission
+from ggend.ingest.intake import Call, Intake, Lane, Submission
+from ggend.ingest.writer import run_writer
 from ggend.runtime.metrics import Metrics
 from ggend.runtime.shutdown import Stopping
-from ggend.writer import run_writer
+from ggend.storage.writer_state import Books
 from support.patience import PATIENCE_SECONDS
 
 

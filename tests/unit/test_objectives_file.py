@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ggend.errors import BadConfig
+from ggend.slo.loader import load_objectives
 from ggend.slo.objectives import SHIPPED, Objectives
-from ggend.slo.objectives_file import load_objectives
 
 
 def load(tmp_path: Path, text: str) -> Objectives:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ggend.importing.one_document import LOOK_BYTES, NotLines, check_lines
+from ggend.importers.one_document import LOOK_BYTES, NotLines, check_lines
 
 EVENT = {"type": "audit", "agent_id": "me", "operation": "x", "context": {"a": [1, 2]}}
 LINE = json.dumps(EVENT).encode()

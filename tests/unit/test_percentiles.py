@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ggend import hooks
 from ggend.database.migrate import create
-from ggend.reading.percentiles import Dimension, percentiles_of
-from ggend.reading.summaries import percentile
-from ggend.rollups import rollup_hooks
+from ggend.hooks import runner
+from ggend.hooks.rollups import rollup_hooks
+from ggend.queries.percentiles import Dimension, percentiles_of
+from ggend.queries.summaries import percentile
 from support.examples import share_of_examples
 
 #: What the help and STORAGE.md promise.
@@ -76,7 +76,7 @@ def test_they_are_within_the_promised_share(
         create(connection)
         _store(connection, found)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(hooks, "SLICE_ROWS", max(1, counted))
+            patch.setattr(runner, "SLICE_ROWS", max(1, counted))
             for hook in rollup_hooks():
                 hook.turn(connection)
         for source in ("receipts", "pipeline_metrics"):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggend.assignments import event_of
+from ggend.importers.event_args import event_of
 from ggend_client.outbox import Outbox
 from ggend_schema import Audit
 from ggend_schema import portable as portable_module

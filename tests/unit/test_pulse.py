@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from ggend.pulse import PROBE_SECONDS, STATUS_SECONDS, Pulse
+from ggend.ingest.watchdog import PROBE_SECONDS, STATUS_SECONDS, Pulse
 from ggend.runtime.metrics import Metrics
 from ggend.runtime.systemd import watchdog_seconds
 

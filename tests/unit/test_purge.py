@@ -20,14 +20,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggend.accounts import Accounts, Sender
-from ggend.books import Books, Bounds, open_books
 from ggend.database.migrate import create
-from ggend.intake import Call
-from ggend.purge import _STEPS, Position, purge_slice
-from ggend.reading.purgeable import purgeable
-from ggend.seen_time import SeenTime
-from ggend.store import open_store
+from ggend.ingest.intake import Call
+from ggend.ingest.store import open_store
+from ggend.maintenance.purge import _STEPS, Position, purge_slice
+from ggend.queries.purgeable import purgeable
+from ggend.storage.accounts import Accounts, Sender
+from ggend.storage.seen_time import SeenTime
+from ggend.storage.writer_state import Books, Bounds, open_books
 
 CUTOFF = "2026-01-01 00:00:00"
 

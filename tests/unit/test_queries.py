@@ -15,8 +15,8 @@ import pytest
 
 from ggend.database import readonly
 from ggend.errors import DatabaseUnusable, TookTooLong, UsageMistake
-from ggend.reading import queries
-from ggend.reading.queries import NAMED, Result, open_readonly, run
+from ggend.queries import run as run_module
+from ggend.queries.run import NAMED, Result, open_readonly, run
 
 RECEIPT = (
     "INSERT INTO receipts (execution_id, agent_id, operation, status, timestamp, duration_ms) "
@@ -259,7 +259,7 @@ def test_a_value_larger_than_any_that_is_stored_is_refused(
 def test_a_result_larger_than_memory_is_refused(
     reader: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "RESULT_BYTES", 1_000_000)
+    monkeypatch.setattr(run_module, "RESULT_BYTES", 1_000_000)
     many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT {} FROM n"
     with pytest.raises(TookTooLong, match="first 11 rows"):
         run(reader, many.format("zeroblob(100000)"), 100)

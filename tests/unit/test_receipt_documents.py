@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from ggend.importing.json_texts import canonical_json, values_of
-from ggend.importing.receipt_documents import Document, UnreadableDocument, read_document
-from ggend.importing.receipt_words import nearest_operation
+from ggend.importers.json_texts import canonical_json, values_of
+from ggend.importers.receipt_documents import Document, UnreadableDocument, read_document
+from ggend.importers.receipt_words import nearest_operation
 from ggend_schema import limits
 from ggend_schema.events import STAGES, ReceiptEmitted, StageCompleted
 

@@ -12,14 +12,14 @@ import pytest
 
 from desk import P1, P2, P3, Desk, audit, call, collision, counts, ended, opened, receipt, started
 from desk import stage as a_stage
-from ggend import releases
 from ggend.database.check.accounting import balance
 from ggend.database.findings import Verdict
 from ggend.database.readonly import open_readonly
-from ggend.intake import Call, Intake, Submission
-from ggend.releases import Releases, release_slice
-from ggend.requeue import requeue, requeue_file
-from ggend.upkeep import give_up_parked
+from ggend.ingest import releases
+from ggend.ingest.intake import Call, Intake, Submission
+from ggend.ingest.releases import Releases, release_slice
+from ggend.maintenance.expiry import give_up_parked
+from ggend.maintenance.requeue import requeue, requeue_file
 from ggend_schema import Event, EventCode, StageCompleted
 
 #: Events that one transaction releases here.
@@ -115,7 +115,7 @@ async def test_a_row_is_released_whole(desk: Desk) -> None:
 async def test_large_events_are_released_in_slices_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ggend.parking.RELEASED_BYTES", 25_000)
+    monkeypatch.setattr("ggend.storage.parking.RELEASED_BYTES", 25_000)
     async with opened(tmp_path / "tier2.db") as desk:
         await park(desk, *(a_stage(error_message="x" * 10_000) for _ in range(5)))
         await desk.settle(receipt(), producer=P2)
@@ -284,7 +284,7 @@ async def test_no_more_than_so_many_wait_for_one_parent(tmp_path: Path) -> None:
 async def test_the_bound_holds_for_what_is_remembered_and_after_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ggend.parking._MANY_EVENTS", 1)
+    monkeypatch.setattr("ggend.storage.parking._MANY_EVENTS", 1)
     path = tmp_path / "tier2.db"
     async with opened(path, parked_each=4) as desk:
         await desk.settle(*stages(3))

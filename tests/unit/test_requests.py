@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
-from ggend.connection import Services
-from ggend.requests import NotAllowed, local_answer
+from ggend.server.connection import Services
+from ggend.server.requests import NotAllowed, local_answer
 from ggend_schema.messages import Request
 
 

@@ -29,13 +29,11 @@ from desk import (
     started,
     submission,
 )
-from ggend.books import Books, Bounds
 from ggend.database.lock import hold_lock
-from ggend.entries import line_entry
 from ggend.errors import AlreadyRunning
-from ggend.intake import Call, Submission
-from ggend.requests import stored_answer
-from ggend.requeue import (
+from ggend.ingest.intake import Call, Submission
+from ggend.ingest.store import open_store
+from ggend.maintenance.requeue import (
     REQUEUED_IDS,
     Requeued,
     purge_rejected,
@@ -43,7 +41,9 @@ from ggend.requeue import (
     requeue,
     requeue_file,
 )
-from ggend.store import open_store
+from ggend.server.decode import line_entry
+from ggend.server.requests import stored_answer
+from ggend.storage.writer_state import Books, Bounds
 from ggend_schema import Event, EventCode
 from ggend_schema.codec import encode_event_line
 from ggend_schema.messages import Request
@@ -445,7 +445,7 @@ async def test_without_a_daemon_the_file_is_changed_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In transactions of some ids each."""
-    monkeypatch.setattr("ggend.requeue.REQUEUED_IDS", 2)
+    monkeypatch.setattr("ggend.maintenance.requeue.REQUEUED_IDS", 2)
     path = tmp_path / "tier2.db"
     async with opened(path) as desk:
         await refuse(desk, "audit_log")

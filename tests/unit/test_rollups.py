@@ -19,13 +19,13 @@ from hypothesis.stateful import (
     rule,
 )
 
-from ggend import hooks
-from ggend.books import Bounds, open_books
 from ggend.database.migrate import create
 from ggend.database.rollups import bucket_width, clear, compare
-from ggend.hooks import Hook
-from ggend.purge import Position, purge_slice
-from ggend.rollups import rollup_hooks
+from ggend.hooks import runner
+from ggend.hooks.rollups import rollup_hooks
+from ggend.hooks.runner import Hook
+from ggend.maintenance.purge import Position, purge_slice
+from ggend.storage.writer_state import Bounds, open_books
 from ggend_schema.migrations import schema_version
 from support.examples import share_of_examples
 
@@ -117,7 +117,7 @@ class _Rows(RuleBasedStateMachine):
     @rule(slice_rows=st.integers(3, 8))
     def catch_up(self, slice_rows: int) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(hooks, "SLICE_ROWS", slice_rows)
+            patch.setattr(runner, "SLICE_ROWS", slice_rows)
             for hook in self.hooks:
                 while hook.turn(self.connection):
                     pass
@@ -154,7 +154,7 @@ class _Rows(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1), slice_rows=st.integers(3, 8))
     def turn(self, which: int, slice_rows: int) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(hooks, "SLICE_ROWS", slice_rows)
+            patch.setattr(runner, "SLICE_ROWS", slice_rows)
             self.hooks[which].turn(self.connection)
 
     @rule(which=st.integers(0, 1), statement=st.integers(1, 4))
@@ -238,18 +238,18 @@ def _catch_up(connection: sqlite3.Connection) -> list[Hook]:
 
 
 def test_a_slice_is_counted_only_when_it_is_full(database: sqlite3.Connection) -> None:
-    _receipts(database, hooks.SLICE_ROWS - 1)
+    _receipts(database, runner.SLICE_ROWS - 1)
     assert _catch_up(database)[0].seen == 0
     exact(database)
     _receipts(database, 1)
-    assert _catch_up(database)[0].seen == hooks.SLICE_ROWS
+    assert _catch_up(database)[0].seen == runner.SLICE_ROWS
     exact(database)
 
 
 def test_a_gap_of_ids_takes_one_turn(database: sqlite3.Connection) -> None:
     _receipts(database, 1)
     database.execute("UPDATE receipts SET id = 1000000000000")
-    _receipts(database, hooks.SLICE_ROWS)
+    _receipts(database, runner.SLICE_ROWS)
     hook = rollup_hooks()[0]
     turns = 1
     while hook.turn(database):
@@ -261,9 +261,9 @@ def test_a_gap_of_ids_takes_one_turn(database: sqlite3.Connection) -> None:
 @pytest.mark.parametrize("last", ["moved", "deleted"])
 def test_ids_that_are_given_again_are_counted(database: sqlite3.Connection, last: str) -> None:
     """What AUTOINCREMENT prevents, but for those who empty sqlite_sequence, or change ids."""
-    _receipts(database, hooks.SLICE_ROWS)
+    _receipts(database, runner.SLICE_ROWS)
     if last == "moved":
-        database.execute("UPDATE receipts SET id = id + 1000 WHERE id = ?", (hooks.SLICE_ROWS,))
+        database.execute("UPDATE receipts SET id = id + 1000 WHERE id = ?", (runner.SLICE_ROWS,))
     _catch_up(database)
     _receipts(database, 5)
     database.execute("DELETE FROM receipts WHERE id % 2 = 0")
@@ -272,7 +272,7 @@ def test_ids_that_are_given_again_are_counted(database: sqlite3.Connection, last
     exact(database)
     database.execute("DELETE FROM receipts")
     database.execute("DELETE FROM sqlite_sequence")
-    _receipts(database, hooks.SLICE_ROWS, agent_id="c")
+    _receipts(database, runner.SLICE_ROWS, agent_id="c")
     exact(database)
     _catch_up(database)
     exact(database)
@@ -281,7 +281,7 @@ def test_ids_that_are_given_again_are_counted(database: sqlite3.Connection, last
 def test_what_is_inserted_below_the_watermark_is_found_and_cured(
     database: sqlite3.Connection,
 ) -> None:
-    _receipts(database, hooks.SLICE_ROWS)
+    _receipts(database, runner.SLICE_ROWS)
     _catch_up(database)
     database.execute(
         "INSERT OR REPLACE INTO receipts (id, execution_id, agent_id, operation, status, "
@@ -305,7 +305,7 @@ def test_what_is_inserted_below_the_watermark_is_found_and_cured(
 def test_what_no_sum_takes_back_exactly_is_counted_by_the_views(
     database: sqlite3.Connection, duration_ms: object, files_generated: object
 ) -> None:
-    _receipts(database, hooks.SLICE_ROWS)
+    _receipts(database, runner.SLICE_ROWS)
     database.execute(
         "UPDATE receipts SET duration_ms = ?, files_generated = ? WHERE id % 1000 = 0",
         (duration_ms, files_generated),
@@ -319,16 +319,16 @@ def test_what_no_sum_takes_back_exactly_is_counted_by_the_views(
 
 
 def test_unknown_durations_count_as_executions_and_in_no_sum(database: sqlite3.Connection) -> None:
-    _receipts(database, hooks.SLICE_ROWS - 3)
+    _receipts(database, runner.SLICE_ROWS - 3)
     _receipts(database, 3, duration_ms=0, duration_source="unknown")
     _receipts(database, 2, duration_ms=0, duration_source="unknown", agent_id="b")
     _catch_up(database)
     exact(database)
     totals = database.execute("SELECT executions, durations, duration_ms FROM agent_totals")
-    assert totals.fetchall() == [(hooks.SLICE_ROWS, hooks.SLICE_ROWS - 3, 7 * 4093)]
+    assert totals.fetchall() == [(runner.SLICE_ROWS, runner.SLICE_ROWS - 3, 7 * 4093)]
     view = "SELECT total_executions, avg_duration_ms, min_duration_ms, max_duration_ms"
     found = database.execute(f"{view} FROM agent_performance_summary").fetchall()
-    assert found == [(hooks.SLICE_ROWS, 7.0, 7, 7), (2, None, None, None)]
+    assert found == [(runner.SLICE_ROWS, 7.0, 7, 7), (2, None, None, None)]
     counted = "SELECT DISTINCT from_ms FROM duration_histograms"
     assert database.execute(counted).fetchall() == [(7,)]
     # One that is found out later, and one that goes.
@@ -346,9 +346,13 @@ def test_the_smallest_known_duration_is_found_beside_many_unknown(
         before = database.execute("SELECT ifnull(max(id), 0) FROM receipts").fetchone()
         for agent in ("a", "none is known"):
             _receipts(
-                database, hooks.SLICE_ROWS, agent_id=agent, duration_ms=0, duration_source="unknown"
+                database,
+                runner.SLICE_ROWS,
+                agent_id=agent,
+                duration_ms=0,
+                duration_source="unknown",
             )
-        _receipts(database, 2 * hooks.SLICE_ROWS)
+        _receipts(database, 2 * runner.SLICE_ROWS)
         database.execute(
             "INSERT INTO pipeline_metrics (execution_id, stage, status, timestamp, duration_ms, "
             "duration_source) SELECT execution_id, iif(agent_id = 'a', 'μ₃_emit', 'μ₂_extract'), "
@@ -364,7 +368,7 @@ def test_the_smallest_known_duration_is_found_beside_many_unknown(
 def test_a_row_that_gets_an_id_below_the_watermark_is_counted(
     database: sqlite3.Connection,
 ) -> None:
-    _receipts(database, hooks.SLICE_ROWS)
+    _receipts(database, runner.SLICE_ROWS)
     _catch_up(database)
     database.execute("DELETE FROM receipts WHERE id = 5")
     _receipts(database, 1, duration_ms=11)
@@ -379,12 +383,12 @@ def test_the_views_look_at_no_more_rows_than_are_uncounted(tmp_path: Path) -> No
         create(connection)
         for _ in range(2):
             connection.execute("BEGIN")
-            _receipts(connection, 5 * hooks.SLICE_ROWS)
+            _receipts(connection, 5 * runner.SLICE_ROWS)
             connection.execute(
                 "INSERT INTO pipeline_metrics (execution_id, stage, duration_ms, status, timestamp)"
                 " SELECT execution_id, 'μ₃_emit', id % 5000, 'passed', timestamp FROM receipts"
                 " ORDER BY id DESC LIMIT ?",
-                (5 * hooks.SLICE_ROWS,),
+                (5 * runner.SLICE_ROWS,),
             )
             connection.execute("COMMIT")
             _catch_up(connection)
@@ -424,7 +428,7 @@ def test_a_duration_is_in_the_bucket_that_holds_it(
     )
     for duration_ms in took:
         _receipts(database, 1, duration_ms=duration_ms)
-    _receipts(database, hooks.SLICE_ROWS - len(took), agent_id="other")
+    _receipts(database, runner.SLICE_ROWS - len(took), agent_id="other")
     _catch_up(database)
     buckets = [
         row[0]

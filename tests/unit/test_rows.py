@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggend.tables import AUDITS, COLLISIONS, METRICS, RECEIPTS, SESSIONS
+from ggend.storage.tables import AUDITS, COLLISIONS, METRICS, RECEIPTS, SESSIONS
 from ggend_schema import (
     STAGES,
     Audit,

@@ -8,12 +8,12 @@ from contextlib import closing
 
 import pytest
 
-from ggend import seen_time
-from ggend.books import Bounds, open_books
 from ggend.database.migrate import create
+from ggend.maintenance.expiry import begin_round
 from ggend.runtime import boot
-from ggend.seen_time import SeenTime, open_seen_time
-from ggend.upkeep import begin_round
+from ggend.storage import seen_time
+from ggend.storage.seen_time import SeenTime, open_seen_time
+from ggend.storage.writer_state import Bounds, open_books
 from ggend_schema.migrations import schema_version
 
 SECOND = 1_000_000_000

@@ -34,12 +34,12 @@ from desk import (
     started,
     submission,
 )
-from ggend import accounts
-from ggend.books import Books
 from ggend.database.sqlite_errors import TryAgain
 from ggend.errors import DatabaseReplaced
-from ggend.intake import Call, Outcome, Submission
-from ggend.requests import stored_answer
+from ggend.ingest.intake import Call, Outcome, Submission
+from ggend.server.requests import stored_answer
+from ggend.storage import accounts
+from ggend.storage.writer_state import Books
 from ggend_schema import (
     Event,
     EventCode,

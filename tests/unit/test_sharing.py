@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from ggend.sharing import STALL_SECONDS, Hold, Shared
+from ggend.server.shared_limits import STALL_SECONDS, Hold, Shared
 
 
 class Peer:

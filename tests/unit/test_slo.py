@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from ggend.database.upgrade import prepare_database
-from ggend.hooks import Hook
+from ggend.hooks.runner import Hook
+from ggend.hooks.slo import Judge
 from ggend.slo import breaches
-from ggend.slo.judge import Judge
+from ggend.slo.evaluate import Thresholds
 from ggend.slo.objectives import (
     EXECUTION_DURATION,
     SHIPPED,
@@ -20,7 +21,6 @@ from ggend.slo.objectives import (
     Objectives,
     Threshold,
 )
-from ggend.slo.thresholds import Thresholds
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_looking_again_from_the_start_changes_nothing(connection: sqlite3.Connec
 def test_a_backlog_is_looked_at_in_slices(
     connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ggend.hooks.SLICE_ROWS", 10)
+    monkeypatch.setattr("ggend.hooks.runner.SLICE_ROWS", 10)
     for number in range(35):
         _receipt(connection, f"e{number}", 9000)
     hook = Judge().hooks()[0]

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from desk import P1, Desk, audit, collision, counts, opened, receipt, stage, started, submission
-from ggend.intake import Outcome
+from ggend.ingest.intake import Outcome
 from ggend_schema import EventCode
 from ggend_schema.events import Event
 

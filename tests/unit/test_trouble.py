@@ -12,7 +12,7 @@ import pytest
 from ggend.database.readonly import primary_code
 from ggend.database.sqlite_errors import OTHER, TABLE, TryAgain, judge, response_to
 from ggend.errors import CommitUnknown, DatabaseCorrupt, DiskFailed, GgendError, WriterStopped
-from ggend.settle import ROW_ERRORS
+from ggend.ingest.settle import ROW_ERRORS
 
 
 def _error(name: str) -> sqlite3.OperationalError:

@@ -12,23 +12,23 @@ import msgspec
 import pytest
 
 from desk import AT, P1, P2, STAMP_NS, Desk, codes, counts, opened, receipt, stage
-from ggend import hooks
 from ggend.cli.portrait import as_json, portrait
 from ggend.database.migrate import apply
 from ggend.database.readonly import open_readonly
 from ggend.database.rollups import compare
 from ggend.database.upgrade import prepare_database
-from ggend.hooks import Hook
-from ggend.importing.ggen_log import LogReader
-from ggend.importing.likeness import differing_columns
-from ggend.reading.analytics import Period, analyse
-from ggend.reading.backtest import backtest
-from ggend.reading.execution import load_execution
-from ggend.reading.export import ExportForm, encode, exports
-from ggend.reading.listings import Filters, read_listing
-from ggend.reading.percentiles import Dimension, percentiles_of
-from ggend.rollups import rollup_hooks
-from ggend.slo.judge import Judge
+from ggend.hooks import runner
+from ggend.hooks.rollups import rollup_hooks
+from ggend.hooks.runner import Hook
+from ggend.hooks.slo import Judge
+from ggend.importers.ggen_log import LogReader
+from ggend.importers.merge.equality import differing_columns
+from ggend.queries.analytics import Period, analyse
+from ggend.queries.execution import load_execution
+from ggend.queries.export import ExportForm, encode, exports
+from ggend.queries.list_query import Filters, read_listing
+from ggend.queries.percentiles import Dimension, percentiles_of
+from ggend.slo.backtest import backtest
 from ggend.slo.objectives import Objectives, Threshold
 from ggend_schema.codec import decode_event, encode_event
 from ggend_schema.codes import EventCode
@@ -222,7 +222,7 @@ def test_percentiles_leave_it_out(path: Path, old: Path, slice_rows: int) -> Non
         pytest.MonkeyPatch.context() as patch,
         closing(sqlite3.connect(path, isolation_level=None)) as connection,
     ):
-        patch.setattr(hooks, "SLICE_ROWS", slice_rows)
+        patch.setattr(runner, "SLICE_ROWS", slice_rows)
         _all_turns(connection, rollup_hooks())
         for dimension in Dimension:
             ((_, runs, *figures),) = percentiles_of(connection, dimension).rows

@@ -27,10 +27,10 @@ from desk import (
     started,
     submission,
 )
-from ggend.intake import Outcome
-from ggend.parking import Place
-from ggend.requeue import requeue
-from ggend.upkeep import forget_silent, give_up_parked
+from ggend.ingest.intake import Outcome
+from ggend.maintenance.expiry import forget_silent, give_up_parked
+from ggend.maintenance.requeue import requeue
+from ggend.storage.parking import Place
 from ggend_client.session import Session
 from ggend_schema import Event, EventCode
 from ggend_schema.codec import decode_client_message, decode_event, encode_frame

@@ -14,9 +14,9 @@ from ggend.cli.output import Format, complain, show, show_json, show_line
 from ggend.database.check.accounting import balance
 from ggend.database.findings import Verdict
 from ggend.errors import DatabaseUnusable
-from ggend.reading.accounts import COUNTS, Accounts, read_accounts
-from ggend.reading.queries import Result
-from ggend.reading.snapshot import columns_of, snapshot
+from ggend.queries.accounts import COUNTS, Accounts, read_accounts
+from ggend.queries.run import Result
+from ggend.queries.snapshot import columns_of, snapshot
 
 __all__ = ["accounts"]
 

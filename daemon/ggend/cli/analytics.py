@@ -13,11 +13,11 @@ from ggend.cli.options import DatabaseOption, chosen_database
 from ggend.cli.output import show_json
 from ggend.cli.sections import ReportForm, ReportFormOption, show_sections
 from ggend.errors import UsageMistake
-from ggend.reading.analytics import Analytics, Count, Period, analyse
-from ggend.reading.moments import parse_moment
-from ggend.reading.queries import Result
-from ggend.reading.snapshot import snapshot
-from ggend.reading.summaries import Bucket, Group, Summary
+from ggend.queries.analytics import Analytics, Count, Period, analyse
+from ggend.queries.run import Result
+from ggend.queries.snapshot import snapshot
+from ggend.queries.summaries import Bucket, Group, Summary
+from ggend.queries.time_filters import parse_moment
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.timestamps import parse_us
 

@@ -10,7 +10,7 @@ import typer
 
 from ggend.cli.output import show, show_json
 from ggend.config import Config, describe, load_config
-from ggend.reading.queries import Result
+from ggend.queries.run import Result
 
 __all__ = ["config"]
 

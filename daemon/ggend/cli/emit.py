@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
-from ggend.assignments import BadEvent, check_line, event_of
 from ggend.cli.delivery import Delivery, quiet_client, require_daemon
 from ggend.cli.options import SocketOption, chosen_socket
 from ggend.cli.output import complain
 from ggend.encodings import WrongEncoding, checked_chunks
 from ggend.errors import UsageMistake
+from ggend.importers.event_args import BadEvent, check_line, event_of
 from ggend_client import Client
 from ggend_schema.codec import encode_event
 from ggend_schema.codes import EventCode

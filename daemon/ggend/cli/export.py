@@ -17,9 +17,9 @@ import typer
 from ggend.cli.options import DatabaseOption, chosen_database
 from ggend.cli.output import escape, progress, show_line
 from ggend.errors import GgendError, UsageMistake
-from ggend.reading.export import ExportForm, TableExport, encode, exports
-from ggend.reading.moments import parse_moment
-from ggend.reading.snapshot import snapshot
+from ggend.queries.export import ExportForm, TableExport, encode, exports
+from ggend.queries.snapshot import snapshot
+from ggend.queries.time_filters import parse_moment
 
 __all__ = ["export"]
 

@@ -1,6 +1,6 @@
-"""Filters: the options by which the commands choose rows, and how they become `listings.Filters`.
+"""Filters: the options by which the commands choose rows, and how they become `list_query.Filters`.
 
-Which values a filter takes is decided in `listed`, not here.
+Which values a filter takes is decided in `list_definitions`, not here.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from ggend.reading.listings import Filters
-from ggend.reading.moments import parse_moment
+from ggend.queries.list_query import Filters
+from ggend.queries.time_filters import parse_moment
 
 __all__ = [
     "Agent",

@@ -28,8 +28,8 @@ from ggend.cli.options import (
 from ggend.cli.output import complain, progress
 from ggend.database.readonly import open_readonly
 from ggend.errors import AlreadyRunning, DaemonUnreachable, DatabaseUnusable, UsageMistake
-from ggend.importing.merge import TABLES, Merge, Tally
-from ggend.reading.snapshot import columns_of, snapshot
+from ggend.importers.merge.merge import TABLES, Merge, Tally
+from ggend.queries.snapshot import columns_of, snapshot
 from ggend_client import ClientError, ask
 from ggend_client.errors import DaemonAbsent
 from ggend_schema.events import Event

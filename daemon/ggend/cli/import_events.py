@@ -23,8 +23,8 @@ from ggend.cli.options import FormatOption, SocketOption, chosen_socket
 from ggend.cli.output import complain, progress
 from ggend.encodings import checked_chunks
 from ggend.errors import UsageMistake
-from ggend.importing.line_delivery import CHUNK_BYTES, CHUNK_LINES, LineDelivery, numbered
-from ggend.importing.one_document import LOOK_BYTES, check_lines
+from ggend.importers.delivery import CHUNK_BYTES, CHUNK_LINES, LineDelivery, numbered
+from ggend.importers.one_document import LOOK_BYTES, check_lines
 from ggend_schema.codec import decode_line, decode_line_number
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.framing import LineSplitter, OverlongLine

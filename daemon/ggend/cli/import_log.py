@@ -16,15 +16,15 @@ import typer
 
 from ggend.cli.delivery import require_daemon
 from ggend.cli.forms import Format
-from ggend.cli.import_follow import Stopped, follow
 from ggend.cli.import_report import Problems, show_reports
 from ggend.cli.options import FormatOption, SocketOption, check_agent, chosen_socket
 from ggend.cli.output import complain, progress
 from ggend.encodings import checked_chunks
 from ggend.errors import DaemonUnreachable, UsageMistake
-from ggend.importing.ggen_log import DEFAULT_AGENT, LogLine, LogReader
-from ggend.importing.line_delivery import CHUNK_BYTES, CHUNK_LINES, LineDelivery, numbered_line
-from ggend.importing.one_document import LOOK_BYTES, check_lines, lines_checked
+from ggend.importers.delivery import CHUNK_BYTES, CHUNK_LINES, LineDelivery, numbered_line
+from ggend.importers.ggen_log import DEFAULT_AGENT, LogLine, LogReader
+from ggend.importers.log_follower import Stopped, follow
+from ggend.importers.one_document import LOOK_BYTES, check_lines, lines_checked
 from ggend_schema.events import ReceiptEmitted
 
 __all__ = ["ggen_log"]

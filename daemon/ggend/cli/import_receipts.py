@@ -23,15 +23,15 @@ from ggend.cli.output import complain
 from ggend.database.readonly import open_readonly
 from ggend.encodings import WrongEncoding, other_encoding
 from ggend.errors import GgendError, UsageMistake
-from ggend.importing.json_texts import Found, values_of
-from ggend.importing.line_delivery import CHUNK_BYTES, LineDelivery, numbered, numbered_line
-from ggend.importing.receipt_documents import (
+from ggend.importers.delivery import CHUNK_BYTES, LineDelivery, numbered, numbered_line
+from ggend.importers.json_texts import Found, values_of
+from ggend.importers.receipt_documents import (
     DEFAULT_AGENT,
     Document,
     UnreadableDocument,
     read_document,
 )
-from ggend.importing.stored_receipts import absent_receipts, differing_receipts
+from ggend.importers.stored_receipts import absent_receipts, differing_receipts
 from ggend_client import ClientError, ask
 from ggend_schema.codes import EventCode
 from ggend_schema.events import StageCompleted

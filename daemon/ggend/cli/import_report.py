@@ -12,7 +12,7 @@ import msgspec
 
 from ggend.cli.forms import Format
 from ggend.cli.output import complain, show
-from ggend.reading.queries import Result
+from ggend.queries.run import Result
 from ggend_schema.messages import LinesAnswer
 
 __all__ = ["Problems", "show_reports"]

@@ -9,8 +9,8 @@ from typing import Any
 from ggend.cli import filters as by
 from ggend.cli.options import DatabaseOption, FormatOption, LimitOption, chosen_database
 from ggend.cli.output import Format, show
-from ggend.reading.listings import Filters, read_listing
-from ggend.reading.queries import NAMED, open_readonly, run
+from ggend.queries.list_query import Filters, read_listing
+from ggend.queries.run import NAMED, open_readonly, run
 
 __all__ = ["agents", "audit", "collisions", "executions", "sessions", "stages", "violations"]
 

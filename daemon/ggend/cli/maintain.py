@@ -45,7 +45,7 @@ def maintain(
 
         ggend maintain --rebuild-rollups
     """
-    from ggend.offline import open_offline
+    from ggend.maintenance.offline import open_offline
 
     if not rebuild_rollups:
         raise UsageMistake("nothing to do", hint="`ggend maintain --help` says what there is")
@@ -53,7 +53,7 @@ def maintain(
     try:
         with open_offline(path) as offline:
             from ggend.database.rollups import clear
-            from ggend.rollups import rollup_hooks
+            from ggend.hooks.rollups import rollup_hooks
 
             with offline.transaction():
                 clear(offline.connection)
@@ -84,7 +84,7 @@ def _watch(path: Path, place: Path) -> None:
     from ggend.database.readonly import open_readonly
     from ggend.database.rollups import SOURCES
     from ggend.database.rollups import progress as progress_of
-    from ggend.hooks import SLICE_ROWS
+    from ggend.hooks.runner import SLICE_ROWS
 
     with progress(rows=True) as bar, closing(open_readonly(path)) as connection:
         tasks = {source: bar.add_task(source, total=None) for source in SOURCES}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ggend.cli.forms import Format, cell, escape, is_numeric, json_text, pieces
 from ggend.cli.pager import page
-from ggend.reading.queries import Result
+from ggend.queries.run import Result
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -15,10 +15,10 @@ from ggend.cli.ages import age_text
 from ggend.cli.options import DatabaseOption, FormatOption, LimitOption, chosen_database
 from ggend.cli.output import Format, complain, show
 from ggend.errors import DatabaseUnusable
-from ggend.reading.moments import parse_moment
-from ggend.reading.parked import Waiting, read_parked
-from ggend.reading.queries import Result
-from ggend.reading.snapshot import columns_of, snapshot
+from ggend.queries.parked import Waiting, read_parked
+from ggend.queries.run import Result
+from ggend.queries.snapshot import columns_of, snapshot
+from ggend.queries.time_filters import parse_moment
 from ggend_schema.timestamps import parse_us
 
 __all__ = ["parked"]

@@ -10,9 +10,9 @@ import typer
 
 from ggend.cli.options import DatabaseOption, FormatOption, chosen_database
 from ggend.cli.output import Format, show
-from ggend.reading.moments import parse_moment
-from ggend.reading.percentiles import Dimension, percentiles_of
-from ggend.reading.queries import open_readonly
+from ggend.queries.percentiles import Dimension, percentiles_of
+from ggend.queries.run import open_readonly
+from ggend.queries.time_filters import parse_moment
 
 __all__ = ["percentiles"]
 

@@ -15,8 +15,8 @@ import msgspec
 from ggend.cli.forms import cell, escape
 from ggend.cli.output import STYLES, table_text
 from ggend.cli.waterfall import Span, waterfall
-from ggend.reading.execution import Execution, Record
-from ggend.reading.queries import Result
+from ggend.queries.execution import Execution, Record
+from ggend.queries.run import Result
 
 if TYPE_CHECKING:
     from rich.console import Console

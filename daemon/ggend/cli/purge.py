@@ -29,8 +29,8 @@ from ggend.errors import (
     RefusedByDatabase,
     UsageMistake,
 )
-from ggend.reading.moments import parse_moment
-from ggend.reading.queries import Result
+from ggend.queries.run import Result
+from ggend.queries.time_filters import parse_moment
 
 __all__ = ["purge"]
 
@@ -86,8 +86,8 @@ def purge(
         ggend purge --older-than 90d --yes
     """
     from ggend.database.readonly import open_readonly
-    from ggend.purge import DeletionRefused, purge_file
-    from ggend.reading.purgeable import purgeable
+    from ggend.maintenance.purge import DeletionRefused, purge_file
+    from ggend.queries.purgeable import purgeable
 
     cutoff = _cutoff(older_than)
     path = chosen_database(database)
@@ -169,7 +169,7 @@ def _purge_by_daemon(
 ) -> None:
     """Have it done by the daemon that holds the lock, slice by slice."""
     # From here on this socket alone: another daemon would purge another database.
-    from ggend.purge import SLICE_ROWS, smaller_slice
+    from ggend.maintenance.purge import SLICE_ROWS, smaller_slice
 
     place = socket_of_holder(path, socket, otherwise=otherwise)
     rows = SLICE_ROWS

@@ -15,9 +15,9 @@ from ggend.cli.options import DatabaseOption, FormatOption, LimitOption, chosen_
 from ggend.cli.output import Format, show, show_json, show_text
 from ggend.cli.percentiles import percentiles
 from ggend.cli.portrait import as_json, decoded, portrait
-from ggend.reading.execution import find_execution, load_execution, load_memory
-from ggend.reading.listings import read_listing
-from ggend.reading.queries import NAMED, open_readonly, run
+from ggend.queries.execution import find_execution, load_execution, load_memory
+from ggend.queries.list_query import read_listing
+from ggend.queries.run import NAMED, open_readonly, run
 
 __all__ = ["query"]
 

@@ -13,8 +13,8 @@ from ggend.cli.output import Format, complain, show, show_json, show_text
 from ggend.cli.rejected_changes import CodeOption, moment_of, purge_rejected, requeue
 from ggend.cli.rejected_portrait import as_json, portrait, short
 from ggend.errors import UsageMistake
-from ggend.reading.rejected import Chosen, count_by_code, read_one, read_rejected
-from ggend.reading.snapshot import snapshot
+from ggend.queries.rejected import Chosen, count_by_code, read_one, read_rejected
+from ggend.queries.snapshot import snapshot
 
 __all__ = ["rejected"]
 

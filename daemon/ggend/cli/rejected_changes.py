@@ -25,10 +25,10 @@ from ggend.cli.options import (
 from ggend.cli.output import Format, complain, progress, show, show_line
 from ggend.cli.rejected_portrait import short
 from ggend.errors import AlreadyRunning, DatabaseUnusable, RefusedByDatabase, UsageMistake
-from ggend.reading.moments import parse_moment
-from ggend.reading.queries import Result
-from ggend.reading.rejected import Chosen, read_ids
-from ggend.reading.snapshot import snapshot
+from ggend.queries.rejected import Chosen, read_ids
+from ggend.queries.run import Result
+from ggend.queries.snapshot import snapshot
+from ggend.queries.time_filters import parse_moment
 from ggend_schema.codes import EventCode
 
 __all__ = ["CodeOption", "moment_of", "purge_rejected", "requeue"]
@@ -78,7 +78,7 @@ def requeue(
         ggend rejected requeue 1017 1018
         ggend rejected requeue --code parked_full
     """
-    from ggend.requeue import Requeued, requeue_file
+    from ggend.maintenance.requeue import Requeued, requeue_file
 
     path = chosen_database(database)
     wanted = _wanted(path, ids, code=code, everything=everything)
@@ -126,7 +126,7 @@ def purge_rejected(
         ggend rejected purge 1017 1018 --yes
         ggend rejected purge --code unknown_type --older-than 30d --yes
     """
-    from ggend.requeue import purge_rejected_file
+    from ggend.maintenance.requeue import purge_rejected_file
 
     path = chosen_database(database)
     wanted = _wanted(path, ids, code=code, older_than=older_than, everything=everything)
@@ -185,7 +185,7 @@ def _in_parts(
     answer: Callable[..., T],
 ) -> Iterator[T]:
     """Have it done part by part: in the file, or by the daemon that has it."""
-    from ggend.requeue import REQUEUED_IDS
+    from ggend.maintenance.requeue import REQUEUED_IDS
 
     place: Path | None = None
     with progress(rows=True) as bar:

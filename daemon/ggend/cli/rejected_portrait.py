@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from ggend.cli.forms import cell, json_text
-from ggend.reading.queries import Result
-from ggend.reading.rejected import content
+from ggend.queries.rejected import content
+from ggend.queries.run import Result
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.timestamps import format_ms
 

@@ -16,7 +16,7 @@ import typer
 from ggend.cli.output import escape, show, show_json, show_line
 from ggend.database.findings import Finding, Verdict
 from ggend.errors import UsageMistake
-from ggend.reading.queries import Result
+from ggend.queries.run import Result
 
 __all__ = ["Report", "at_work", "finish", "log_report"]
 

@@ -12,10 +12,10 @@ import typer
 from ggend.cli.options import DatabaseOption, chosen_database
 from ggend.cli.output import show_json
 from ggend.cli.sections import ReportForm, ReportFormOption, show_sections
-from ggend.reading.collisions import CollisionReport, report_collisions
-from ggend.reading.moments import parse_moment
-from ggend.reading.queries import Result
-from ggend.reading.snapshot import snapshot
+from ggend.queries.collisions import CollisionReport, report_collisions
+from ggend.queries.run import Result
+from ggend.queries.snapshot import snapshot
+from ggend.queries.time_filters import parse_moment
 
 __all__ = ["report"]
 

@@ -12,7 +12,7 @@ import typer
 from ggend.cli.options import chosen_database
 from ggend.cli.output import complain, escape, show, show_line
 from ggend.errors import DatabaseUnusable, UsageMistake
-from ggend.reading.queries import Result
+from ggend.queries.run import Result
 
 __all__ = ["reset"]
 

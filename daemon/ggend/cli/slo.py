@@ -14,12 +14,12 @@ from ggend.cli.options import DatabaseOption, FormatOption, chosen_database
 from ggend.cli.output import Format, progress, show, show_json, show_line
 from ggend.config import load_config
 from ggend.errors import UsageMistake
-from ggend.reading.backtest import backtest
-from ggend.reading.breaches import Explained, explain
-from ggend.reading.moments import parse_moment
-from ggend.reading.queries import Result
-from ggend.reading.snapshot import snapshot
-from ggend.slo.objectives_file import load_objectives
+from ggend.queries.run import Result
+from ggend.queries.snapshot import snapshot
+from ggend.queries.time_filters import parse_moment
+from ggend.slo.backtest import backtest
+from ggend.slo.explain import Explained, explain
+from ggend.slo.loader import load_objectives
 
 __all__ = ["slo"]
 

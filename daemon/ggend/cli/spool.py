@@ -17,7 +17,7 @@ from ggend.cli.delivery import require_daemon
 from ggend.cli.options import FormatOption, SocketOption, chosen_socket
 from ggend.cli.output import Format, complain, show, show_line
 from ggend.errors import DaemonUnreachable, UsageMistake
-from ggend.reading.queries import Result
+from ggend.queries.run import Result
 from ggend_client.errors import SpoolUnusable
 from ggend_client.options import Options
 from ggend_client.queue_part import read_part

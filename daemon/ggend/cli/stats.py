@@ -9,9 +9,9 @@ import typer
 from ggend.cli.options import DatabaseOption, chosen_database
 from ggend.cli.output import Format, show, show_json
 from ggend.errors import UsageMistake
-from ggend.reading.queries import Result
-from ggend.reading.snapshot import snapshot
-from ggend.reading.stats import Stats, stats_of
+from ggend.queries.run import Result
+from ggend.queries.snapshot import snapshot
+from ggend.queries.stats import Stats, stats_of
 
 __all__ = ["stats"]
 

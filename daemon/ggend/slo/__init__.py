@@ -1,1 +1,1 @@
-"""SLO: what is promised of committed rows, and the hooks that write down what breaks it."""
+"""SLO: what is promised of committed rows, and how it is judged, explained and tried out."""

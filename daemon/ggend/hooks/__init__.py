@@ -1,0 +1,1 @@
+"""Hooks: what looks at committed rows, after the commit and off the ack path."""

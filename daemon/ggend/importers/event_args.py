@@ -1,0 +1,118 @@
+"""Event args: one event spelled out by hand, as `TYPE key=value key:=json …`.
+
+`key=value` is text, read as a number where the field is one; `key:=json` is any JSON value. Unlike
+the daemon, which must accept the fields of newer clients, this refuses a key that it does not know:
+by hand that is a slip.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ggend.errors import GgendError
+from ggend_schema.codec import DECODE_ERRORS, decode_event, decode_line, encode_event
+from ggend_schema.errors import InvalidEvent
+from ggend_schema.events import EVENT_TYPES, Event
+from ggend_schema.rows import row_of
+
+__all__ = ["BadEvent", "check_line", "event_of"]
+
+#: Stands for the moment of emit() in the check: 2100, late enough for any duration before it.
+_ANY_STAMP = 4_102_444_800_000_000_000
+
+
+#: Where an id comes from that is not given, as for programs that use `ggend_client`.
+_VARIABLES = {
+    "agent_id": "GGEND_AGENT",
+    "execution_id": "GGEND_EXECUTION",
+    "session_id": "GGEND_SESSION",
+}
+
+
+class BadEvent(GgendError):
+    """An event was not sent, because the daemon would reject it."""
+
+    code = "bad_event"
+    exit_status = os.EX_DATAERR
+
+
+def event_of(
+    kind: str, assignments: Sequence[str], environ: Mapping[str, str] | None = None
+) -> Event:
+    """Build and check the event. Raises BadEvent, which names the key that is wrong.
+
+    Ids that are not given are those of the environment: GGEND_AGENT and its like.
+    """
+    if kind not in EVENT_TYPES:
+        raise BadEvent(
+            f"there is no event type {kind!r}",
+            hint=f"{_nearest(kind, EVENT_TYPES)}the types are {', '.join(EVENT_TYPES)}",
+        )
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        key, value = _split(assignment)
+        if key in values:
+            raise BadEvent(f"`{key}` is given twice", hint="give each key once")
+        values[key] = value
+    fields = EVENT_TYPES[kind].__struct_fields__
+    for key, variable in _VARIABLES.items():
+        if key in fields and (environ or {}).get(variable):
+            values.setdefault(key, (environ or {})[variable])
+    for key in values:
+        if key not in fields:
+            raise BadEvent(
+                f"{kind} has no key `{key}`",
+                hint=f"{_nearest(key, fields)}its keys are {', '.join(fields)}",
+            )
+    try:
+        event = msgspec.convert(values, EVENT_TYPES[kind], strict=False)
+        checked = decode_event(encode_event(event))
+        row_of(checked, _ANY_STAMP)
+    except InvalidEvent as error:
+        raise _bad(error.message, kind) from error
+    except DECODE_ERRORS as error:
+        raise _bad(str(error), kind) from error
+    return checked
+
+
+def check_line(line: bytes) -> Event:
+    """Decode one NDJSON line, and check all that the daemon checks. Raises InvalidEvent."""
+    checked = decode_event(encode_event(decode_line(line)))
+    row_of(checked, _ANY_STAMP)
+    return checked
+
+
+def _split(assignment: str) -> tuple[str, Any]:
+    key, found, value = assignment.partition("=")
+    is_json = key.endswith(":")
+    key = key.removesuffix(":")
+    if not found or not key:
+        raise BadEvent(
+            f"{assignment!r} is neither key=value nor key:=json",
+            hint='such as: agent_id=a1 duration_ms=1500 context:=\'{"path": "src"}\'',
+        )
+    if not is_json:
+        return key, value
+    try:
+        return key, msgspec.json.decode(value)
+    except DECODE_ERRORS as error:
+        raise BadEvent(
+            f"`{key}` is not JSON: {error}", hint=f"`{key}=…` takes what follows as text"
+        ) from error
+
+
+def _bad(message: str, kind: str) -> BadEvent:
+    return BadEvent(
+        f"not a valid {kind}: {message.replace('$.', '')}",
+        hint="`ggend emit --help` shows an example; docs/WIRE.md says where the fields are",
+    )
+
+
+def _nearest(word: str, known: Sequence[str] | dict[str, Any]) -> str:
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean `{found[0]}`? " if found else ""

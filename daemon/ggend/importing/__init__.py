@@ -1,1 +1,0 @@
-"""Importing: what other programs recorded, as events for the daemon. Never writes to a database."""

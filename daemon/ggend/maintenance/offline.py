@@ -1,0 +1,115 @@
+"""Offline: changes a database that no daemon has open, under the lock that a daemon would hold.
+
+Never upgrades one: a file of another version is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+from ggend.database.files import wal_size
+from ggend.database.lock import hold_lock
+from ggend.database.migrate import State, recognise
+from ggend.database.sqlite_errors import TryAgain
+from ggend.database.wal_keeper import WalKeeper, keep_wal
+from ggend.errors import DatabaseUnusable
+from ggend.storage.writer_state import Books, Bounds, TakenBack, open_books
+from ggend_schema.migrations import schema_version
+
+__all__ = ["Offline", "open_offline"]
+
+T = TypeVar("T")
+
+#: Milliseconds to wait for a lock of somebody's plain SQL.
+_BUSY_MS = 5_000
+
+#: Bytes of the WAL from which on it is moved into the file between two transactions.
+_WAL_BYTES = 64 * 1024 * 1024
+
+
+class Offline:
+    """A database that this process alone has, its connection and its books."""
+
+    def __init__(self, connection: sqlite3.Connection, books: Books, keeper: WalKeeper) -> None:
+        self.connection = connection
+        self.books = books
+        self._keeper = keeper
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit what is done inside, with the time of now, or take it all back."""
+        connection, books = self.connection, self.books
+        mark = books.mark()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            books.accounts.now = books.quarantine.now = connection.execute(_NOW).fetchone()[0]
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            books.forget(mark)
+            raise
+        self.empty_wal()
+
+    def run(self, work: Callable[[sqlite3.Connection, Books], T]) -> T:
+        """Commit what `work` does, again without each row that took the transaction back."""
+        try:
+            while True:
+                try:
+                    with self.transaction():
+                        done = work(self.connection, self.books)
+                except TakenBack:
+                    continue
+                return done
+        finally:
+            self.books.refusals.clear()
+
+    def empty_wal(self, over_bytes: int = _WAL_BYTES) -> None:
+        """Move the WAL into the file if it has become large, as far as that goes now.
+
+        It is written over then, so that what comes next has room there.
+        """
+        if wal_size(self._keeper.path) > over_bytes:
+            with contextlib.suppress(TryAgain):
+                self._keeper.checkpoint(self.connection)
+
+
+@contextlib.contextmanager
+def open_offline(path: Path) -> Iterator[Offline]:
+    """Hold the lock of a current database and open it for writing, with its books.
+
+    Raises AlreadyRunning, DatabaseUnusable, sqlite3.Error.
+    """
+    with hold_lock(path, what="database"):
+        if not path.exists():
+            raise DatabaseUnusable(f"there is no database at {path}", hint="`ggend init` makes one")
+        with keep_wal(path) as keeper:
+            if (state := recognise(path)) is not State.CURRENT:
+                raise DatabaseUnusable(
+                    f"{path} cannot be changed: it is {state.value}",
+                    hint="`ggend init` upgrades it",
+                )
+            keeper.attach()
+            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+                connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}").fetchall()
+                connection.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA foreign_keys = ON")
+                try:
+                    keeper.checkpoint(connection)
+                except TryAgain as error:
+                    raise DatabaseUnusable(
+                        f"{path} cannot be written: {error}", hint="make room and try again"
+                    ) from error
+                yield Offline(
+                    connection, open_books(connection, Bounds(), schema_version()), keeper
+                )
+
+
+_NOW = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ')"

@@ -1,0 +1,189 @@
+"""Requeue: rejected events that are tried again, or thrown away; their counts go with them.
+
+An event takes the way of a fresh one, with the stamp, producer and sequence that it came with. In
+one transaction its row leaves `rejected_events` and its count leaves `rejected`; rejected again, it
+stays, with its new reason. What is not there any more is said to be gone: nothing is stored twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from ggend.ingest.outcomes import Item
+from ggend.ingest.outcomes import Requeued as Ledger
+from ggend.ingest.releases import release_slice
+from ggend.ingest.settle import ROW_ERRORS, settle_again
+from ggend.maintenance.offline import open_offline
+from ggend.storage.writer_state import Books
+from ggend_schema.codec import decode_event, decode_line
+from ggend_schema.codes import EventCode
+from ggend_schema.errors import InvalidEvent
+from ggend_schema.rows import row_of
+
+__all__ = [
+    "REQUEUED_IDS",
+    "Requeued",
+    "purge_rejected",
+    "purge_rejected_file",
+    "requeue",
+    "requeue_file",
+]
+
+#: Events of one request at most. Each is settled alone, which takes some 0.1 ms: so long a batch
+#: that comes meanwhile waits.
+REQUEUED_IDS = 500
+
+
+Outcome: TypeAlias = Literal["stored", "duplicate", "superseded", "parked", "rejected"]
+
+
+class Requeued(Struct, frozen=True):
+    """What became of one rejected event. `code` and `message` say why it was rejected again."""
+
+    id: int
+    outcome: Outcome | Literal["gone", "not_kept"]
+    code: EventCode | None = None
+    message: str | None = None
+
+
+def requeue_file(path: Path, ids: Sequence[int]) -> list[Requeued]:
+    """Requeue in a database that no daemon has open.
+
+    Raises AlreadyRunning, DatabaseUnusable, sqlite3.Error.
+    """
+    done: list[Requeued] = []
+    with open_offline(path) as offline:
+        for first in range(0, len(ids), REQUEUED_IDS):
+            some = ids[first : first + REQUEUED_IDS]
+            done += offline.run(partial(requeue, ids=some))
+        if offline.books.parking.noted:
+            # What the database does not let go, the next daemon tries again.
+            with contextlib.suppress(*ROW_ERRORS):
+                while not offline.run(release_slice):
+                    pass
+    return done
+
+
+def purge_rejected_file(path: Path, ids: Sequence[int]) -> int:
+    """Delete rejected events of a database that no daemon has open; return how many.
+
+    Raises AlreadyRunning, DatabaseUnusable, sqlite3.Error.
+    """
+    deleted = 0
+    with open_offline(path) as offline:
+        for first in range(0, len(ids), REQUEUED_IDS):
+            with offline.transaction():
+                deleted += purge_rejected(
+                    offline.connection, offline.books, ids[first : first + REQUEUED_IDS]
+                )
+    return deleted
+
+
+def requeue(connection: sqlite3.Connection, books: Books, ids: Sequence[int]) -> list[Requeued]:
+    """Try rejected events again, in the open transaction and in the order of `ids`."""
+    wanted = list(dict.fromkeys(ids))
+    items: dict[int, Item] = {}
+    ledgers: dict[int, Ledger] = {}
+    kept: dict[int, tuple[int, int]] = {}
+    done: dict[int, Requeued] = {}
+    for rejected_id in wanted:
+        row = connection.execute(_REJECTED, (rejected_id,)).fetchone()
+        if row is None:
+            done[rejected_id] = Requeued(rejected_id, "gone")
+            continue
+        account_id, producer, sequence, encoding, stamp_ns, size, encoded = row
+        if encoded is None:
+            done[rejected_id] = Requeued(rejected_id, "not_kept")
+            continue
+        ledger = ledgers[rejected_id] = Ledger(books, account_id, producer, rejected_id)
+        kept[rejected_id] = account_id, size
+        try:
+            event = decode_event(encoded) if encoding == "msgpack" else decode_line(encoded)
+            items[rejected_id] = ledger, sequence, event, stamp_ns, row_of(event, stamp_ns)
+        except InvalidEvent as error:
+            ledger.outcome = "rejected"
+            ledger.code, ledger.message = error.code, error.message
+    # Until its fate is known an event counts as parked: so long its account is not folded, also if
+    # what it releases is the last that a finished producer had waiting.
+    for account_id, _ in kept.values():
+        books.accounts.requeue(connection, account_id, "parked")
+    settle_again(connection, books, list(items.values()))
+    for rejected_id, ledger in ledgers.items():
+        done[rejected_id] = Requeued(rejected_id, ledger.outcome, ledger.code, ledger.message)
+        account_id, size = kept[rejected_id]
+        _count(connection, books, account_id, ledger.outcome)
+        if ledger.outcome == "rejected":
+            connection.execute(_REJECT_AGAIN, (ledger.code, ledger.message, rejected_id))
+        else:
+            connection.execute(_DELETE, (rejected_id,))
+            books.quarantine.leave(1, size)
+            books.accounts.accept_requeued(connection, ledger.producer)
+    books.accounts.save(connection)
+    return [done[rejected_id] for rejected_id in wanted]
+
+
+def _count(connection: sqlite3.Connection, books: Books, account_id: int, outcome: Outcome) -> None:
+    """Move a count from `parked`, where it was while the event was tried, to its fate."""
+    release = books.accounts.release
+    if outcome == "stored":
+        release(account_id, stored=1)
+    elif outcome == "duplicate":
+        release(account_id, duplicate=1)
+    elif outcome == "rejected":
+        release(account_id, rejected=1)
+    elif outcome == "superseded":
+        connection.execute(_SUPERSEDE, (account_id,))
+        release(account_id)  # nothing more to count, but it may be done now
+
+
+def purge_rejected(connection: sqlite3.Connection, books: Books, ids: Sequence[int]) -> int:
+    """Delete rejected events, in the open transaction; return how many there were."""
+    purged: Counter[int | None] = Counter()
+    size = 0
+    rows = connection.execute(_PURGE, (msgspec.json.encode(ids).decode(),)).fetchall()
+    for account_id, kept_bytes in rows:
+        purged[account_id] += 1
+        size += kept_bytes
+    books.accounts.purge(connection, purged)
+    books.quarantine.leave(len(rows), size)
+    return len(rows)
+
+
+#: The account of a producer that is done is the folded total.
+_REJECTED = """
+    SELECT
+        coalesce(p.id, (
+            SELECT id
+            FROM producers
+            WHERE kind = 'folded'
+              AND kind <> 'producer')), -- lets the partial index serve
+        r.producer, r.sequence, r.encoding, r.stamp_ns, r.size_bytes, r.event
+    FROM rejected_events AS r
+    LEFT JOIN producers AS p ON p.id = r.account_id
+    WHERE r.id = ?"""
+_REJECT_AGAIN = """
+    UPDATE rejected_events
+    SET code = ?,
+        message = ?
+    WHERE id = ?"""
+_SUPERSEDE = """
+    UPDATE producers
+    SET parked = parked - 1,
+        superseded = superseded + 1
+    WHERE id = ?"""
+_DELETE = """
+    DELETE FROM rejected_events
+    WHERE id = ?"""
+_PURGE = """
+    DELETE FROM rejected_events
+    WHERE id IN (SELECT value FROM json_each(?))
+    RETURNING account_id, CASE WHEN event IS NULL THEN 0 ELSE size_bytes END"""

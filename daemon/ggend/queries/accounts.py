@@ -1,0 +1,95 @@
+"""Accounts: who sent how many events and what became of them, as rows and in total.
+
+Never writes. Whether the numbers are right is said by `database.balance`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+from ggend.errors import UsageMistake
+from ggend.queries.run import Result, run
+from ggend.queries.snapshot import columns_of
+
+__all__ = ["COUNTS", "Accounts", "read_accounts"]
+
+#: What a producer's numbers became, and what stands beside their sum; columns of `producers`.
+COUNTS = (
+    *("last_sequence", "stored", "duplicate", "superseded", "parked", "rejected", "lost"),
+    *("replayed", "purged", "shed"),
+)
+
+
+class Accounts(msgspec.Struct, frozen=True, kw_only=True):
+    """The accounts that were asked for: the first of them as rows, all of them in total."""
+
+    rows: Result
+    #: How many accounts, and the sums of their COUNTS.
+    total: dict[str, int]
+
+
+def read_accounts(
+    connection: sqlite3.Connection,
+    *,
+    limit: int,
+    producer: str | None = None,
+    client: str | None = None,
+) -> Accounts:
+    """Return the accounts, those last heard of first; `producer` is the beginning of an id.
+
+    Raises UsageMistake.
+    """
+    low, high = _range_of(producer) if producer is not None else (None, None)
+    parameters = {"low": low, "high": high, "client": client}
+    listed, counted = _statements(connection)
+    accounts = 0
+    total = dict.fromkeys(COUNTS, 0)
+    # Summed up here: many producers that lie about their numbers would overflow SQLite's integers.
+    for row in connection.execute(counted, parameters):
+        accounts += 1
+        for name, value in zip(COUNTS, row, strict=True):
+            total[name] += value
+    return Accounts(
+        rows=run(connection, listed, limit, parameters), total={"accounts": accounts, **total}
+    )
+
+
+def _range_of(beginning: str) -> tuple[bytes, bytes]:
+    """Return the first and the last producer id that begins so."""
+    digits = beginning.removesuffix("…").strip().lower()
+    try:
+        return bytes.fromhex(digits.ljust(_DIGITS, "0")), bytes.fromhex(digits.ljust(_DIGITS, "f"))
+    except ValueError:
+        raise UsageMistake(
+            f"{beginning!r} is not the beginning of a producer id",
+            hint=f"{_DIGITS} hexadecimal digits, or the first of them",
+        ) from None
+
+
+#: Hexadecimal digits of a producer id.
+_DIGITS = 32
+
+# Put together from COUNTS, names of this module; every value is bound.
+
+
+def _statements(connection: sqlite3.Connection) -> tuple[str, str]:
+    """Return what reads the accounts and what reads their counts, in a database of any version."""
+    has_source = "source" in columns_of(connection)["producers"]
+    # What a permanent producer says is the id that people know.
+    name = "coalesce(source, producer)" if has_source else "producer"
+    counts = ", ".join(COUNTS)
+    chosen = f"""
+        FROM producers
+        WHERE (:low IS NULL OR {name} BETWEEN :low AND :high)
+          AND (:client IS NULL OR client = :client)"""
+    return (
+        f"""
+        SELECT
+            kind, {name} AS producer, client, uid, {counts},
+            permanent, finished, first_seen, last_seen, id
+        {chosen}
+        ORDER BY last_seen DESC, id DESC""",
+        f"SELECT {counts} {chosen}",
+    )

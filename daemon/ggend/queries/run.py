@@ -1,0 +1,159 @@
+"""Run: the named questions to a tier 2 database, and how one statement is run.
+
+Never writes. What a statement may do on the connection is decided in `readonly`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import msgspec
+
+from ggend.database.readonly import STEPS_BETWEEN_LOOKS, open_readonly, primary_code
+from ggend.errors import DatabaseUnusable, TookTooLong, UsageMistake
+
+__all__ = ["NAMED", "Result", "columns_of", "open_readonly", "run"]
+
+RECENT = """
+SELECT *
+FROM recent_executions
+"""
+
+AGENTS = """
+SELECT *
+FROM agent_performance_summary
+"""
+
+STAGES = """
+SELECT *
+FROM pipeline_stage_performance
+"""
+
+#: What `ggend query NAME` runs where nothing is filtered: the views.
+NAMED: dict[str, str] = {
+    "recent": RECENT,
+    "agents": AGENTS,
+    "stages": STAGES,
+}
+
+
+COLUMN_NAMES = """
+SELECT name
+FROM pragma_table_info(:table)
+"""
+
+#: More columns than a table can have.
+_MOST_COLUMNS = 32_767
+
+
+#: Bytes of text and blobs that a result may have: it is held in memory before it is shown.
+RESULT_BYTES = 256 * 1024 * 1024
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows of one query. `has_more`: there were more than the limit; `next_page`: how to go on."""
+
+    columns: list[str]
+    rows: list[tuple[object, ...]]
+    has_more: bool = False
+    next_page: str = ""
+
+
+def run(
+    connection: sqlite3.Connection,
+    sql: str,
+    limit: int,
+    parameters: Mapping[str, object] | None = None,
+    *,
+    seconds: float | None = None,
+) -> Result:
+    """Run one statement that reads, and return its first `limit` rows.
+
+    It is over when this returns: nothing is read while somebody looks at the result, which would
+    keep the daemon's WAL from starting over. Raises UsageMistake, and TookTooLong after `seconds`.
+    """
+    begin = time.monotonic()
+    try:
+        with _ended_after(connection, seconds):
+            cursor = connection.execute(sql, parameters or {})
+            rows = list(_rows(cursor, limit + 1))
+            cursor.close()
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        if primary_code(error) != sqlite3.SQLITE_INTERRUPT:
+            raise _refused(error) from error
+        if seconds is None or time.monotonic() < begin + seconds:
+            raise KeyboardInterrupt from error
+        raise TookTooLong(
+            f"the query was ended after {seconds:g} s",
+            hint="give it longer with --timeout, an index with its WHERE, or a copy of its own "
+            "(`sqlite3 tier2.db '.backup copy.db'`) and --database",
+        ) from error
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise UsageMistake(f"SQLite cannot take what was typed: {error}") from error
+    columns = [column[0] for column in cursor.description or ()]
+    return Result(columns=columns, rows=rows[:limit], has_more=len(rows) > limit)
+
+
+@contextmanager
+def _ended_after(connection: sqlite3.Connection, seconds: float | None) -> Iterator[None]:
+    """End what runs on the connection after some seconds, with SQLITE_INTERRUPT."""
+    if seconds is None:
+        yield
+        return
+    deadline = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
+    try:
+        yield
+    finally:
+        connection.set_progress_handler(lambda: 0, STEPS_BETWEEN_LOOKS)
+
+
+def _rows(cursor: sqlite3.Cursor, limit: int) -> Iterator[tuple[object, ...]]:
+    size = 0
+    for number, row in enumerate(cursor, 1):
+        size += sum(len(value) for value in row if isinstance(value, str | bytes))
+        if size > RESULT_BYTES:
+            cursor.close()
+            raise TookTooLong(
+                f"the first {number:,} rows of the result are larger than "
+                f"{RESULT_BYTES // 2**20} MiB",
+                hint="ask for fewer with --limit, for fewer columns, or use `ggend export`",
+            )
+        yield row
+        if number == limit:
+            return
+
+
+def columns_of(connection: sqlite3.Connection, table: str) -> set[str]:
+    """Return the names of a table's columns; none: there is no such table."""
+    rows = run(connection, COLUMN_NAMES, _MOST_COLUMNS, {"table": table}).rows
+    return {str(name) for (name,) in rows}
+
+
+def _refused(error: Exception) -> UsageMistake | DatabaseUnusable:
+    code = primary_code(error)
+    if code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY):
+        return UsageMistake(
+            f"only reading is possible here: {error}",
+            hint="the daemon alone writes; send events with `ggend emit`",
+        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return DatabaseUnusable(
+            f"the database is damaged: {error}", hint="restore a backup; keep the damaged file"
+        )
+    if code == sqlite3.SQLITE_BUSY:
+        return DatabaseUnusable(
+            "the database is locked by another program", hint="try again in a moment"
+        )
+    if "no such table" in str(error):
+        return UsageMistake(
+            f"SQLite refused the query: {error}",
+            hint="`PRAGMA table_list` names the tables; version 1.0.0 has none of ggend's own",
+        )
+    return UsageMistake(
+        f"SQLite refused the query: {error}",
+        hint='one statement that reads, such as "SELECT * FROM receipts"',
+    )

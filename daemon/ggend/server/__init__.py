@@ -1,0 +1,1 @@
+"""Server: the socket, the connections, and the two encodings that peers speak."""

@@ -1,0 +1,378 @@
+"""Frames: the dialogue in framed msgpack, protocol 1 (docs/WIRE.md).
+
+Frames are taken in by the chunk: consecutive Batches of one read become one Submission, and are
+answered by one Ack.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import msgspec
+
+from ggend.errors import RefusedByDatabase
+from ggend.ingest.intake import Call, Outcome, Submission
+from ggend.ingest.store import DURABILITY
+from ggend.runtime.memory_budget import weigh
+from ggend.server.connection import Connection, End
+from ggend.server.decode import batch_entries, check_batch
+from ggend.server.requests import (
+    AnswerTooLarge,
+    RequestRefused,
+    Stored,
+    local_answer,
+    stored_answer,
+)
+from ggend.server.shared_limits import STALL_SECONDS
+from ggend.storage.accounts import NotYours, Sender, UnknownProducer, account_key
+from ggend.storage.writer_state import Books
+from ggend_schema import limits
+from ggend_schema.codec import SalvagedBatch, decode_client_message, encode_frame
+from ggend_schema.codes import EventCode, GoodbyeCode
+from ggend_schema.errors import MessageMalformed, ProtocolError
+from ggend_schema.framing import FrameSplitter
+from ggend_schema.messages import (
+    PROTOCOL,
+    Ack,
+    Answer,
+    Batch,
+    Goodbye,
+    Hello,
+    Limits,
+    Reject,
+    Request,
+    Welcome,
+)
+
+__all__ = ["Framed"]
+
+log = logging.getLogger("ggend.framed")
+
+
+class _Run:
+    """Consecutive Batches of one read, on their way to becoming one Submission."""
+
+    __slots__ = ("batches", "events", "first_sequence", "lost", "next_sequence", "shed", "size")
+
+    def __init__(self, batch: Batch | SalvagedBatch) -> None:
+        self.batches: list[tuple[Batch | SalvagedBatch, memoryview]] = []
+        self.first_sequence = self.next_sequence = batch.first_sequence
+        self.lost = batch.lost
+        self.shed = 0
+        self.size = 0
+        self.events = 0
+
+    def add(self, batch: Batch | SalvagedBatch, payload: memoryview, reserved: int) -> None:
+        self.batches.append((batch, payload))
+        self.events += len(batch.events)
+        self.next_sequence += len(batch.events)
+        self.size += reserved
+        self.shed = max(self.shed, batch.shed)
+
+
+class Framed:
+    """One peer that speaks frames."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._services = connection.services
+        self._splitter = FrameSplitter()
+        #: Who is at the other end, once that is said.
+        self.sender: Sender | None = None
+        #: What is said last, once everything that was read is settled and told.
+        self._goodbye: Goodbye | None = None
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether half a frame is waiting for the rest."""
+        return self._splitter.is_partial
+
+    @property
+    def partial_bytes(self) -> int:
+        """How many bytes of the unfinished frame are kept."""
+        return self._splitter.partial_bytes
+
+    @property
+    def completed(self) -> int:
+        """How many frames are complete so far."""
+        return self._splitter.completed
+
+    async def hear(self, chunk: bytes) -> bool:
+        """Take in the frames that this chunk completes."""
+        run: _Run | None = None
+        try:
+            for payload in self._splitter.feed(chunk):
+                size = weigh(payload)
+                reserved = self._connection.try_reserve(size)
+                if reserved is None:
+                    await self._submit(run)
+                    run = None
+                    reserved = await self._connection.reserve(size)
+                message = await self._connection.apart(size, decode_client_message, payload)
+                if isinstance(message, (Batch, SalvagedBatch)):
+                    if self.sender is None or self.sender.producer is None:
+                        raise MessageMalformed("a Batch before a Hello with a producer id")
+                    check_batch(message)
+                    if (
+                        run is None
+                        or message.first_sequence != run.next_sequence
+                        or message.lost
+                        or run.events >= limits.BATCH_EVENTS
+                    ):
+                        await self._submit(run)
+                        run = _Run(message)
+                    run.add(message, payload, reserved)
+                    continue
+                await self._submit(run)
+                run = None
+                goes_on = await self._hear_message(message)
+                del message
+                self._connection.release(reserved)
+                if not goes_on:
+                    return False
+            if self._splitter.error is not None:
+                raise self._splitter.error
+        except ProtocolError as error:
+            await self._submit(run)
+            self._part(error.code, error.message)
+        else:
+            await self._submit(run)
+        return self._goodbye is None
+
+    async def _hear_message(self, message: Hello | Request | Goodbye) -> bool:
+        if isinstance(message, Hello):
+            await self._hear_hello(message)
+        elif isinstance(message, Request):
+            await self._hear_request(message)
+        else:
+            return await self._hear_goodbye(message)
+        return True
+
+    async def hear_end(self) -> None:
+        """Half a frame at the end is nothing: it was not acked, and will be sent again."""
+
+    def end(self, reason: End) -> None:
+        """Say goodbye, unless that was said already."""
+        if reason is End.DRAINING:
+            self._part(GoodbyeCode.DRAINING, "ggend is stopping; what was acked is stored")
+        elif reason is End.HALF_SENT:
+            seconds = self._services.config.partial_timeout_seconds
+            self._part(
+                GoodbyeCode.TIMEOUT, f"half a frame came, and nothing more for {seconds:g} s"
+            )
+        elif reason is End.STALLED:
+            self._part(
+                GoodbyeCode.TIMEOUT,
+                f"half a frame came, and nothing more for {STALL_SECONDS:g} s in which others "
+                "waited for room",
+            )
+        elif reason is End.IDLE:
+            seconds = self._services.config.idle_timeout_seconds
+            self._part(GoodbyeCode.TIMEOUT, f"nothing came for {seconds:g} s")
+        if self._goodbye is not None:
+            self._connection.tell(encode_frame(self._goodbye))
+        if self.sender is not None and self.sender.producer is not None:
+            owners = self._services.owners
+            key = account_key(self.sender)
+            if owners.get(key) is self:
+                del owners[key]
+
+    async def _hear_hello(self, hello: Hello) -> None:
+        if self.sender is not None:
+            raise MessageMalformed("a second Hello on one connection")
+        if hello.protocol != PROTOCOL:
+            self._part(
+                GoodbyeCode.UNSUPPORTED_VERSION,
+                f"ggend speaks protocol {PROTOCOL}, not {hello.protocol}",
+            )
+            return
+        sender = self.sender = msgspec.structs.replace(
+            self._connection.peer,
+            producer=hello.producer,
+            permanent=hello.permanent,
+            client=hello.client,
+        )
+        if hello.producer is None:
+            self._welcome(0)
+            return
+        producer = hello.producer
+
+        def last_sequence(connection: sqlite3.Connection, books: Books) -> int:
+            if hello.acked and not books.accounts.is_known(connection, sender):
+                raise UnknownProducer(producer, hello.acked)
+            last_sequence = books.accounts.of(connection, sender).last_sequence
+            # That it was heard of is saved now: the next batch may be rolled back, and whoever was
+            # welcomed must not be forgotten for its silence.
+            books.accounts.save(connection)
+            return last_sequence
+
+        def welcome(last_sequence: int) -> None:
+            key = account_key(sender)
+            previous = self._services.owners.get(key)
+            if previous is not None:
+                previous.take_over()
+            self._services.owners[key] = self
+            self._welcome(last_sequence)
+
+        await self._call(last_sequence, welcome, self._refuse)
+
+    def take_over(self) -> None:
+        """A newer connection speaks for the producer now."""
+        self._part(GoodbyeCode.TAKEN_OVER, "a newer connection uses this producer id")
+
+    def _welcome(self, last_sequence: int) -> None:
+        self._connection.tell(
+            encode_frame(
+                Welcome(
+                    protocol=PROTOCOL,
+                    database=self._services.database_id,
+                    last_sequence=last_sequence,
+                    limits=Limits(frame_bytes=limits.FRAME_BYTES, batch_events=limits.BATCH_EVENTS),
+                    durability=DURABILITY,
+                )
+            )
+        )
+
+    def _refuse(self, error: Exception) -> None:
+        if isinstance(error, UnknownProducer):
+            code = GoodbyeCode.UNKNOWN_PRODUCER
+        elif isinstance(error, NotYours):
+            code = GoodbyeCode.NOT_YOURS
+        else:
+            code = GoodbyeCode.INTERNAL
+        self._part(code, str(error))
+
+    async def _submit(self, run: _Run | None) -> None:
+        if run is None or self.sender is None:
+            return
+        await self._connection.submit(
+            Submission(
+                self.sender,
+                await self._connection.apart(run.size, batch_entries, run.batches),
+                self._settled,
+                size=run.size,
+                first_sequence=run.first_sequence,
+                lost=run.lost,
+                shed=run.shed,
+            )
+        )
+
+    def _settled(self, submission: Submission, outcome: Outcome) -> None:
+        self._connection.settled(submission)
+        self._answer(outcome)
+
+    def _answer(self, outcome: Outcome) -> None:
+        if outcome.failure is EventCode.GAP:
+            self._part(
+                GoodbyeCode.GAP,
+                f"numbers after {outcome.last_sequence} are missing; send them or say `lost`",
+                last_sequence=outcome.last_sequence,
+            )
+        elif outcome.failure is EventCode.NOT_YOURS:
+            self._part(GoodbyeCode.NOT_YOURS, "the producer id belongs to another user")
+        else:
+            told = [
+                encode_frame(Reject(sequence=sequence, code=code, message=message))
+                for sequence, code, message in outcome.rejects
+            ]
+            told.append(encode_frame(Ack(sequence=outcome.last_sequence)))
+            self._connection.tell(b"".join(told))
+
+    async def _hear_request(self, request: Request) -> None:
+        if self.sender is None:
+            raise MessageMalformed("a Request before Hello")
+
+        def answer(result: object) -> None:
+            try:
+                encoded = encode_frame(Answer(id=request.id, result=result))
+            except (OverflowError, ValueError) as error:  # an integer that msgpack has not
+                refuse(error)
+            else:
+                if len(encoded) > limits.FRAME_BYTES:
+                    refuse(AnswerTooLarge(len(encoded)))
+                else:
+                    self._connection.tell(encoded)
+
+        def refuse(error: Exception) -> None:
+            is_refused = isinstance(error, sqlite3.IntegrityError)  # by somebody's trigger, say
+            code = RefusedByDatabase.code if is_refused else getattr(error, "code", "failed")
+            self._connection.tell(
+                encode_frame(Answer(id=request.id, code=code, message=str(error)))
+            )
+
+        # One answer at a time: a peer that asks a thousand times and reads nothing gets no further.
+        await self._connection.wait_for_reader()
+        await anyio.lowlevel.checkpoint()
+        uid = self._connection.peer.uid
+        try:
+            local = local_answer(request, uid, self._services)
+            stored = None if local is not None else stored_answer(request, uid)
+        except RequestRefused as error:
+            refuse(error)
+            return
+        if local is not None and not self._connection.unsettled:
+            # Nothing of this peer is on its way, so that the answer need not wait for the disk:
+            # this is how `status` answers while the writer cannot write.
+            answer(local())
+        elif local is not None:
+            await self._call(lambda _connection, _books: None, lambda _: answer(local()), refuse)
+        elif stored is not None:
+            async with self._connection.answering():
+                await self._connection.wait_until_settled()
+                await self._call(self._unless_abandoned(stored), answer, refuse, waits=False)
+                await self._connection.wait_until_settled()
+                await self._connection.wait_for_reader()
+
+    def _unless_abandoned(self, run: Stored) -> Stored:
+        """Do nothing for somebody who has given up waiting, and may have done something else."""
+
+        def run_for_somebody(connection: sqlite3.Connection, books: Books) -> object:
+            if self._connection.is_abandoned():
+                raise LookupError("nobody waits for the answer any more")
+            return run(connection, books)
+
+        return run_for_somebody
+
+    async def _hear_goodbye(self, goodbye: Goodbye) -> bool:
+        sender = self.sender
+        if goodbye.code == GoodbyeCode.DONE and sender is not None and sender.producer is not None:
+
+            def finish(connection: sqlite3.Connection, books: Books) -> None:
+                books.accounts.finish(connection, sender)
+
+            await self._call(finish, lambda _: None, self._refuse)
+        return False
+
+    async def _call(
+        self,
+        run: Callable[[sqlite3.Connection, Books], object],
+        done: Callable[[Any], None],
+        failed: Callable[[Exception], None],
+        *,
+        waits: bool = True,
+    ) -> None:
+        def settled_then(tell: Callable[[Any], None]) -> Callable[[Call, Any], None]:
+            def settle(call: Call, value: Any) -> None:
+                self._connection.settled(call)
+                tell(value)
+
+            return settle
+
+        await self._connection.submit(
+            Call(run, settled_then(done), settled_then(failed), waits=waits)
+        )
+
+    def _part(self, code: GoodbyeCode, message: str, *, last_sequence: int | None = None) -> None:
+        """Read nothing more; say goodbye when all is settled. The first reason counts."""
+        if self._goodbye is not None:
+            return
+        self._goodbye = Goodbye(code=code, message=message, last_sequence=last_sequence)
+        if code is not GoodbyeCode.DRAINING:
+            pid = self._connection.peer.pid
+            log.info("parting", extra={"code": code, "why": message, "pid": pid})
+        self._connection.drain()

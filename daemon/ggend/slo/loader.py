@@ -1,0 +1,86 @@
+"""Loader: thresholds in TOML, checked as a whole before any of it counts.
+
+A file replaces the shipped objectives. Each `[[threshold]]` has a `metric`, `warning` or
+`critical` or both, and may have `below`, `operation` and `environment`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from ggend.errors import BadConfig
+from ggend.slo.objectives import METRICS, SHIPPED, Objectives, Threshold
+from ggend.toml_file import read_toml
+from ggend_schema.events import STAGES
+
+__all__ = ["load_objectives"]
+
+_EXAMPLE = 'an objective looks like: [[threshold]] metric = "execution.duration_ms" warning = 2000'
+
+
+def load_objectives(path: Path | None) -> Objectives:
+    """Read and check the file; without one, the shipped objectives. Raises BadConfig."""
+    if path is None:
+        return SHIPPED
+    table = read_toml(path, "file of objectives", example=_EXAMPLE)
+    unknown = [key for key in table if key != "threshold"]
+    if unknown:
+        raise BadConfig(f"{path}: unknown key `{unknown[0]}`", hint=_EXAMPLE)
+    found = table.get("threshold", [])
+    if not isinstance(found, list):
+        raise BadConfig(f"{path}: `threshold` is a list of tables", hint=_EXAMPLE)
+    return Objectives(_checked(path, found))
+
+
+def _checked(path: Path, tables: Sequence[object]) -> list[Threshold]:
+    thresholds: list[Threshold] = []
+    for number, table in enumerate(tables, 1):
+        place = f"{path}, threshold {number}"
+        try:
+            threshold = msgspec.convert(table, Threshold)
+        except msgspec.ValidationError as error:
+            raise BadConfig(f"{place}: {error}", hint=_EXAMPLE) from error
+        threshold = msgspec.structs.replace(threshold, metric=_spelled(threshold.metric, place))
+        if threshold.warning is None and threshold.critical is None:
+            raise BadConfig(f"{place} has no limit", hint="give `warning`, `critical` or both")
+        _expect_order(threshold, place)
+        for earlier, other in enumerate(thresholds, 1):
+            if other.metric == threshold.metric and other.fits(
+                threshold.operation, threshold.environment
+            ):
+                raise BadConfig(
+                    f"{place} never counts: threshold {earlier} is about the same executions",
+                    hint="the first one that fits judges: put the narrower one first",
+                )
+        thresholds.append(threshold)
+    return thresholds
+
+
+def _spelled(metric: str, place: str) -> str:
+    """Return the metric with the stage's own name, which no keyboard has."""
+    prefix, _, rest = metric.partition(".")
+    stage, _, column = rest.rpartition(".")
+    if prefix == "stage":
+        metric = f"stage.{STAGES.get(stage, stage)}.{column}"
+    if metric not in METRICS:
+        (nearest,) = difflib.get_close_matches(metric, METRICS, n=1, cutoff=0.0)
+        raise BadConfig(
+            f"{place}: no metric is called `{metric}`", hint=f"the nearest one is `{nearest}`"
+        )
+    return metric
+
+
+def _expect_order(threshold: Threshold, place: str) -> None:
+    if threshold.warning is None or threshold.critical is None:
+        return
+    if threshold.direction * (threshold.critical - threshold.warning) <= 0:
+        beyond = "below" if threshold.below else "above"
+        raise BadConfig(
+            f"{place}: critical ({threshold.critical:g}) is not {beyond} "
+            f"warning ({threshold.warning:g})",
+            hint="beyond critical there is only the critical breach",
+        )

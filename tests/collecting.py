@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ggend_client.binding import Binding
+from ggend_client.context import Binding
 from ggend_client.emitter import Emitter
 from ggend_schema import Event
 

@@ -504,7 +504,7 @@ def _query(database: Path, sql: str) -> Result:
 
 
 def _show_stored(database: Path, console: Console) -> None:
-    from ggend.cli.output import show
+    from ggend.cli.render.output import show
 
     for heading, what, sql in STORED:
         _title(console, heading, what)
@@ -517,7 +517,7 @@ def _title(console: Console, heading: str, what: str) -> None:
 
 def _check_accounts(database: Path, reports: list[Report], console: Console) -> None:
     """Show the accounts, and hold them against the tables and against what the agents say."""
-    from ggend.cli.output import show
+    from ggend.cli.render.output import show
 
     accounts = _query(database, ACCOUNTS)
     counts: list[list[int]] = [[int(str(count)) for count in row[1:]] for row in accounts.rows]

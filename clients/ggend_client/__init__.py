@@ -12,8 +12,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ggend_client.binding import Binding
 from ggend_client.client import Client
+from ggend_client.context import Binding
 from ggend_client.errors import (
     ClientError,
     ConnectionLost,
@@ -22,9 +22,9 @@ from ggend_client.errors import (
     RequestRefused,
 )
 from ggend_client.memory import AgentUnnamed
-from ggend_client.requests import ask
-from ggend_client.runs import ExecutionRun, SessionRun, StageRun
-from ggend_client.statistics import Dropped, Statistics
+from ggend_client.spans import ExecutionRun, SessionRun, StageRun
+from ggend_client.stats import Dropped, Statistics
+from ggend_client.transport.requests import ask
 from ggend_schema import (
     Audit,
     Collision,

@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 
 from ggend_client.client import LINGER_SECONDS, MAX_BYTES, MAX_EVENTS, Client
 from ggend_client.emitter import Emitter
-from ggend_client.statistics import Statistics
+from ggend_client.stats import Statistics
 from ggend_schema import Event
 from ggend_schema.messages import Reject
 

@@ -16,24 +16,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ggend_client import lifetimes
-from ggend_client.backoff import Backoff
-from ggend_client.binding import Binding
+from ggend_client import fork_hooks
 from ggend_client.checks import explain_reject, fault_in
+from ggend_client.context import Binding
 from ggend_client.emitter import Emitter
 from ggend_client.errors import ClientError, InvalidCall
-from ggend_client.lifetimes import fork_page, notice_fork
+from ggend_client.fork_hooks import fork_page, notice_fork
 from ggend_client.memory import load_memory
 from ggend_client.mistakes import Mistakes
 from ggend_client.options import Options
-from ggend_client.outbox import outbox_class
 from ggend_client.pairs import PAIR_BYTES_MAX, pair_of
 from ggend_client.replay import left_behind, replay
-from ggend_client.session import Session
-from ggend_client.spool import Spool
-from ggend_client.statistics import Dropped, Statistics
-from ggend_client.supply import Supply
-from ggend_client.worker import Worker
+from ggend_client.spool.spool import Spool
+from ggend_client.stats import Dropped, Statistics
+from ggend_client.transport.backoff import Backoff
+from ggend_client.transport.outbox import outbox_class
+from ggend_client.transport.sender import Supply
+from ggend_client.transport.session import Session
+from ggend_client.transport.worker import Worker
 from ggend_schema import Event
 from ggend_schema.limits import PRODUCER_BYTES
 from ggend_schema.messages import Reject
@@ -124,7 +124,7 @@ class Client(Emitter):
         self._permanent = permanent
         self._ends = False
         self._make()
-        lifetimes.watch(self)
+        fork_hooks.watch(self)
 
     def _make(self) -> None:
         options = self._options
@@ -218,7 +218,7 @@ class Client(Emitter):
         self._worker.stop(deadline)
         if self._thread is not None or not self._is_settled():
             self._worker.finish(deadline + SPOOL_SECONDS - time.monotonic())
-        lifetimes.forget_end(self._at_end)
+        fork_hooks.forget_end(self._at_end)
         if self._session.welcome is not None and self._is_settled():
             self._look_back(deadline)
         stats = self.stats()
@@ -282,7 +282,7 @@ class Client(Emitter):
         return self._binding
 
     def begin_anew(self) -> None:
-        """In a forked child: be a new producer that has emitted nothing (see `lifetimes`)."""
+        """In a forked child: be a new producer that has emitted nothing (see `fork_hooks`)."""
         was_closed = self._outbox.is_closed
         self._worker.abandon()
         self._ends = False  # finalizers of multiprocessing are not inherited
@@ -307,7 +307,7 @@ class Client(Emitter):
         return client_sockets(os.environ) if socket is None else [socket]
 
     def _notice_fork(self) -> None:
-        """Begin anew in a child of a fork that Python did not see (see `lifetimes`)."""
+        """Begin anew in a child of a fork that Python did not see (see `fork_hooks`)."""
         if not fork_page[0]:
             notice_fork()
 
@@ -367,12 +367,12 @@ class Client(Emitter):
 
     def _start(self) -> None:
         """Begin the worker's thread. Takes no lock: who is here may be interrupted by who comes."""
-        if lifetimes.has_ended():
+        if fork_hooks.has_ended():
             self._end_at_once()
             return
         if not self._ends:
             self._ends = True
-            lifetimes.at_end(self._at_end)
+            fork_hooks.at_end(self._at_end)
         thread = threading.Thread(target=self._worker.run, name="ggend-client", daemon=True)
         if self._thread is not None:
             return

@@ -13,10 +13,10 @@ import os
 from collections.abc import Callable, Mapping
 from typing import NoReturn, ParamSpec, TypeVar
 
-from ggend_client.binding import Bind, Binding
-from ggend_client.runs import ExecutionRun, SessionRun, StageRun
+from ggend_client.context import Bind, Binding
+from ggend_client.events import TypedEvents, never_raising
+from ggend_client.spans import ExecutionRun, SessionRun, StageRun
 from ggend_client.staged import staged
-from ggend_client.typed_events import TypedEvents, never_raising
 from ggend_schema.events import JsonValue, Operation, Stage
 
 __all__ = ["Emitter"]

@@ -31,15 +31,15 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ggend_client.binding import Binding, binding_here
+from ggend_client.context import Binding, binding_here
+from ggend_client.error_text import error_text
 from ggend_client.errors import InvalidCall
+from ggend_client.jsonable import plain, text_of
 from ggend_client.mistakes import LOGGER
-from ggend_client.plain import plain, text_of
-from ggend_client.wording import error_text
 from ggend_schema.limits import ERROR_CHARS, NAME_CHARS, OPERATION_CHARS
 
 if TYPE_CHECKING:
-    from ggend_client.typed_events import TypedEvents
+    from ggend_client.events import TypedEvents
     from ggend_schema.events import AuditStatus
 
 __all__ = ["AuditHandler"]

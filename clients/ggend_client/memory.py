@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ggend_client.errors import ClientError
-from ggend_client.requests import ask
+from ggend_client.transport.requests import ask
 
 __all__ = ["AgentUnnamed", "load_memory"]
 

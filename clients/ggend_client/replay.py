@@ -13,17 +13,17 @@ from pathlib import Path
 
 import msgspec
 
-from ggend_client import lifetimes
-from ggend_client.backoff import Backoff
+from ggend_client import fork_hooks
 from ggend_client.errors import ClientError
-from ggend_client.outbox import Outbox
-from ggend_client.requests import known_sequence
-from ggend_client.session import Session
-from ggend_client.spool import Spool
-from ggend_client.spool_directory import SpoolSummary, list_spools, lock_path
-from ggend_client.spool_lock import destination_of
-from ggend_client.supply import Supply
-from ggend_client.worker import Worker
+from ggend_client.spool.directory import SpoolSummary, list_spools, lock_path
+from ggend_client.spool.lock import destination_of
+from ggend_client.spool.spool import Spool
+from ggend_client.transport.backoff import Backoff
+from ggend_client.transport.outbox import Outbox
+from ggend_client.transport.requests import known_sequence
+from ggend_client.transport.sender import Supply
+from ggend_client.transport.session import Session
+from ggend_client.transport.worker import Worker
 
 __all__ = ["ReplayReport", "left_behind", "replay"]
 
@@ -161,7 +161,7 @@ def _deliver(
         return 0, 0, None
     offered = spool.unsettled()
     adopted = _Adopted(spool, producer, spool.first_sequence, places)
-    lifetimes.watch(adopted)
+    fork_hooks.watch(adopted)
     adopted.worker.stop(deadline)
     adopted.worker.run()
     left = spool.unsettled()
@@ -190,5 +190,5 @@ class _Adopted:
         )
 
     def begin_anew(self) -> None:
-        """Give up what belongs to the parent (see `lifetimes`)."""
+        """Give up what belongs to the parent (see `fork_hooks`)."""
         self.worker.abandon()

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Generator
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
-from ggend_client.runs import StageRun
+from ggend_client.spans import StageRun
 
 __all__ = ["staged"]
 

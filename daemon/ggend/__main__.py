@@ -54,7 +54,7 @@ def _run() -> None:
 
 def _fail(message: str, hint: str, status: int) -> None:
     try:
-        from ggend.cli.output import complain
+        from ggend.cli.render.output import complain
     except ModuleNotFoundError:
         sys.stderr.write(f"ggend: {message}\n  hint: {hint}\n")
     else:

@@ -25,7 +25,7 @@ import pytest
 
 from ggend_client import Audit, Client
 from ggend_client.replay import ReplayReport, replay
-from ggend_client.spool_directory import list_spools
+from ggend_client.spool.directory import list_spools
 from running import Daemon
 from support.examples import share_of_examples
 from support.patience import PATIENCE_SECONDS, wait_until

@@ -19,8 +19,8 @@ import pytest
 
 from ggend_client import Client
 from ggend_client import client as client_module
-from ggend_client import worker as worker_module
 from ggend_client.replay import replay
+from ggend_client.transport import worker as worker_module
 from running import Daemon
 from support.examples import share_of_examples
 from support.patience import PATIENCE_SECONDS, wait_until

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from ggend_client import Audit
 from ggend_client.pairs import pair_of
 from ggend_client.replay import replay
-from ggend_client.segment import HEADER_BYTES, RECORD_BYTES
-from ggend_client.spool import Spool
+from ggend_client.spool.segment import HEADER_BYTES, RECORD_BYTES
+from ggend_client.spool.spool import Spool
 from running import Daemon, free_place
 from support.examples import share_of_examples
 from support.patience import PATIENCE_SECONDS

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from ggend.cli.import_events import _derived_producer, _lines
-from ggend.cli.import_receipts import _Import
+from ggend.cli.commands.import_events import _derived_producer, _lines
+from ggend.cli.commands.import_receipts import _Import
 from ggend.errors import UsageMistake
 from ggend.importers.delivery import LineDelivery, numbered_line
 from ggend.importers.json_texts import values_of

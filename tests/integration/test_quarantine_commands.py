@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ggend.cli import app
-from ggend.cli.rejected_portrait import short
+from ggend.cli.render.rejected_view import short
 from ggend.errors import (
     AlreadyRunning,
     DatabaseUnusable,
@@ -405,7 +405,7 @@ def test_another_user_may_not_requeue(filled: Daemon, monkeypatch: pytest.Monkey
         finally:
             os.seteuid(0)
 
-    monkeypatch.setattr("ggend.cli.holder.ask", asked_by_nobody)
+    monkeypatch.setattr("ggend.cli.common.daemon_client.ask", asked_by_nobody)
     with pytest.raises(NotAllowed, match="only the user of the daemon"):
         run(filled, "rejected", "requeue", "1")
 

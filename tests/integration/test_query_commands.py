@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ggend.cli.query import query
+from ggend.cli.commands.query import query
 from ggend.errors import UsageMistake
 from running import Daemon, free_place
 from support.processes import run_ggend

@@ -13,9 +13,9 @@ import pytest
 
 from ggend_client import Audit
 from ggend_client.pairs import pair_of
-from ggend_client.spool import EXPIRY_NS, Spool
-from ggend_client.spool_directory import lock_path
-from ggend_client.spool_lock import SpoolLock
+from ggend_client.spool.directory import lock_path
+from ggend_client.spool.lock import SpoolLock
+from ggend_client.spool.spool import EXPIRY_NS, Spool
 from running import Daemon
 from support.processes import run_ggend
 from wire import Peer, audit, batch

@@ -19,7 +19,7 @@ import pytest
 
 from ggend_client import Client, DaemonAbsent
 from ggend_client.async_client import AsyncClient
-from ggend_client.binding import Binding
+from ggend_client.context import Binding
 from ggend_client.log_handler import AuditHandler
 from ggend_client.memory import AgentUnnamed
 from running import Daemon, free_place

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggend_client.backoff import Backoff
+from ggend_client.transport.backoff import Backoff
 
 
 def test_the_upper_end_doubles_up_to_the_longest() -> None:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collecting import Collector
-from ggend_client.binding import Bind, Binding, binding_here
+from ggend_client.context import Bind, Binding, binding_here
 from support.patience import PATIENCE_SECONDS
 
 NOBODY = Binding()

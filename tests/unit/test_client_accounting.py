@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggend_client import Audit, Client, Event, Statistics, lifetimes
+from ggend_client import Audit, Client, Event, Statistics, fork_hooks
 from ggend_schema.limits import EVENT_BYTES
 from moody import MoodyDaemon
 from running import free_place
@@ -197,7 +197,7 @@ def test_a_short_idle_makes_no_segment(place: Path) -> None:
 def test_clients_that_are_gone_leave_nothing_behind(place: Path) -> None:
     """Neither one that was never used, nor one that was closed."""
     gc.collect()
-    before = len(lifetimes.watched())
+    before = len(fork_hooks.watched())
     for _ in range(5):
         Client(place / "nobody", spool_dir="")
         used = Client(place / "nobody", spool_dir="")
@@ -205,5 +205,5 @@ def test_clients_that_are_gone_leave_nothing_behind(place: Path) -> None:
         used.close(0)
         del used
     gc.collect()
-    assert len(lifetimes.watched()) == before
+    assert len(fork_hooks.watched()) == before
     assert not [one for one in threading.enumerate() if one.name == "ggend-client"]

@@ -23,8 +23,8 @@ from ggend_client import (
     Statistics,
     ask,
 )
-from ggend_client.session import FRAME_EVENTS
-from ggend_client.worker import FLIGHT_EVENTS
+from ggend_client.transport.session import FRAME_EVENTS
+from ggend_client.transport.worker import FLIGHT_EVENTS
 from ggend_schema import limits
 from ggend_schema.messages import (
     Goodbye,

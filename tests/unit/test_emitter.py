@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collecting import Collector
-from ggend_client import Client, lifetimes
+from ggend_client import Client, fork_hooks
 from ggend_client.emitter import Emitter
 from ggend_schema import (
     EVENT_TYPES,
@@ -323,7 +323,7 @@ def test_an_interrupt_is_not_swallowed() -> None:
 def test_without_pages_that_can_be_wiped_a_fork_is_told_by_the_pid(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    flag = lifetimes._Pid()
+    flag = fork_hooks._Pid()
     assert flag[0]
     monkeypatch.setattr("os.getpid", lambda: -1)
     assert not flag[0]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ggend.cli.portrait import as_json, portrait
-from ggend.cli.waterfall import Span, waterfall
+from ggend.cli.render.execution_view import as_json, portrait
+from ggend.cli.render.waterfall import Span, waterfall
 from ggend.errors import UsageMistake
 from ggend.queries.execution import find_execution, load_execution, load_memory
 from ggend.queries.run import open_readonly

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggend.cli.forms import pieces
-from ggend.cli.output import Format, complain, escape, progress, show, show_json
+from ggend.cli.render.formats import pieces
+from ggend.cli.render.output import Format, complain, escape, progress, show, show_json
 from ggend.queries.run import Result
 
 HOSTILE = "\x1b[31mred\x9b0m\r\x07\x7f\u202eevil\u2028"

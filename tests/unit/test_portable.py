@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ggend.importers.event_args import event_of
-from ggend_client.outbox import Outbox
+from ggend_client.transport.outbox import Outbox
 from ggend_schema import Audit
 from ggend_schema import portable as portable_module
 from ggend_schema.codec import decode_event, decode_line, encode_event

@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggend_client import outbox as outbox_module
-from ggend_client import spool_directory
 from ggend_client.errors import SpoolUnusable
-from ggend_client.outbox import LockedOutbox, Outbox
-from ggend_client.queue_part import HEADER_BYTES, QueuePart, read_part
-from ggend_client.spool import Spool
-from ggend_client.spool_directory import lock_path
-from ggend_client.spool_lock import SpoolLock
+from ggend_client.spool import directory as spool_directory
+from ggend_client.spool.directory import lock_path
+from ggend_client.spool.lock import SpoolLock
+from ggend_client.spool.queue_part import HEADER_BYTES, QueuePart, read_part
+from ggend_client.spool.spool import Spool
+from ggend_client.transport import outbox as outbox_module
+from ggend_client.transport.outbox import LockedOutbox, Outbox
 from ggend_schema import Audit, Event
 from running import free_place
 

@@ -1,6 +1,6 @@
 """Stages, executions and sessions as `with` blocks and decorators: measured, told apart, harmless.
 
-The clock of `ggend_client.runs` is a seam: these tests move it by hand.
+The clock of `ggend_client.spans` is a seam: these tests move it by hand.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from collecting import Collector
-from ggend_client import runs
-from ggend_client.binding import Binding
+from ggend_client import spans
+from ggend_client.context import Binding
 from ggend_schema import (
     Event,
     ReceiptEmitted,
@@ -40,7 +40,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     def advance(milliseconds: float) -> None:
         now_ns[0] += round(milliseconds * 1_000_000)
 
-    monkeypatch.setattr(runs, "monotonic_ns", lambda: now_ns[0])
+    monkeypatch.setattr(spans, "monotonic_ns", lambda: now_ns[0])
     return advance
 
 

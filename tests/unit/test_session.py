@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ggend_client.session import FRAME_BYTES, FRAME_EVENTS, Session
+from ggend_client.transport.session import FRAME_BYTES, FRAME_EVENTS, Session
 from ggend_schema import Audit, limits
 from ggend_schema.codec import encode_event, encode_frame
 from ggend_schema.errors import FrameTooLarge, ProtocolError

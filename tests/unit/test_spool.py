@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ggend_client.errors import SpoolFull, SpoolUnusable
-from ggend_client.segment import HEADER_BYTES, Header, pack_header, pack_record
-from ggend_client.spool import EXPIRY_NS, Loaded, Spool
-from ggend_client.spool_directory import list_spools, segment_path
-from ggend_client.spool_lock import boot_id
+from ggend_client.spool.directory import list_spools, segment_path
+from ggend_client.spool.lock import boot_id
+from ggend_client.spool.segment import HEADER_BYTES, Header, pack_header, pack_record
+from ggend_client.spool.spool import EXPIRY_NS, Loaded, Spool
 from running import free_place
 
 PRODUCER = bytes(range(16))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ggend_client.spool_lock import SpoolLock
+from ggend_client.spool.lock import SpoolLock
 from running import free_place
 
 

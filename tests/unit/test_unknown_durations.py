@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from desk import AT, P1, P2, STAMP_NS, Desk, codes, counts, opened, receipt, stage
-from ggend.cli.portrait import as_json, portrait
+from ggend.cli.render.execution_view import as_json, portrait
 from ggend.database.migrate import apply
 from ggend.database.readonly import open_readonly
 from ggend.database.rollups import compare

@@ -31,7 +31,7 @@ from ggend.ingest.intake import Outcome
 from ggend.maintenance.expiry import forget_silent, give_up_parked
 from ggend.maintenance.requeue import requeue
 from ggend.storage.parking import Place
-from ggend_client.session import Session
+from ggend_client.transport.session import Session
 from ggend_schema import Event, EventCode
 from ggend_schema.codec import decode_client_message, decode_event, encode_frame
 from ggend_schema.framing import FrameSplitter

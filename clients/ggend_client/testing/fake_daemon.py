@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ggend_client import Client, lifetimes
+from ggend_client import Client, fork_hooks
 from ggend_client.testing.listening import Listening, Peer
 from ggend_schema import limits
 from ggend_schema.codec import SalvagedBatch, decode_event, encode_event
@@ -131,7 +131,7 @@ class FakeDaemon(Listening):
         """Wait for what clients of this process have emitted to this daemon, as `events` does."""
         __tracebackhide__ = True
         deadline = time.monotonic() + PATIENCE_SECONDS
-        for client in lifetimes.watched() if self.is_running else []:
+        for client in fork_hooks.watched() if self.is_running else []:
             if not isinstance(client, Client) or client.sockets() != [self.socket]:
                 continue
             if not client.flush(max(0.0, deadline - time.monotonic())):

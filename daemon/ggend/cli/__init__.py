@@ -11,29 +11,29 @@ from typing import Annotated
 import typer
 
 from ggend import version
-from ggend.cli.accounts import accounts
-from ggend.cli.analytics import analytics
-from ggend.cli.check import check
-from ggend.cli.config import config
-from ggend.cli.emit import emit
-from ggend.cli.export import export
-from ggend.cli.imports import imports
-from ggend.cli.init import init
-from ggend.cli.maintain import maintain
-from ggend.cli.output import show_line
-from ggend.cli.parked import parked
-from ggend.cli.purge import purge
-from ggend.cli.query import query
-from ggend.cli.rejected import rejected
-from ggend.cli.reload import reload
-from ggend.cli.reports import report
-from ggend.cli.reset import reset
-from ggend.cli.restore import restore
-from ggend.cli.serve import serve
-from ggend.cli.slo import slo
-from ggend.cli.spool import spool
-from ggend.cli.stats import stats
-from ggend.cli.status import status
+from ggend.cli.commands.accounts import accounts
+from ggend.cli.commands.analytics import analytics
+from ggend.cli.commands.check import check
+from ggend.cli.commands.config import config
+from ggend.cli.commands.emit import emit
+from ggend.cli.commands.export import export
+from ggend.cli.commands.imports import imports
+from ggend.cli.commands.init import init
+from ggend.cli.commands.maintain import maintain
+from ggend.cli.commands.parked import parked
+from ggend.cli.commands.purge import purge
+from ggend.cli.commands.query import query
+from ggend.cli.commands.rejected import rejected
+from ggend.cli.commands.reload import reload
+from ggend.cli.commands.report import report
+from ggend.cli.commands.reset import reset
+from ggend.cli.commands.restore import restore
+from ggend.cli.commands.serve import serve
+from ggend.cli.commands.slo import slo
+from ggend.cli.commands.spool import spool
+from ggend.cli.commands.stats import stats
+from ggend.cli.commands.status import status
+from ggend.cli.render.output import show_line
 
 __all__ = ["app"]
 

@@ -1,0 +1,1 @@
+"""Spool: events on disk that the daemon has not acknowledged."""

@@ -1,0 +1,1 @@
+"""Transport: from the queue of events to the acks of the daemon."""

@@ -1,0 +1,54 @@
+"""`ggend config`: what the daemon would run with, and why."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ggend.cli.render.output import show, show_json
+from ggend.config import Config, describe, load_config
+from ggend.queries.run import Result
+
+__all__ = ["config"]
+
+config = typer.Typer(
+    help="Look at the configuration. Defaults are overridden by the configuration file, the file "
+    "by variables named GGEND_KEY, and those by flags.",
+    no_args_is_help=True,
+)
+
+
+@config.command(name="show")
+def show_config(
+    *,
+    path: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="The TOML file, instead of the user's or the host's."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, with a description of each key.")
+    ] = False,
+) -> None:
+    """Show every setting, its value, and where the value comes from.
+
+    Example:
+
+        GGEND_LOG_LEVEL=debug ggend config show
+    """
+    loaded = load_config(path=path, environ=os.environ, flags={})
+    values = {key: getattr(loaded.config, key) for key in Config.__struct_fields__}
+    if as_json:
+        show_json(
+            {
+                key: {"value": value, "source": loaded.sources[key], "meaning": describe(key)}
+                for key, value in values.items()
+            }
+        )
+        return
+    rows: list[tuple[object, ...]] = [
+        (key, str(value), loaded.sources[key]) for key, value in values.items()
+    ]
+    show(Result(columns=["key", "value", "source"], rows=rows))

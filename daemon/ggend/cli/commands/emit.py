@@ -1,0 +1,203 @@
+"""`ggend emit`: send events from a shell."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ggend.cli.common.delivery import Delivery, quiet_client, require_daemon
+from ggend.cli.common.options import SocketOption, chosen_socket
+from ggend.cli.render.output import complain
+from ggend.encodings import WrongEncoding, checked_chunks
+from ggend.errors import UsageMistake
+from ggend.importers.event_args import BadEvent, check_line, event_of
+from ggend_client import Client
+from ggend_schema.codec import encode_event
+from ggend_schema.codes import EventCode
+from ggend_schema.errors import InvalidEvent
+from ggend_schema.events import Event
+from ggend_schema.framing import LineSplitter, OverlongLine
+from ggend_schema.limits import EVENT_BYTES
+
+__all__ = ["emit"]
+
+#: Bytes read from standard input at once, if there are so many.
+_CHUNK_BYTES = 64 * 1024
+
+_CLIENT_NAME = "ggend emit"
+
+#: Events in memory before waiting for some to be stored: half of what the client may hold.
+_QUEUED_EVENTS = 32_768
+
+
+def emit(
+    kind: Annotated[
+        str | None, typer.Argument(metavar="TYPE", help="Event type, such as audit.")
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="key=value for text and numbers, key:=json."),
+    ] = None,
+    *,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Read events from standard input, one JSON a line.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail where something is not stored; spool nothing.")
+    ] = False,
+    socket: SocketOption = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds to wait for the daemon to store it.")
+    ] = 5.0,
+) -> None:
+    """Send one event, or many; keep on disk what no daemon takes.
+
+    The event types are audit, collision, memory_saved, receipt_emitted, session_ended,
+    session_started and stage_completed. Events are checked before they are sent, and the message
+    names the key that is wrong. With --stdin a broken line is reported with its number, and the
+    others are sent. An agent_id, execution_id or session_id that is not given with a TYPE comes
+    from GGEND_AGENT, GGEND_EXECUTION or GGEND_SESSION.
+
+    Exit status: 0, whatever happens to the events, so that it can stand in any script; what is
+    wrong is said on standard error. With --strict: 0 all stored, 65 something was not valid, 69
+    the daemon is not there.
+
+    Examples:
+
+        ggend emit audit agent_id=a1 operation=plan status=completed duration_ms=12
+        ggend emit memory_saved agent_id=a1 memory:='{"step": 3}'
+        ggend emit --strict --stdin < events.ndjson
+    """
+    if stdin == (kind is not None):
+        raise UsageMistake(
+            "give either a TYPE with its fields, or --stdin",
+            hint="ggend emit audit agent_id=a1 operation=plan status=completed",
+        )
+    place = chosen_socket(socket)
+    if not strict:
+        _emit_and_go_on(kind, fields or [], place, timeout)
+    elif kind is not None:
+        _emit_one(kind, fields or [], place, timeout)
+    else:
+        _emit_lines(place, timeout)
+
+
+def _emit_and_go_on(
+    kind: str | None, fields: list[str], socket: Path | None, seconds: float
+) -> None:
+    """Send what is valid, leave it on disk where no daemon takes it, and never fail."""
+    client = quiet_client(socket, service=_CLIENT_NAME)
+    try:
+        if kind is None:
+            for number, line in enumerate(_lines(sys.stdin.fileno()), start=1):
+                _emit_line(client, number, line, seconds)
+        else:
+            client.emit(event_of(kind, fields, os.environ))
+    except (BadEvent, UsageMistake, WrongEncoding) as error:
+        complain(str(error), hint=error.hint)
+    client.close(seconds)
+    _report(client)
+
+
+def _emit_line(client: Client, number: int, line: bytes | OverlongLine, seconds: float) -> None:
+    try:
+        events, _ = _checked(line)
+    except InvalidEvent as error:
+        complain(f"line {number}: {error}")
+        return
+    for event in events:
+        if client.stats().queued >= _QUEUED_EVENTS:
+            client.flush(seconds)  # makes room
+        client.emit(event)
+
+
+def _report(client: Client) -> None:
+    """Say on standard error what was not stored."""
+    stats = client.stats()
+    for reject in client.recent_rejects():
+        complain(
+            f"event {reject.sequence} was rejected: {reject.code}: {reject.message}",
+            hint="it is kept: `ggend rejected list` shows it",
+        )
+    if stats.spooled:
+        complain(
+            f"{stats.spooled} of {stats.offered} events wait on disk: "
+            f"{stats.last_error or 'the daemon has not answered yet'}",
+            hint="the next client, or `ggend spool replay`, sends them",
+        )
+    if stats.queued or stats.dropped.total:
+        complain(
+            f"{stats.queued + stats.dropped.total} of {stats.offered} events are lost: "
+            f"{stats.last_drop or stats.last_error}"
+        )
+
+
+def _emit_one(kind: str, fields: list[str], socket: Path | None, timeout: float) -> None:
+    event = event_of(kind, fields, os.environ)
+    require_daemon(socket)
+    with Delivery(socket, name=_CLIENT_NAME, timeout_seconds=timeout) as delivery:
+        delivery.send([event], size=len(encode_event(event)))
+        delivery.flush()
+        for reject in delivery.rejects():
+            raise BadEvent(
+                f"the daemon rejected it: {reject.code}: {reject.message}",
+                hint="it is kept: `ggend rejected list` shows it",
+            )
+
+
+def _emit_lines(socket: Path | None, timeout: float) -> None:
+    require_daemon(socket)
+    invalid = 0
+    with Delivery(socket, name=_CLIENT_NAME, timeout_seconds=timeout) as delivery:
+        for number, line in enumerate(_lines(sys.stdin.fileno()), start=1):
+            try:
+                events, size = _checked(line)
+            except InvalidEvent as error:
+                invalid += 1
+                complain(f"line {number}: {error}")
+            else:
+                delivery.send(events, size=size)
+        delivery.flush()
+        for reject in delivery.rejects():
+            complain(f"event {reject.sequence} rejected: {reject.code}: {reject.message}")
+        rejected = delivery.rejected
+    if rejected or invalid:
+        complain(
+            f"{delivery.sent - rejected} events stored, {rejected} rejected by the daemon, "
+            f"{invalid} lines not valid"
+        )
+        raise typer.Exit(os.EX_DATAERR)
+
+
+def _checked(line: bytes | OverlongLine) -> tuple[list[Event], int]:
+    if isinstance(line, OverlongLine):
+        raise InvalidEvent(EventCode.TOO_LARGE, f"over the limit of {EVENT_BYTES} bytes")
+    return [check_line(line)] if line.strip() else [], len(line)
+
+
+def _lines(descriptor: int) -> Iterator[bytes | OverlongLine]:
+    splitter = LineSplitter()
+    chunks = iter(lambda: _read(descriptor), b"")
+    for chunk in checked_chunks(chunks, "standard input"):
+        for part in splitter.feed(chunk):
+            if isinstance(part, OverlongLine):
+                yield part
+            else:
+                yield from part.split(b"\n")
+    yield splitter.finish()
+
+
+def _read(descriptor: int) -> bytes:
+    """Return what is there: events from a pipe are sent as they come."""
+    try:
+        return os.read(descriptor, _CHUNK_BYTES)
+    except OSError as error:
+        raise UsageMistake(
+            f"standard input cannot be read: {error.strerror}",
+            hint="give it a file or a pipe: ggend emit --stdin < events.ndjson",
+        ) from error

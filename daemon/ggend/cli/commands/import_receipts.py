@@ -1,0 +1,307 @@
+"""`ggend import receipts`: the receipt documents of ggen's simulator and CLI."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack, closing, nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from ggend.cli.common.delivery import require_daemon
+from ggend.cli.common.options import FormatOption, SocketOption, check_agent, chosen_socket
+from ggend.cli.render.formats import Format
+from ggend.cli.render.import_report import Problems, show_reports
+from ggend.cli.render.output import complain
+from ggend.database.readonly import open_readonly
+from ggend.encodings import WrongEncoding, other_encoding
+from ggend.errors import GgendError, UsageMistake
+from ggend.importers.delivery import CHUNK_BYTES, LineDelivery, numbered, numbered_line
+from ggend.importers.json_texts import Found, values_of
+from ggend.importers.receipt_documents import (
+    DEFAULT_AGENT,
+    Document,
+    UnreadableDocument,
+    read_document,
+)
+from ggend.importers.stored_receipts import absent_receipts, differing_receipts
+from ggend_client import ClientError, ask
+from ggend_schema.codes import EventCode
+from ggend_schema.events import StageCompleted
+from ggend_schema.limits import REPORTED_ERRORS
+from ggend_schema.messages import LinesAnswer
+
+__all__ = ["receipts"]
+
+#: Bytes of a file that is read whole, as one document may fill it: some 70,000 receipts.
+_FILE_BYTES = 64 * 1024 * 1024
+
+_encode = msgspec.json.Encoder().encode
+
+#: Documents sent at once: the daemon spells out what is wrong with each.
+_CHUNK_DOCUMENTS = REPORTED_ERRORS
+
+
+class _Report(msgspec.Struct, kw_only=True):
+    """What one file brought. The last four columns are in documents, or in events."""
+
+    file: str
+    documents: int = 0
+    receipts: int = 0
+    stages: int = 0
+    new: int = 0
+    already_there: int = 0
+    unreadable: int = 0
+    rejected: int = 0
+
+
+class _StageHeldBack(msgspec.Struct, frozen=True, tag_field="type", tag="stage_held_back"):
+    """Stands for a stage of a receipt that was rejected: no event, and so rejected too."""
+
+    stage: StageCompleted
+
+
+class _Import:
+    """Brings the documents of one file to the daemon, and counts.
+
+    Receipts go first, and then the stages of those that were not rejected: what belongs to another
+    receipt of the same execution must not be stored with this one. To the daemon a receipt that was
+    rejected in an earlier import is a replay like any other, so that the database is asked which
+    differ, and which are not there. Where that cannot be read, the numbers of such stages are used
+    up for good.
+    """
+
+    __slots__ = (
+        "_delivery",
+        "_has_conflicts",
+        "_notes",
+        "_problems",
+        "_size",
+        "_stored",
+        "_taken",
+        "report",
+    )
+
+    def __init__(
+        self, file: str, delivery: LineDelivery, stored: sqlite3.Connection | None
+    ) -> None:
+        self._delivery = delivery
+        self._stored = stored
+        self._problems = Problems(file)
+        self._notes: Counter[str] = Counter()
+        self._has_conflicts = False
+        self._taken: list[tuple[str, Document, bytes]] = []
+        self._size = 0
+        self.report = _Report(file=file)
+
+    def take(self, found: Found, *, agent: str, modified_ns: int) -> None:
+        """Take in one document. Raises DaemonUnreachable."""
+        report = self.report
+        report.documents += 1
+        where = f"document {report.documents} (line {found.line}"
+        where += f", element {found.position})" if found.position else ")"
+        problem = found.problem
+        if problem is None:
+            try:
+                document = read_document(found.value, agent=agent, modified_ns=modified_ns)
+            except UnreadableDocument as error:
+                problem = str(error)
+        if problem is not None:
+            report.unreadable += 1
+            self._problems.tell(f"{where}: {problem}")
+            return
+        report.receipts += 1
+        report.stages += len(document.stages)
+        self._notes.update(document.notes)
+        encoded = numbered_line(document.receipt, document.producer, 1)
+        self._taken.append((where, document, encoded))
+        self._size += len(encoded)
+        if self._size >= CHUNK_BYTES or len(self._taken) >= _CHUNK_DOCUMENTS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Wait until what was taken in is stored or refused. Raises DaemonUnreachable."""
+        if not self._taken:
+            return
+        taken, self._taken, self._size = self._taken, [], 0
+        differing = self._differing([document for _, document, _ in taken])
+        answer = self._send([encoded for _, _, encoded in taken])
+        refused = {error.line - 1: error for error in answer.errors}
+        for place in sorted(differing.keys() | refused.keys()):
+            where, document, _ = taken[place]
+            error = refused.get(place)
+            if error is None:
+                # It was rejected in an earlier import, and is recognised now.
+                self.report.already_there -= 1
+                self.report.rejected += 1
+            if error is None or error.code == EventCode.CONFLICT:
+                other = ", ".join(differing.get(place, [])) or "content"
+                self._problems.tell(
+                    f"{where}: conflict: execution {document.receipt.execution_id} is stored "
+                    f"already, with other {other}; the stored receipt stays"
+                )
+                self._has_conflicts = True
+            else:
+                self._problems.tell(f"{where}: {error.code}: {error.message}")
+        absent = self._absent([document for _, document, _ in taken]) - refused.keys()
+        for place in sorted(absent):
+            self._problems.tell(
+                f"{taken[place][0]}: was imported before, and is not stored: it was rejected then, "
+                "or purged since"
+            )
+        held_back = differing.keys() | refused.keys() | absent
+        self._flush_stages([one[:2] for place, one in enumerate(taken) if place not in held_back])
+        if self._stored is None:
+            self._use_up([taken[place][1] for place in refused])
+
+    def _flush_stages(self, taken: list[tuple[str, Document]]) -> None:
+        lines = [
+            (where, numbered_line(stage, document.producer, sequence))
+            for where, document in taken
+            for sequence, stage in enumerate(document.stages, start=2)
+        ]
+        if lines:
+            answer = self._send([line for _, line in lines])
+            for error in answer.errors:
+                self._problems.tell(f"{lines[error.line - 1][0]}: {error.code}: {error.message}")
+
+    def _use_up(self, documents: list[Document]) -> None:
+        """Have the daemon reject what stands for the stages of rejected receipts."""
+        stand_ins = [
+            numbered(_encode(_StageHeldBack(stage=stage)), document.producer, sequence)
+            for document in documents
+            for sequence, stage in enumerate(document.stages, start=2)
+        ]
+        if stand_ins:
+            self._delivery.send(stand_ins)
+
+    def _send(self, lines: list[bytes]) -> LinesAnswer:
+        answer = self._delivery.send(lines)
+        report = self.report
+        report.new += answer.stored
+        report.already_there += answer.replayed + answer.duplicate
+        report.rejected += answer.rejected + answer.refused
+        self._problems.tell_importers(answer)
+        return answer
+
+    def _differing(self, documents: list[Document]) -> dict[int, list[str]]:
+        if self._stored is None:
+            return {}
+        return differing_receipts(self._stored, [document.receipt for document in documents])
+
+    def _absent(self, documents: list[Document]) -> set[int]:
+        if self._stored is None:
+            return set()
+        return absent_receipts(self._stored, [document.receipt for document in documents])
+
+    def end(self) -> None:
+        """Finish, and say what is stored otherwise than the documents say."""
+        self.flush()
+        self._problems.end()
+        if self._has_conflicts:
+            complain(
+                f"{self.report.file}: nothing of a document in conflict was stored",
+                hint="`ggend query execution ID --receipt` shows the stored one; to keep both, "
+                "give the document an execution_id of its own",
+            )
+        for note, documents in self._notes.items():
+            many = f" ({documents} documents)" if documents > 1 else ""
+            complain(f"{self.report.file}: {note}{many}")
+
+
+def receipts(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE|-", help="JSON files; - is standard input.")
+    ],
+    *,
+    agent: Annotated[
+        str, typer.Option(help="The agent of receipts that name none.")
+    ] = DEFAULT_AGENT,
+    socket: SocketOption = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds to wait for the daemon to store a part.")
+    ] = 30.0,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Import receipt documents of ggen's simulator and CLI.
+
+    A file holds one receipt or many: pretty-printed, a line each, or in an array; bare, or as
+    {"receipt": ...}. Each becomes a receipt with its stages. A document is known by its content:
+    it goes in once, in whatever file it comes and however it is printed.
+
+    Words are translated: completed and success are passed, error is failed, dry-run is dry_run. An
+    operation that ggend does not know is stored as the nearest one that it knows, and reported. The
+    column receipt_json keeps the document. A receipt without an execution_id gets one made from its
+    content.
+
+    A document with an unknown status, or one that is not a receipt, is reported by its place, and
+    the rest goes in. So is one whose execution is stored with other content: the stored receipt
+    stays.
+
+    Exit status: 0 everything is stored, 65 some documents could not be read or were rejected, 69
+    the daemon is not there.
+
+    Examples:
+
+        ggend import receipts receipt.json
+        ggend import receipts --format json - < receipt.json
+    """
+    check_agent(agent)
+    place = chosen_socket(socket)
+    contents = [_content(file) for file in files]
+    require_daemon(place)
+    delivery = LineDelivery(
+        place, timeout_seconds=timeout, patience_seconds=timeout, notice=complain
+    )
+    reports = []
+    with ExitStack() as stack:
+        stored = _daemons_database(place, timeout)
+        if stored is not None:
+            stack.enter_context(closing(stored))
+        for file, (content, modified_ns) in zip(files, contents, strict=True):
+            taken = _Import(str(file), delivery, stored)
+            for found in values_of(content):
+                taken.take(found, agent=agent, modified_ns=modified_ns)
+            taken.end()
+            reports.append(taken.report)
+    show_reports(reports, form)
+    if any(report.unreadable or report.rejected for report in reports):
+        raise typer.Exit(os.EX_DATAERR)
+
+
+def _content(file: Path) -> tuple[bytes, int]:
+    """Return the content of a file, and when it was changed. Raises UsageMistake, WrongEncoding."""
+    try:
+        # Standard input stays open: it may be named twice, and is empty then.
+        is_stdin = str(file) == "-"
+        with nullcontext(sys.stdin.buffer) if is_stdin else file.open("rb") as stream:
+            content = stream.read(_FILE_BYTES + 1)
+            found = os.fstat(stream.fileno())
+    except OSError as error:
+        raise UsageMistake(
+            f"{file} cannot be read: {error.strerror or error}",
+            hint="give a file of receipts as JSON, or - for standard input",
+        ) from error
+    if len(content) > _FILE_BYTES:
+        raise UsageMistake(
+            f"{file} is over the limit of {_FILE_BYTES} bytes", hint="import it in parts"
+        )
+    if (encoding := other_encoding(content)) is not None:
+        raise WrongEncoding(str(file), encoding)
+    is_file = stat.S_ISREG(found.st_mode)
+    return content, found.st_mtime_ns if is_file else time.time_ns()
+
+
+def _daemons_database(socket: Path | None, timeout: float) -> sqlite3.Connection | None:
+    """Open the daemon's database; None where this user may not read it."""
+    try:
+        return open_readonly(Path(ask(socket, "status", timeout=timeout)["database"]))
+    except (ClientError, GgendError, OSError, sqlite3.Error):
+        return None

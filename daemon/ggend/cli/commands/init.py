@@ -1,0 +1,110 @@
+"""`ggend init`: make or upgrade the database without starting the daemon."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ggend.cli.common.options import chosen_database
+from ggend.cli.render.findings import Report, at_work, finish, log_report
+from ggend.errors import DatabaseUnusable
+
+if TYPE_CHECKING:
+    from ggend.database.upgrade import Preparation
+
+__all__ = ["init"]
+
+
+def init(
+    path: Annotated[
+        Path | None, typer.Argument(help="The SQLite file. Default: the configured one.")
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    log: Annotated[
+        Path | None, typer.Option("--log", help="Append the report to this file.")
+    ] = None,
+    upgrade: Annotated[
+        bool,
+        typer.Option(
+            "--upgrade/--no-upgrade", help="Whether to upgrade a database of an older version."
+        ),
+    ] = True,
+) -> None:
+    """Make the database, or upgrade it, and verify that it is as it should be.
+
+    The daemon does the same when it starts. Before an upgrade from version 1.0.0 a verified copy is
+    kept beside the file; every row stays as it is. Run again, this changes nothing. While a daemon
+    has the database open it is refused.
+
+    Exit status: 0 as it should be, 65 the file cannot be used or something is not as promised, 75 a
+    daemon has it.
+
+    Examples:
+
+        ggend init ./tier2.db
+        ggend init ./tier2.db --json --log init.log
+    """
+    import sqlite3
+
+    from ggend.database.check.environment import preflight
+    from ggend.database.check.run import self_test, table_sizes, verify
+    from ggend.database.findings import Finding, Verdict
+    from ggend.database.lock import hold_lock
+    from ggend.database.readonly import open_readonly
+    from ggend.database.upgrade import prepare_database
+    from ggend.database.wal_keeper import keep_wal
+
+    database = chosen_database(path)
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        findings = preflight(database)
+    except OSError as error:
+        raise DatabaseUnusable(
+            f"{database} cannot be made: {error}",
+            hint="give the path of a file in a directory that this user may write to",
+        ) from error
+    rows: dict[str, int] = {}
+    with at_work() as tell, hold_lock(database, what="database"), keep_wal(database):
+        prepared = prepare_database(
+            database, upgrade=upgrade, tell=lambda step: tell(step.what, step.share)
+        )
+        try:
+            with closing(open_readonly(database)) as connection:
+                findings.extend(verify(connection, tell, pages=False))
+                rows = table_sizes(connection)
+            findings.append(self_test(database))
+        except sqlite3.Error as error:
+            findings.append(Finding("verifying", Verdict.FAILED, str(error)))
+    findings += [
+        Finding("odd rows", Verdict.WARNING, f"{oddity}, left as they were")
+        for oddity in prepared.oddities
+    ]
+    report = Report(
+        database=str(database),
+        done=_done(database, prepared),
+        findings=findings,
+        bytes=database.stat().st_size,
+        rows=rows,
+    )
+    if log is not None:
+        log_report(report, log)
+    finish(report, as_json=as_json)
+
+
+def _done(database: Path, prepared: Preparation) -> str:
+    from ggend.database.migrate import State
+
+    now = f"version {prepared.version}, id {prepared.database_id}"
+    if prepared.was is State.EMPTY:
+        return f"{database} was made: {now}"
+    if prepared.was is State.CURRENT:
+        return f"{database} is there already, nothing was changed: {now}"
+    if prepared.was is State.UNMARKED:
+        return f"{database} had lost its version, as after `.dump`; it has it again: {now}"
+    mended = f"; made {', '.join(prepared.mended)}" * bool(prepared.mended)
+    kept = f"; the file as it was is kept in {prepared.backup}" * (prepared.backup is not None)
+    return f"{database} was upgraded from {prepared.was.value}: {now}{mended}{kept}"

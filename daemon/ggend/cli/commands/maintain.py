@@ -1,0 +1,98 @@
+"""`ggend maintain`: what a database seldom needs, by the daemon or, without one, in the file."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ggend.cli.common.daemon_client import REFUSED_HINT, ask_holder, socket_of_holder
+from ggend.cli.common.options import DatabaseOption, SocketOption, chosen_database, chosen_socket
+from ggend.cli.render.output import progress, show_line
+from ggend.errors import AlreadyRunning, DatabaseUnusable, RefusedByDatabase, UsageMistake
+
+__all__ = ["maintain"]
+
+#: Seconds between two looks at how far the daemon is.
+_LOOK_SECONDS = 0.2
+
+
+def maintain(
+    *,
+    rebuild_rollups: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild-rollups", help="Count again what the summary views and percentiles rest on."
+        ),
+    ] = False,
+    database: DatabaseOption = None,
+    socket: SocketOption = None,
+) -> None:
+    """Count the rollups again, when `ggend check --rollups` says that they differ from the rows.
+
+    That takes a row inserted below the newest ids with plain SQL: by INSERT OR REPLACE, or with an
+    id of its own. A running daemon does it between its batches: only its own user and root may
+    ask. The views are exact meanwhile, and slow until it is done. Interrupted, the daemon goes on.
+
+    Exit status: 0 done, 69 the daemon does not answer, 75 another daemon has the database, 77 this
+    user may not.
+
+    Example:
+
+        ggend maintain --rebuild-rollups
+    """
+    from ggend.maintenance.offline import open_offline
+
+    if not rebuild_rollups:
+        raise UsageMistake("nothing to do", hint="`ggend maintain --help` says what there is")
+    path = chosen_database(database)
+    try:
+        with open_offline(path) as offline:
+            from ggend.database.rollups import clear
+            from ggend.hooks.rollups import rollup_hooks
+
+            with offline.transaction():
+                clear(offline.connection)
+            with progress(rows=True) as bar:
+                for hook in rollup_hooks():
+                    task = bar.add_task(hook.source, total=None)
+                    while left := hook.turn(offline.connection):
+                        bar.update(task, completed=hook.seen, total=hook.seen + left)
+                        offline.empty_wal()
+    except AlreadyRunning as error:
+        place = socket_of_holder(path, chosen_socket(socket), otherwise=error)
+        ask_holder(place, "rebuild_rollups", {})
+        _watch(path, place)
+    except sqlite3.IntegrityError as error:
+        raise RefusedByDatabase(str(error), hint=REFUSED_HINT) from error
+    except sqlite3.Error as error:
+        raise DatabaseUnusable(
+            f"{path} cannot be written: {error}", hint="run it again: the views are exact"
+        ) from error
+    show_line("the rollups were counted again")
+
+
+def _watch(path: Path, place: Path) -> None:
+    """Wait until the daemon has counted all rows but for less than a slice.
+
+    Raises DaemonUnreachable where it ends before: the next one goes on.
+    """
+    from ggend.database.readonly import open_readonly
+    from ggend.database.rollups import SOURCES
+    from ggend.database.rollups import progress as progress_of
+    from ggend.hooks.runner import SLICE_ROWS
+
+    with progress(rows=True) as bar, closing(open_readonly(path)) as connection:
+        tasks = {source: bar.add_task(source, total=None) for source in SOURCES}
+        while True:
+            found = progress_of(connection, limit=SLICE_ROWS)
+            for source, done in found.items():
+                bar.update(tasks[source], completed=done.watermark, total=done.newest)
+            if all(done.left < SLICE_ROWS for done in found.values()):
+                return
+            ask_holder(place, "status", {})
+            time.sleep(_LOOK_SECONDS)

@@ -1,0 +1,108 @@
+"""`ggend parked`: the events that wait for their parent."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+import typer
+
+from ggend.cli.common.options import DatabaseOption, FormatOption, LimitOption, chosen_database
+from ggend.cli.render.durations import age_text
+from ggend.cli.render.output import Format, complain, show
+from ggend.errors import DatabaseUnusable
+from ggend.queries.parked import Waiting, read_parked
+from ggend.queries.run import Result
+from ggend.queries.snapshot import columns_of, snapshot
+from ggend.queries.time_filters import parse_moment
+from ggend_schema.timestamps import parse_us
+
+__all__ = ["parked"]
+
+parked = typer.Typer(
+    help="Look at the events that wait for their receipt or session.", no_args_is_help=True
+)
+
+
+class _Parent(StrEnum):
+    RECEIPT = "receipt"
+    SESSION = "session"
+
+
+@parked.command("list")
+def list_parked(
+    *,
+    parent: Annotated[
+        _Parent | None, typer.Option(help="Only what waits for a receipt, or for a session.")
+    ] = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AGE", help="Only what has waited for longer: an age such as 2h, or a date."
+        ),
+    ] = None,
+    database: DatabaseOption = None,
+    form: FormatOption = Format.TABLE,
+    limit: LimitOption = 20,
+) -> None:
+    """Show what waits for what, and how long: one row for each parent, the oldest first.
+
+    A stage waits for its receipt; a collision and the end of a session wait for the session. When
+    the parent comes, they become rows. What has waited for longer than `parked_max_age_days` of the
+    daemon's configuration goes to quarantine with the code `orphaned`.
+
+    Examples:
+
+        ggend parked list
+        ggend parked list --parent session --older-than 1h --format json
+    """
+    now = datetime.now(UTC)
+    before_us = None if older_than is None else parse_us(parse_moment(older_than, now=now))
+    path = chosen_database(database)
+    with snapshot(path) as connection:
+        if "parked_events" not in columns_of(connection):
+            raise DatabaseUnusable(
+                f"{path} is of version 1.0.0, where nothing waits",
+                hint="`ggend init` upgrades a database in place",
+            )
+        found = read_parked(
+            connection,
+            now_ns=time.time_ns(),
+            limit=limit,
+            parent=parent,
+            before_ns=None if before_us is None else before_us * 1000,
+        )
+    waiting = found.waiting
+    is_for_programs = form in (Format.JSON, Format.NDJSON)
+    rows = [msgspec.structs.asdict(one) if is_for_programs else _in_words(one) for one in waiting]
+    columns = Waiting.__struct_fields__ if is_for_programs else _COLUMNS
+    show(
+        Result(columns=list(columns), rows=[tuple(row[name] for name in columns) for row in rows]),
+        form=form,
+        fit=True,
+    )
+    if len(waiting) < found.parents:
+        sys.stdout.flush()
+        complain(
+            f"only the first {len(waiting):,} of {found.parents:,} parents are shown, for which "
+            f"{found.events:,} events wait",
+            hint="--limit shows more",
+        )
+
+
+_COLUMNS = (*("waits_for", "parent_id", "events", "age", "types", "since", "clients", "producers"),)
+
+
+def _in_words(one: Waiting) -> dict[str, object]:
+    row = msgspec.structs.asdict(one)
+    return {
+        **row,
+        "age": age_text(one.age_seconds),
+        "types": ", ".join(f"{count:,} {name}" for name, count in one.types.items()),
+        "clients": ", ".join(one.clients) or None,
+        "producers": ", ".join(one.producers) or None,
+    }

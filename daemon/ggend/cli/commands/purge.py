@@ -1,0 +1,184 @@
+"""`ggend purge`: remove what is old, by the running daemon or, without one, in the file itself."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ggend.cli.common.daemon_client import ask_holder, socket_of_holder
+from ggend.cli.common.options import (
+    DatabaseOption,
+    FormatOption,
+    SocketOption,
+    chosen_database,
+    chosen_socket,
+)
+from ggend.cli.render.output import Format, complain, progress, show, show_line
+from ggend.errors import (
+    AlreadyRunning,
+    DatabaseUnusable,
+    NoRoom,
+    RefusedByDatabase,
+    UsageMistake,
+)
+from ggend.queries.run import Result
+from ggend.queries.time_filters import parse_moment
+
+__all__ = ["purge"]
+
+_REFUSED_HINT = (
+    "what earlier slices deleted is gone; drop the trigger or the constraint that says so, or "
+    "leave the table out with --except"
+)
+
+
+def purge(
+    *,
+    older_than: Annotated[
+        str,
+        typer.Option(
+            metavar="AGE",
+            help="Remove what is older: an age such as 30d, 12w or 24h, or a date (UTC).",
+        ),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would go, and change nothing.")
+    ] = False,
+    kept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--except", metavar="TABLE", help="A table that loses no row. Can be repeated."
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    database: DatabaseOption = None,
+    socket: SocketOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Remove rows that are older than an age.
+
+    Receipts go with their stages, violations and breaches; audit entries, collisions, ended
+    sessions that nothing names any more, and rejected events go too. Memories, running sessions
+    and parked events stay, and so do the counts of ended sessions and of the accounts.
+
+    Age is the time at which a row was stored. Each table loses its beginning, up to the first row
+    that is not older. A running daemon does it, in slices between its batches: only its own user
+    and root may ask. The file keeps its size; new rows use the room. With --except a table stays as
+    it is, and so does one whose rows would take some of it with them.
+
+    What deletes takes room first: where the disk is full, the slices become smaller, and a running
+    daemon writes over what it has. If that is not enough, it is said what is needed.
+
+    Exit status: 0 done, 1 not confirmed, 65 a trigger of yours keeps rows of a table, 69 the daemon
+    does not answer, 74 the disk is full, 75 another daemon has the database, 77 this user may not.
+
+    Examples:
+
+        ggend purge --older-than 30d --dry-run
+        ggend purge --older-than 90d --yes
+    """
+    from ggend.database.readonly import open_readonly
+    from ggend.maintenance.purge import DeletionRefused, purge_file
+    from ggend.queries.purgeable import purgeable
+
+    cutoff = _cutoff(older_than)
+    path = chosen_database(database)
+    with closing(open_readonly(path)) as connection:
+        try:
+            found = purgeable(connection, cutoff, kept=kept or ())
+        except sqlite3.DatabaseError as error:
+            raise DatabaseUnusable(
+                f"{path} cannot be read: {error}", hint="`ggend check` says whether it is damaged"
+            ) from error
+    doomed = found.tables
+    for table, row_id in found.obstacles.items():
+        complain(
+            f"row {row_id} of {table} has a time in the future, or none: it stays, and so does "
+            "what came after it",
+            hint="correct the time of that row",
+        )
+    rows = sum(row[1] for row in doomed.rows if isinstance(row[1], int))
+    if dry_run or not yes:
+        if form is Format.TABLE:
+            show_line(f"older than {cutoff} UTC in {path}:")
+        show(doomed, form=form)
+    if dry_run or not (rows or yes):
+        return
+    if not yes:
+        _confirm(rows)
+    deleted: Counter[str] = Counter()
+    with progress(rows=True) as bar:
+        task = bar.add_task("purging", total=rows)
+
+        def tell(part: dict[str, int]) -> None:
+            deleted.update(part)
+            bar.advance(task, sum(part.values()))
+
+        try:
+            purge_file(path, cutoff, tell, kept=kept or ())
+        except AlreadyRunning as error:
+            _purge_by_daemon(
+                path, cutoff, tell, kept=kept or (), socket=chosen_socket(socket), otherwise=error
+            )
+        except DeletionRefused as error:
+            raise RefusedByDatabase(str(error), hint=_REFUSED_HINT) from error
+        except sqlite3.Error as error:
+            raise DatabaseUnusable(
+                f"{path} cannot be purged: {error}", hint="run it again: what is gone is gone"
+            ) from error
+    gone: list[tuple[object, ...]] = [(row[0], deleted[str(row[0])]) for row in doomed.rows]
+    show(Result(columns=["table", "purged"], rows=gone), form=form)
+
+
+def _cutoff(older_than: str) -> str:
+    """Return the moment as the tables hold it; a part of a second would not make a row older."""
+    now = datetime.now(UTC)
+    cutoff = parse_moment(older_than, now=now)[:19].replace("T", " ")
+    if cutoff > now.strftime("%Y-%m-%d %H:%M:%S"):
+        raise UsageMistake(
+            f"{older_than!r} is in the future", hint="an age such as 30d, or a date that is over"
+        )
+    return cutoff
+
+
+def _confirm(rows: int) -> None:
+    if not sys.stdin.isatty():
+        raise UsageMistake(
+            f"{rows} rows would go, and there is nobody to ask", hint="--yes does it all the same"
+        )
+    these = "this 1 row" if rows == 1 else f"these {rows:,} rows"
+    typer.confirm(f"Remove {these} for good?", abort=True, err=True)
+
+
+def _purge_by_daemon(
+    path: Path,
+    cutoff: str,
+    tell: Callable[[dict[str, int]], None],
+    *,
+    kept: Collection[str],
+    socket: Path | None,
+    otherwise: AlreadyRunning,
+) -> None:
+    """Have it done by the daemon that holds the lock, slice by slice."""
+    # From here on this socket alone: another daemon would purge another database.
+    from ggend.maintenance.purge import SLICE_ROWS, smaller_slice
+
+    place = socket_of_holder(path, socket, otherwise=otherwise)
+    rows = SLICE_ROWS
+    arguments: dict[str, Any] = {"cutoff": cutoff} | ({"kept": list(kept)} if kept else {})
+    while "position" not in arguments or arguments["position"] is not None:
+        try:
+            done: dict[str, Any] = ask_holder(place, "purge", arguments, refused_hint=_REFUSED_HINT)
+        except NoRoom as error:
+            arguments["limit"] = rows = smaller_slice(path, rows, error.message)
+            continue
+        tell(done["deleted"])
+        arguments["position"] = done["next"]

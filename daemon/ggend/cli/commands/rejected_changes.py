@@ -1,0 +1,230 @@
+"""Rejected changes: `ggend rejected requeue` and `purge`, by the daemon or in the file itself."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, TypeAlias, TypeVar
+
+import msgspec
+import typer
+
+from ggend.cli.common.daemon_client import REFUSED_HINT, ask_holder, socket_of_holder
+from ggend.cli.common.options import (
+    DatabaseOption,
+    FormatOption,
+    SocketOption,
+    chosen_database,
+    chosen_socket,
+)
+from ggend.cli.render.output import Format, complain, progress, show, show_line
+from ggend.cli.render.rejected_view import short
+from ggend.errors import AlreadyRunning, DatabaseUnusable, RefusedByDatabase, UsageMistake
+from ggend.queries.rejected import Chosen, read_ids
+from ggend.queries.run import Result
+from ggend.queries.snapshot import snapshot
+from ggend.queries.time_filters import parse_moment
+from ggend_schema.codes import EventCode
+
+__all__ = ["CodeOption", "moment_of", "purge_rejected", "requeue"]
+
+#: Outcomes that are shown one by one; more are summed up, in a table.
+_SHOWN = 20
+
+#: Outcomes that leave the event in quarantine.
+_STAYS = frozenset({"rejected", "not_kept"})
+
+#: Beyond every id.
+_END = 2**63
+
+T = TypeVar("T")
+
+Ids: TypeAlias = Annotated[
+    list[int] | None,
+    typer.Argument(metavar="ID", help="The ids that the list shows."),
+]
+CodeOption: TypeAlias = Annotated[
+    EventCode | None,
+    typer.Option("--code", metavar="CODE", help="Only what was rejected for this reason."),
+]
+
+
+def requeue(
+    ids: Ids = None,
+    *,
+    code: CodeOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="All rejected events.")] = False,
+    database: DatabaseOption = None,
+    socket: SocketOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Try rejected events again, in the order of their ids, and show what became of each.
+
+    An event goes the way of a fresh one, as the producer and with the number and the time that it
+    came with, and its count moves in the accounts. `gone`: it is not in quarantine any more.
+    `not_kept`: only its hash and length are there. A running daemon does it: only its own user and
+    root may ask. Without one it is done in the file.
+
+    Exit status: 0 nothing was rejected again, 65 something stays in quarantine, 69 the daemon does
+    not answer, 75 another daemon has the database, 77 this user may not.
+
+    Examples:
+
+        ggend rejected requeue 1017 1018
+        ggend rejected requeue --code parked_full
+    """
+    from ggend.maintenance.requeue import Requeued, requeue_file
+
+    path = chosen_database(database)
+    wanted = _wanted(path, ids, code=code, everything=everything)
+    done: list[Requeued] = []
+    for part in _in_parts(
+        path,
+        wanted,
+        "requeue",
+        socket=chosen_socket(socket),
+        here=requeue_file,
+        answer=lambda result: msgspec.convert(result, list[Requeued]),
+    ):
+        done += part
+    show(_outcomes(done, form), form=form, fit=True)
+    stays = sum(one.outcome in _STAYS for one in done)
+    if stays:
+        sys.stdout.flush()
+        complain(f"{stays:,} of {len(done):,} stay in quarantine")
+        raise typer.Exit(os.EX_DATAERR)
+
+
+def purge_rejected(
+    ids: Ids = None,
+    *,
+    code: CodeOption = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(metavar="AGE", help="Only what is older: an age such as 30d, or a date."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All rejected events.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    database: DatabaseOption = None,
+    socket: SocketOption = None,
+) -> None:
+    """Remove rejected events for good; the accounts count them as purged.
+
+    Choose them by id, by --code and --older-than, or --all. A running daemon does it: only its own
+    user and root may ask. `ggend purge` removes what is old from all tables.
+
+    Exit status: 0 done, 1 not confirmed, 69 the daemon does not answer, 75 another daemon has the
+    database, 77 this user may not.
+
+    Examples:
+
+        ggend rejected purge 1017 1018 --yes
+        ggend rejected purge --code unknown_type --older-than 30d --yes
+    """
+    from ggend.maintenance.requeue import purge_rejected_file
+
+    path = chosen_database(database)
+    wanted = _wanted(path, ids, code=code, older_than=older_than, everything=everything)
+    if not yes and wanted:
+        _confirm(len(wanted))
+    deleted = sum(
+        _in_parts(
+            path,
+            wanted,
+            "purge_rejected",
+            socket=chosen_socket(socket),
+            here=purge_rejected_file,
+            answer=lambda result: int(result["deleted"]),
+        )
+    )
+    show_line(f"{deleted:,} removed")
+
+
+def moment_of(moment: str | None) -> str | None:
+    """Return a moment as `received_at` holds it. Raises UsageMistake."""
+    return None if moment is None else parse_moment(moment, now=datetime.now(UTC))
+
+
+def _wanted(
+    path: Path,
+    ids: list[int] | None,
+    *,
+    code: EventCode | None,
+    everything: bool,
+    older_than: str | None = None,
+) -> list[int]:
+    """Return the ids that were chosen, in one of the ways. Raises UsageMistake."""
+    is_filtered = code is not None or older_than is not None
+    if bool(ids) + is_filtered + everything != 1:
+        raise UsageMistake(
+            "choose the rejected events: by id, by a filter, or all of them",
+            hint="`ggend rejected list` has the ids; --all takes everything",
+        )
+    if ids:
+        if not all(0 < rejected_id < _END for rejected_id in ids):
+            raise UsageMistake(
+                "an id is a number from 1 on", hint="`ggend rejected list` has the ids"
+            )
+        return sorted(set(ids))
+    with snapshot(path) as connection:
+        return read_ids(connection, Chosen(code=code, until=moment_of(older_than)))
+
+
+def _in_parts(
+    path: Path,
+    ids: Sequence[int],
+    op: str,
+    *,
+    socket: Path | None,
+    here: Callable[[Path, Sequence[int]], T],
+    answer: Callable[..., T],
+) -> Iterator[T]:
+    """Have it done part by part: in the file, or by the daemon that has it."""
+    from ggend.maintenance.requeue import REQUEUED_IDS
+
+    place: Path | None = None
+    with progress(rows=True) as bar:
+        task = bar.add_task(op.replace("_", " "), total=len(ids))
+        for first in range(0, len(ids), REQUEUED_IDS):
+            part = ids[first : first + REQUEUED_IDS]
+            if place is None:
+                try:
+                    yield here(path, part)
+                except AlreadyRunning as error:
+                    # From here on this socket alone: another daemon has another database.
+                    place = socket_of_holder(path, socket, otherwise=error)
+                except sqlite3.IntegrityError as error:
+                    raise RefusedByDatabase(str(error), hint=REFUSED_HINT) from error
+                except sqlite3.Error as error:
+                    raise DatabaseUnusable(
+                        f"{path} cannot be written: {error}", hint="run it again: it goes on"
+                    ) from error
+            if place is not None:
+                yield answer(ask_holder(place, op, {"ids": list(part)}))
+            bar.advance(task, len(part))
+
+
+def _outcomes(done: Sequence[msgspec.Struct], form: Format) -> Result:
+    rows: list[tuple[object, ...]] = [msgspec.structs.astuple(one) for one in done]
+    if form is not Format.TABLE or len(rows) <= _SHOWN:
+        found = Result(columns=["id", "outcome", "code", "message"], rows=rows)
+        return short(found) if form is Format.TABLE else found
+    counts = Counter((row[1], row[2]) for row in rows)
+    return Result(
+        columns=["outcome", "code", "events"],
+        rows=[(*what, count) for what, count in counts.most_common()],
+    )
+
+
+def _confirm(count: int) -> None:
+    these = "this rejected event" if count == 1 else f"these {count:,} rejected events"
+    if not sys.stdin.isatty():
+        raise UsageMistake(
+            f"{these} would go, and there is nobody to ask", hint="--yes does it all the same"
+        )
+    typer.confirm(f"Remove {these} for good?", abort=True, err=True)

@@ -1,0 +1,79 @@
+"""`ggend report`: what one would put into a report about a swarm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+import typer
+
+from ggend.cli.common.options import DatabaseOption, chosen_database
+from ggend.cli.render.output import show_json
+from ggend.cli.render.sections import ReportForm, ReportFormOption, show_sections
+from ggend.queries.collisions import CollisionReport, report_collisions
+from ggend.queries.run import Result
+from ggend.queries.snapshot import snapshot
+from ggend.queries.time_filters import parse_moment
+
+__all__ = ["report"]
+
+report = typer.Typer(help="Reports about what the swarm did.", no_args_is_help=True)
+
+
+@report.callback()
+def _report() -> None:
+    """Callback of the group: with it, one command alone is still a command of a group."""
+
+
+@report.command()
+def collisions(
+    *,
+    session: Annotated[str | None, typer.Option(help="Only of this session.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="From this moment on: an age such as 7d, or a date (UTC).")
+    ] = None,
+    database: DatabaseOption = None,
+    form: ReportFormOption = ReportForm.TABLE,
+) -> None:
+    """Show who got in whose way: by type, pair of agents, hot spot and day; how many are resolved.
+
+    Examples:
+
+        ggend report collisions --since 7d
+        ggend report collisions --format markdown
+    """
+    with snapshot(chosen_database(database)) as connection:
+        found = report_collisions(
+            connection,
+            session=session,
+            since=since and parse_moment(since, now=datetime.now(UTC)),
+        )
+    if form is ReportForm.JSON:
+        show_json({**msgspec.to_builtins(found), "resolution_rate": found.resolution_rate})
+        return
+    rate = found.resolution_rate
+    resolved = "" if rate is None else f", {rate:.1%} of them resolved"
+    heading = f"{found.collisions:,} collisions in {found.sessions:,} sessions{resolved}"
+    show_sections(heading, _sections(found), form=form)
+
+
+def _sections(found: CollisionReport) -> list[tuple[str, Result]]:
+    return [
+        ("Types", _table(found.kinds)),
+        (_named("pairs of agents", len(found.pairs), found.pairs_total), _table(found.pairs)),
+        (_named("hot spots", len(found.hotspots), found.hotspots_total), _table(found.hotspots)),
+        ("Days", _table(found.trend)),
+    ]
+
+
+def _table(rows: Sequence[msgspec.Struct]) -> Result:
+    columns = list(rows[0].__struct_fields__) if rows else []
+    return Result(columns=columns, rows=[msgspec.structs.astuple(row) for row in rows])
+
+
+def _named(what: str, shown: int, total: int) -> str:
+    if shown == total:
+        return what.capitalize()
+    return f"The first {shown} of {total:,} {what}"

@@ -1,0 +1,167 @@
+"""`ggend slo`: what is promised, and why something counts as broken."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from ggend.cli.common.options import DatabaseOption, FormatOption, chosen_database
+from ggend.cli.render.output import Format, progress, show, show_json, show_line
+from ggend.config import load_config
+from ggend.errors import UsageMistake
+from ggend.queries.run import Result
+from ggend.queries.snapshot import snapshot
+from ggend.queries.time_filters import parse_moment
+from ggend.slo.backtest import backtest
+from ggend.slo.explain import Explained, explain
+from ggend.slo.loader import load_objectives
+
+__all__ = ["slo"]
+
+slo = typer.Typer(
+    help="Service-level objectives: what they are, and what stands behind a breach.",
+    no_args_is_help=True,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@slo.command(name="check")
+def check_objectives(
+    file: Annotated[
+        Path | None, typer.Argument(help="TOML; without one, what the daemon would run with.")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Check a file of objectives, and show them in the order in which they are tried.
+
+    Exit status: 0 valid, 78 not; the daemon then keeps its old ones (SIGHUP), or does not start.
+
+    Example:
+
+        ggend slo check objectives.toml
+    """
+    if file is None:
+        file = _configured()
+    thresholds = load_objectives(file).thresholds
+    if as_json:
+        show_json(msgspec.to_builtins(thresholds))
+        return
+    rows: list[tuple[object, ...]] = [
+        (
+            each.metric,
+            "at least" if each.below else "at most",
+            None if each.warning is None else f"{each.warning:,.15g}",
+            None if each.critical is None else f"{each.critical:,.15g}",
+            each.operation or "all",
+            each.environment or "all",
+        )
+        for each in thresholds
+    ]
+    columns = ["metric", "is", "warning", "critical", "operation", "environment"]
+    show(Result(columns=columns, rows=rows))
+    show_line(f"{len(rows)} objectives, from {file or 'ggend itself: no file is configured'}")
+
+
+@slo.command(name="explain")
+def explain_breach(
+    key: Annotated[str, typer.Argument(help="An execution_id, or the id of a breach.")],
+    *,
+    database: DatabaseOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show why an execution broke an objective: the limit, the rows, and the arithmetic.
+
+    Example:
+
+        ggend slo explain 1
+    """
+    with snapshot(chosen_database(database)) as connection:
+        found = explain(connection, key)
+    if not found:
+        raise UsageMistake(
+            f"no breach has the id or the execution {key!r}",
+            hint="`ggend query violations` lists executions that broke one",
+        )
+    if as_json:
+        show_json([{**msgspec.to_builtins(each), "arithmetic": each.arithmetic} for each in found])
+        return
+    for number, each in enumerate(found):
+        if number:
+            show_line("")
+        _show(each)
+
+
+@slo.command(name="backtest")
+def backtest_objectives(
+    file: Annotated[Path, typer.Argument(help="The proposed objectives, TOML.")],
+    *,
+    since: Annotated[
+        str | None,
+        typer.Option(help="From this moment on: an age such as 30d, or a date (UTC)."),
+    ] = None,
+    database: DatabaseOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Judge what is stored by proposed objectives, and by today's: how many executions break them.
+
+    Nothing is written. Both judge all rows as they are now.
+
+    Example:
+
+        ggend slo backtest objectives.toml --since 30d
+    """
+    proposed = load_objectives(file)
+    today = load_objectives(_configured())
+    with (
+        snapshot(chosen_database(database)) as connection,
+        progress(rows=True) as bar,
+    ):
+        task = bar.add_task("judging", total=None)
+        tallies = backtest(
+            connection,
+            proposed,
+            today,
+            since=since and parse_moment(since, now=datetime.now(UTC)),
+            report=lambda done: bar.update(task, completed=done),
+        )
+    rows: list[tuple[object, ...]] = [
+        (
+            each.metric,
+            each.severity,
+            each.proposed,
+            each.today,
+            None if each.worst is None else f"{each.worst:,.15g}",
+            each.execution_id,
+        )
+        for each in tallies
+    ]
+    columns = ["metric", "severity", "proposed", "today", "worst", "execution"]
+    show(Result(columns=columns, rows=rows), form=form)
+
+
+def _configured() -> Path | None:
+    return load_config(path=None, environ=os.environ, flags={}).config.objectives
+
+
+def _show(breach: Explained) -> None:
+    show_line(f"{breach.severity}: {breach.description}")
+    show_line(f"  metric     {breach.metric}")
+    show_line(f"  execution  {breach.execution_id}")
+    show_line(
+        f"  breach     {'not of ggend' if breach.id is None else breach.id}, {breach.timestamp}"
+    )
+    show_line(f"  judged     {breach.arithmetic}")
+    for row in breach.rows:
+        fields = ", ".join(
+            f"{key} {value}" for key, value in row.items() if key not in ("table", "id")
+        )
+        show_line(f"  row        {row['table']} {row['id']}: {fields}")
+    if not breach.rows:
+        show_line("  row        no longer there")

@@ -1,0 +1,1 @@
+"""Render: what the commands show, as text, tables and JSON."""

@@ -1,0 +1,172 @@
+"""Formats: rows and values as text for programs and people, with nothing that a terminal acts on.
+
+Pure, and piece by piece where the form allows it. What is stored came from other programs:
+control and escape characters in it never leave here as they are. Never prints.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+
+import msgspec
+
+__all__ = ["Format", "cell", "escape", "is_numeric", "json_text", "pieces"]
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    NDJSON = "ndjson"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+
+
+#: What a terminal may act on, or show in another place than it stands: C0 and C1 controls, line
+#: and paragraph separators, marks that turn the direction of text, and lone surrogates.
+_UNSAFE = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
+_UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
+#: In CSV a quoted field may hold line breaks and tabs.
+_UNSAFE_IN_CSV = re.compile(rf"(?![\n\t])[{_UNSAFE}]")
+#: Between the tokens of JSON there is white space; inside them the encoder escapes it already.
+_UNSAFE_IN_JSON = re.compile(rf"(?![\n])[{_UNSAFE}]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+#: What would end a cell of a Markdown table, or make markup of what is stored.
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|]")
+
+Row = Sequence[object]
+
+
+def escape(text: str) -> str:
+    """Show the characters that a terminal would act on, instead of sending them to it."""
+    return _UNSAFE_CHARACTER.sub(_escaped, text)
+
+
+def cell(value: object) -> str:
+    """Show one value in a table."""
+    return "-" if value is None else escape(str(_plain(value)))
+
+
+def is_numeric(column: Iterable[object]) -> bool:
+    """Say whether a column of values stands right-aligned."""
+    return all(value is None or isinstance(value, (int, float)) for value in column)
+
+
+def json_text(value: object, *, indent: int = 2) -> str:
+    """Return one JSON value as text; negative `indent`: on one line."""
+    try:
+        encoded = msgspec.json.encode(value, enc_hook=str)
+    except UnicodeEncodeError:
+        # Only names of files hold lone surrogates. JSON cannot: they are shown as in a table.
+        plain = json.dumps(msgspec.to_builtins(value, enc_hook=str), ensure_ascii=False)
+        encoded = _SURROGATE.sub(lambda found: "\\" + _escaped(found), plain).encode()
+    text = msgspec.json.format(encoded, indent=indent).decode()
+    return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def pieces(columns: Sequence[str], rows: Iterable[Row], form: Format) -> Iterator[str]:
+    """Return rows as text, header first; each piece ends with a line break.
+
+    All forms but the table are made row by row.
+    """
+    match form:
+        case Format.TABLE:
+            return _aligned(columns, list(rows))
+        case Format.JSON:
+            return _json_array(columns, rows)
+        case Format.NDJSON:
+            return _json_lines(columns, rows)
+        case Format.CSV:
+            return _csv(columns, rows)
+        case Format.MARKDOWN:
+            return _markdown(columns, rows)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape", "surrogatepass").decode()
+
+
+def _plain(value: object) -> object:
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """`SELECT a, a` has two columns of one name; an object has not."""
+    seen: dict[str, int] = {}
+    distinct = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        distinct.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return distinct
+
+
+def _objects(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[dict[str, object]]:
+    names = _distinct(columns)
+    for row in rows:
+        yield dict(zip(names, map(_plain, row), strict=True))
+
+
+def _json_array(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+    before = "[\n"
+    for row in _objects(columns, rows):
+        # Strings hold no line breaks in JSON: these are all the formatter's.
+        yield before + "  " + json_text(row).replace("\n", "\n  ")
+        before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+def _json_lines(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+    for row in _objects(columns, rows):
+        yield json_text(row, indent=-1) + "\n"
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+    line = io.StringIO()
+    writer = csv.writer(line, lineterminator="\n")
+    for row in _with_header(columns, rows):
+        writer.writerow(
+            _UNSAFE_IN_CSV.sub(_escaped, value) if isinstance(value, str) else value
+            for value in map(_plain, row)
+        )
+        yield line.getvalue()
+        line.seek(0)
+        line.truncate()
+
+
+def _markdown(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+    yield _markdown_line(map(_markdown_cell, columns))
+    yield _markdown_line("---" for _ in columns)
+    for row in rows:
+        yield _markdown_line(map(_markdown_cell, row))
+
+
+def _markdown_line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _markdown_cell(value: object) -> str:
+    return _MARKDOWN.sub(lambda found: "\\" + found[0], cell(value))
+
+
+def _aligned(columns: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
+    cells = [[cell(value) for value in row] for row in _with_header(columns, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    numeric = [is_numeric(column) for column in zip(*rows, strict=True)]
+    numeric = numeric or [False] * len(widths)
+    for row in cells:
+        aligned = (
+            text.rjust(width) if is_number else text.ljust(width)
+            for text, width, is_number in zip(row, widths, numeric, strict=True)
+        )
+        yield "  ".join(aligned).rstrip() + "\n"
+
+
+def _with_header(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[Row]:
+    yield columns
+    yield from rows

@@ -1,0 +1,198 @@
+"""Output: everything that the commands print, and nothing else prints.
+
+Tables for people; JSON, NDJSON, CSV and Markdown for programs (`formats`). On a terminal tables are
+drawn, row by row where they are wider than it, and what is taller goes through a pager (`pager`);
+in a pipe they are plain aligned columns of any width.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from ggend.cli.render.formats import Format, cell, escape, is_numeric, json_text, pieces
+from ggend.cli.render.pager import page
+from ggend.queries.run import Result
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+    from rich.text import Text
+
+__all__ = [
+    "Format",
+    "complain",
+    "escape",
+    "progress",
+    "show",
+    "show_json",
+    "show_line",
+    "show_text",
+]
+
+#: Columns between two cells of a drawn table.
+_GAP = 3
+
+#: What is shortened where room is short: ids and hashes of 32 hexadecimal digits or more, and how
+#: much of them is left. `ggend query execution` takes the beginning of an id.
+_HASH = re.compile(r"\b[0-9a-fA-F]{32,}\b")
+_SHORT_HASH = 12
+
+#: Words that have a colour wherever they are the whole of a cell.
+STYLES = {
+    "passed": "green",
+    "completed": "green",
+    "ok": "green",
+    "partial": "yellow",
+    "warning": "yellow",
+    "running": "cyan",
+    "failed": "red",
+    "critical": "red",
+    "degraded": "red",
+}
+
+
+def show(result: Result, *, form: Format = Format.TABLE, fit: bool = False) -> None:
+    """Print rows. `fit`: see `table_text`."""
+    if form is Format.TABLE:
+        show_text(table_text(result, fit=fit))
+    else:
+        show_text("".join(pieces(result.columns, result.rows, form)))
+    if result.has_more:
+        sys.stdout.flush()
+        complain(
+            f"only the first {len(result.rows)} rows are shown",
+            hint=result.next_page or "--limit shows more",
+        )
+
+
+def table_text(result: Result, *, fit: bool = False) -> str:
+    """Return rows as a table: drawn on a terminal, plain aligned columns elsewhere.
+
+    `fit`: where the terminal is too narrow, hashes are shortened and the last columns left out,
+    instead of showing row by row.
+    """
+    if not sys.stdout.isatty():
+        return "".join(pieces(result.columns, result.rows, Format.TABLE))
+    return _drawn(result, fit=fit)
+
+
+def show_json(value: object) -> None:
+    """Print one JSON value, indented."""
+    show_text(json_text(value) + "\n")
+
+
+def show_line(text: str) -> None:
+    """Print one line."""
+    sys.stdout.write(escape(text) + "\n")
+
+
+def show_text(text: str) -> None:
+    """Print text that is safe already; on a terminal through a pager where it is too tall."""
+    if sys.stdout.isatty():
+        page(text)
+    else:
+        sys.stdout.write(text)
+
+
+def complain(message: str, *, hint: str = "") -> None:
+    """Print what went wrong, and what to do, to standard error."""
+    sys.stderr.write(f"ggend: {escape(message)}\n")
+    if hint:
+        sys.stderr.write(f"  hint: {escape(hint)}\n")
+
+
+def progress(*, rows: bool = False) -> Progress:
+    """Make a bar that counts bytes, or rows, on standard error; invisible in a pipe."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    counted = (
+        (MofNCompleteColumn(), TextColumn("rows")) if rows else (DownloadColumn(binary_units=True),)
+    )
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        *counted,
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+
+
+def _drawn(result: Result, *, fit: bool) -> str:
+    from rich.console import Console
+
+    if not result.rows:
+        return "no rows\n"
+    console = Console()
+    header = [escape(name) for name in result.columns]
+    cells = [[cell(value) for value in row] for row in result.rows]
+    shown = _columns_that_fit(header, cells, console.width)
+    if fit and shown < len(header):
+        cells = [[_HASH.sub(_shortened, text) for text in row] for row in cells]
+        shown = _columns_that_fit(header, cells, console.width)
+    with console.capture() as captured:
+        if shown == len(header) or (fit and shown):
+            console.print(_table(result, header, cells, shown))
+            if shown < len(header):
+                left_out = f"left out: {', '.join(header[shown:])} (--format json has them)"
+                console.print(_text(left_out, style="dim"))
+        else:
+            _draw_rows(console, header, cells)
+    return captured.get()
+
+
+def _columns_that_fit(header: list[str], cells: list[list[str]], width: int) -> int:
+    from rich.cells import cell_len
+
+    left = width + _GAP
+    for number, column in enumerate(zip(header, *cells, strict=True)):
+        left -= max(map(cell_len, column)) + _GAP
+        if left < 0:
+            return number
+    return len(header)
+
+
+def _shortened(found: re.Match[str]) -> str:
+    return found[0][:_SHORT_HASH] + "…"
+
+
+def _draw_rows(console: Console, header: list[str], cells: list[list[str]]) -> None:
+    indent = max(map(len, header))
+    for number, row in enumerate(cells, start=1):
+        console.rule(f"row {number}", align="left", style="dim")
+        for name, text in zip(header, row, strict=True):
+            # The terminal wraps what is long: copied from there it is whole.
+            console.print(_text(name.ljust(indent)), _text(text), soft_wrap=True)
+
+
+def _table(result: Result, header: list[str], cells: list[list[str]], shown: int) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    columns = list(zip(*result.rows, strict=True))[:shown]
+    for name, column in zip(header, columns, strict=False):
+        table.add_column(_text(name), justify="right" if is_numeric(column) else "left")
+    for row in cells:
+        table.add_row(*map(_text, row[:shown]))
+    return table
+
+
+def _text(text: str, *, style: str = "") -> Text:
+    """Text, unlike str, is not searched for rich's markup."""
+    from rich.text import Text
+
+    return Text(text, style=STYLES.get(text, style))

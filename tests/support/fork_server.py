@@ -50,6 +50,7 @@ class _Request(msgspec.Struct, frozen=True):
     environ: list[tuple[bytes, bytes]]
     directory: bytes
     umask: int
+    constants: dict[str, float]
 
 
 class ForkedProcess:
@@ -115,8 +116,12 @@ class ForkServer:
         streams: Sequence[int],
         *,
         directory: Path | None = None,
+        constants: Mapping[str, float] | None = None,
     ) -> ForkedProcess:
-        """Start `ggend` with these arguments, and descriptors for its three standard streams."""
+        """Start `ggend` with these arguments, and descriptors for its three standard streams.
+
+        `constants` of its modules are set first, by their full names.
+        """
         if self._socket is None:
             self._socket = self._begin()
         reading, writing = os.pipe()
@@ -127,6 +132,7 @@ class ForkServer:
             environ=[(os.fsencode(key), os.fsencode(value)) for key, value in environ.items()],
             directory=os.fsencode(directory or Path.cwd()),
             umask=umask,
+            constants=dict(constants or {}),
         )
         socket.send_fds(self._socket, [msgspec.msgpack.encode(request)], [*streams, writing])
         os.close(writing)
@@ -220,6 +226,10 @@ def _become(request: _Request, streams: list[int]) -> None:
     os.environb.update(dict(request.environ))
     sys.argv[1:] = [os.fsdecode(argument) for argument in request.arguments]
     random.seed()
+    for name, value in request.constants.items():
+        module, _, constant = name.rpartition(".")
+        assert hasattr(sys.modules[module], constant), name
+        setattr(sys.modules[module], constant, value)
     sys.modules["ggend.__main__"].main()
 
 

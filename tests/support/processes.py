@@ -13,7 +13,7 @@ from typing import IO, Any, Protocol
 from support.fork_server import ForkServer
 from support.patience import PATIENCE_SECONDS
 
-__all__ = ["SERVE", "Process", "run_ggend", "start_ggend", "use_fork_server"]
+__all__ = ["SERVE", "Process", "command_of", "run_ggend", "start_ggend", "use_fork_server"]
 
 
 class Process(Protocol):
@@ -50,6 +50,26 @@ def use_fork_server() -> None:
     _server = ForkServer()
 
 
+def command_of(*arguments: str, constants: Mapping[str, float] | None = None) -> list[str]:
+    """Return what runs `ggend` as a new interpreter.
+
+    `constants` of its modules, by their full names, are set to other values first: a test waits
+    for a look at something that nobody else needs so often.
+    """
+    if not constants:
+        return [sys.executable, "-m", "ggend", *arguments]
+    lines = [
+        f"import {name.rpartition('.')[0]}; {name}; {name} = {value!r}"
+        for name, value in constants.items()
+    ]
+    return [
+        sys.executable,
+        "-c",
+        "\n".join([*lines, "from ggend.__main__ import main; main()"]),
+        *arguments,
+    ]
+
+
 def start_ggend(
     *arguments: str,
     environ: Mapping[str, str],
@@ -57,11 +77,15 @@ def start_ggend(
     stdin: int | IO[bytes] | None = None,
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
+    constants: Mapping[str, float] | None = None,
 ) -> Process:
-    """Start `ggend`; a stream that is not given is this process's own."""
+    """Start `ggend`; a stream that is not given is this process's own.
+
+    `constants` are those of `command_of`.
+    """
     if _server is None or not _server.fits(environ):
         return subprocess.Popen(
-            [sys.executable, "-m", "ggend", *arguments],
+            command_of(*arguments, constants=constants),
             env=environ,
             cwd=directory,
             stdin=stdin,
@@ -74,7 +98,9 @@ def start_ggend(
             for number, given in enumerate((stdin, stdout, stderr))
         ]
         descriptors = [one if isinstance(one, int) else one.fileno() for one in streams]
-        return _server.start(arguments, environ, descriptors, directory=directory)
+        return _server.start(
+            arguments, environ, descriptors, directory=directory, constants=constants
+        )
 
 
 def run_ggend(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from support.fork_server import ForkServer
+from support.fork_server import Before, ForkServer
 from support.patience import PATIENCE_SECONDS
 
 __all__ = ["SERVE", "Process", "command_of", "run_ggend", "start_ggend", "use_fork_server"]
@@ -78,19 +78,25 @@ def start_ggend(
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
     constants: Mapping[str, float] | None = None,
+    before: Before | None = None,
 ) -> Process:
     """Start `ggend`; a stream that is not given is this process's own.
 
     `constants` are those of `command_of`.
     """
     if _server is None or not _server.fits(environ):
+        command = command_of(*arguments, constants=constants)
+        if before is not None:
+            script, descriptor = before
+            command = [sys.executable, "-IS", os.fspath(script), str(descriptor), *command]
         return subprocess.Popen(
-            command_of(*arguments, constants=constants),
+            command,
             env=environ,
             cwd=directory,
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
+            pass_fds=[before.descriptor] if before else [],
         )
     with Path(os.devnull).open("r+b", buffering=0) as nothing:
         streams = [
@@ -99,7 +105,12 @@ def start_ggend(
         ]
         descriptors = [one if isinstance(one, int) else one.fileno() for one in streams]
         return _server.start(
-            arguments, environ, descriptors, directory=directory, constants=constants
+            arguments,
+            environ,
+            descriptors,
+            directory=directory,
+            constants=constants,
+            before=before,
         )
 
 

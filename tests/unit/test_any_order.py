@@ -23,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from desk import make_fresh
 from ggend.database.sqlite_errors import TryAgain
 from ggend.hooks import runner
 from ggend.hooks.runner import Hook
@@ -370,5 +371,6 @@ def test_any_order_gives_the_same_tables(history: list[Sent], orders: list[int])
         with pytest.MonkeyPatch.context() as patch, free_place() as place:
             patch.setattr(accounts, "_REMEMBERED", random.choice([1, 2, 10_000]))
             patch.setattr(runner, "SLICE_ROWS", random.choice([1, 3, 4_096]))
+            make_fresh(Path(place) / "tier2.db")
             arrival = Arrival(Path(place) / "tier2.db", history, random)
             assert asyncio.run(arrival.run()) == expected

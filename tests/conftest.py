@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from running import Daemon, free_place
+from running import Daemon, free_place, place_in_memory
 from support.patience import TEST_SECONDS
 from support.processes import use_fork_server
 from support.time_report import StartCounter, report_lines
@@ -90,6 +90,13 @@ def pytest_terminal_summary(
 def place() -> Iterator[Path]:
     """A directory of the test's own, with a path short enough for sockets."""
     with free_place() as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """Such a directory in memory, for a test of what is stored and not of when it is safe."""
+    with place_in_memory() as name:
         yield Path(name)
 
 

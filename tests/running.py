@@ -18,10 +18,13 @@ from ggend_client import ask
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.processes import Process, start_ggend
 
-__all__ = ["Daemon", "DidNotStart", "free_place"]
+__all__ = ["MEMORY", "Daemon", "DidNotStart", "free_place", "place_in_memory"]
 
 #: Seconds between two looks at whether a daemon that starts has ended instead.
 LOOK_SECONDS = 0.05
+
+#: Where files are in memory.
+MEMORY = next(filter(Path.is_dir, [Path("/dev/shm")]), None)  # noqa: S108
 
 
 class DidNotStart(AssertionError):
@@ -31,6 +34,14 @@ class DidNotStart(AssertionError):
 def free_place() -> tempfile.TemporaryDirectory[str]:
     """Return a directory of its own with a path short enough for a socket (108 bytes)."""
     return tempfile.TemporaryDirectory(prefix="ggend-")
+
+
+def place_in_memory() -> tempfile.TemporaryDirectory[str]:
+    """Return such a directory in memory, where there is that: a sync takes no time there.
+
+    For what commits a thousand times, and is about what is stored and not about when it is safe.
+    """
+    return tempfile.TemporaryDirectory(prefix="ggend-", dir=MEMORY)
 
 
 class Daemon:

@@ -75,6 +75,7 @@ from histories import (
 )
 from model import Sent, comparable, model, tables
 from reckoning import Delivery, Held, Offer, Reckoning
+from running import MEMORY
 
 __all__ = ["StoreMachine", "explore", "profile"]
 
@@ -83,9 +84,6 @@ T = TypeVar("T")
 #: The last of them is permanent; numbered lines come from the others as well.
 PRODUCERS = (1, 2, 3)
 PERMANENT = 3
-
-#: Where a commit costs no fsync: this is about what is written, not about whether it lasts.
-MEMORY = next(filter(Path.is_dir, [Path("/dev/shm")]), None)  # noqa: S108
 
 #: Few, so that parking is full now and then.
 PARKED_EVENTS = 6
@@ -186,6 +184,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        # A commit costs no fsync there: this is about what is written, not about whether it lasts.
         self.place = Path(tempfile.mkdtemp(prefix="ggend-model-", dir=MEMORY))
         self.generation = 0
         self.refusing = True

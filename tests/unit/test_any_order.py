@@ -58,7 +58,7 @@ from histories import (
     starts,
 )
 from model import Sent, comparable, memory_key, model, tables
-from running import free_place
+from running import place_in_memory
 from support.examples import share_of_examples
 
 pytestmark = pytest.mark.slow
@@ -368,7 +368,7 @@ def test_any_order_gives_the_same_tables(history: list[Sent], orders: list[int])
     expected = {table: comparable(rows) for table, rows in model(history).items()}
     for order in orders:
         random = Random(order)
-        with pytest.MonkeyPatch.context() as patch, free_place() as place:
+        with pytest.MonkeyPatch.context() as patch, place_in_memory() as place:
             patch.setattr(accounts, "_REMEMBERED", random.choice([1, 2, 10_000]))
             patch.setattr(runner, "SLICE_ROWS", random.choice([1, 3, 4_096]))
             make_fresh(Path(place) / "tier2.db")

@@ -30,9 +30,9 @@ _DEEPER = 150
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(in_memory: Path) -> AsyncIterator[Desk]:
     """A desk with a fresh database."""
-    async with opened(tmp_path / "tier2.db") as opened_desk:
+    async with opened(in_memory / "tier2.db") as opened_desk:
         yield opened_desk
 
 
@@ -91,11 +91,11 @@ async def test_a_purged_row_is_counted_at_the_same_cost_beside_many_producers(de
     assert took[1] <= took[0] + _DEEPER
 
 
-async def test_a_requeue_costs_the_same_beside_any_number_of_producers(tmp_path: Path) -> None:
+async def test_a_requeue_costs_the_same_beside_any_number_of_producers(in_memory: Path) -> None:
     """Also of a producer that is done, whose account is the folded total."""
     took = []
     for producers in (2, _OTHERS):
-        async with opened(tmp_path / f"{producers}.db") as desk:
+        async with opened(in_memory / f"{producers}.db") as desk:
             await _producers(desk, producers, 1_000)
             await desk.settle(started(), started(agent_count=99))
             await desk.finish()

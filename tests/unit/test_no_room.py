@@ -66,8 +66,8 @@ _GROW = "INSERT INTO audit_log (timestamp, agent_id, operation, status, context_
 _MUCH = _GROW + "('t', 'a', 'much', 'completed', hex(zeroblob(200000)))"
 
 
-async def test_a_request_that_has_no_room_is_answered(tmp_path: Path) -> None:
-    async with _full(tmp_path / "tier2.db") as (desk, intake, metrics, committed):
+async def test_a_request_that_has_no_room_is_answered(in_memory: Path) -> None:
+    async with _full(in_memory / "tier2.db") as (desk, intake, metrics, committed):
         asked = Asked(_MUCH, waits=False)
         await intake.put(asked.call, Lane())
         await asked.answered.wait()
@@ -79,9 +79,9 @@ async def test_a_request_that_has_no_room_is_answered(tmp_path: Path) -> None:
         assert metrics.trouble is None
 
 
-async def test_requests_go_before_events_that_wait(tmp_path: Path) -> None:
+async def test_requests_go_before_events_that_wait(in_memory: Path) -> None:
     """What frees rows works, whatever else the batch holds; the events are stored at last."""
-    async with _full(tmp_path / "tier2.db") as (desk, intake, metrics, _):
+    async with _full(in_memory / "tier2.db") as (desk, intake, metrics, _):
         stored = anyio.Event()
         many = [audit(operation=f"{n}", context="x" * 500) for n in range(2_000)]
         waiting = desk.sent(P1, *many)

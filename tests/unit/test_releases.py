@@ -38,9 +38,9 @@ def stages(count: int, execution_id: str = "e1", *, first: int = 1) -> list[Stag
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(in_memory: Path) -> AsyncIterator[Desk]:
     """A desk at which one transaction releases few events."""
-    async with opened(tmp_path / "tier2.db", released_events=FEW) as opened_desk:
+    async with opened(in_memory / "tier2.db", released_events=FEW) as opened_desk:
         yield opened_desk
 
 
@@ -88,9 +88,9 @@ async def test_much_is_released_in_slices_in_order_of_arrival(desk: Desk) -> Non
     assert await desk.rows(NOTED) == []
 
 
-async def test_the_stages_of_an_execution_are_released_with_its_receipt(tmp_path: Path) -> None:
+async def test_the_stages_of_an_execution_are_released_with_its_receipt(in_memory: Path) -> None:
     """However many receipts come in one batch."""
-    async with opened(tmp_path / "tier2.db", released_events=10) as desk:
+    async with opened(in_memory / "tier2.db", released_events=10) as desk:
         for number in range(8):
             await desk.settle(*stages(3, f"e{number}"))
             await desk.settle(*stages(2, f"e{number}", first=4), producer=P2)
@@ -113,10 +113,10 @@ async def test_a_row_is_released_whole(desk: Desk) -> None:
 
 
 async def test_large_events_are_released_in_slices_as_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    in_memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ggend.storage.parking.RELEASED_BYTES", 25_000)
-    async with opened(tmp_path / "tier2.db") as desk:
+    async with opened(in_memory / "tier2.db") as desk:
         await park(desk, *(a_stage(error_message="x" * 10_000) for _ in range(5)))
         await desk.settle(receipt(), producer=P2)
         assert await desk.account() == {"last_sequence": 5, "stored": 3, "parked": 2}
@@ -146,8 +146,8 @@ async def test_a_slice_tells_duplicates_and_conflicts(desk: Desk) -> None:
     assert await desk.rows("SELECT code FROM rejected_events") == [("conflict",)]
 
 
-async def test_slices_go_on_after_a_restart(tmp_path: Path) -> None:
-    path = tmp_path / "tier2.db"
+async def test_slices_go_on_after_a_restart(in_memory: Path) -> None:
+    path = in_memory / "tier2.db"
     async with opened(path, released_events=FEW) as desk:
         await park(desk, *stages(10))
         await desk.settle(receipt(), producer=P2)
@@ -161,8 +161,8 @@ async def test_slices_go_on_after_a_restart(tmp_path: Path) -> None:
     assert found(path)[0] is Verdict.OK
 
 
-async def test_what_nothing_releases_is_found(tmp_path: Path) -> None:
-    path = tmp_path / "tier2.db"
+async def test_what_nothing_releases_is_found(in_memory: Path) -> None:
+    path = in_memory / "tier2.db"
     async with opened(path, released_events=FEW) as desk:
         await park(desk, *stages(10))
         await desk.settle(receipt(), producer=P2)
@@ -237,9 +237,9 @@ async def test_a_finished_producer_is_forgotten_with_the_last_slice(desk: Desk) 
 
 
 async def test_a_requeued_receipt_releases_in_slices_with_and_without_a_daemon(
-    tmp_path: Path,
+    in_memory: Path,
 ) -> None:
-    path = tmp_path / "tier2.db"
+    path = in_memory / "tier2.db"
     refuse = "CREATE TRIGGER no BEFORE INSERT ON receipts BEGIN SELECT RAISE(ABORT, 'no'); END"
     async with opened(path, released_events=FEW) as desk:
         await park(desk, *stages(10), *stages(10, "e2"))
@@ -260,9 +260,9 @@ async def test_a_requeued_receipt_releases_in_slices_with_and_without_a_daemon(
 # Too much for one parent
 
 
-async def test_no_more_than_so_many_wait_for_one_parent(tmp_path: Path) -> None:
+async def test_no_more_than_so_many_wait_for_one_parent(in_memory: Path) -> None:
     """Whatever waits for others; the code is that of a full parking, and the message says more."""
-    async with opened(tmp_path / "tier2.db", parked_each=3) as desk:
+    async with opened(in_memory / "tier2.db", parked_each=3) as desk:
         await park(desk, a_stage(), a_stage("e2"), collision("e1"))
         outcome = await desk.settle(*stages(4), a_stage("e2"), collision("e1"))
         assert counts(outcome) == {"parked": 4, "rejected": 2}
@@ -282,10 +282,10 @@ async def test_no_more_than_so_many_wait_for_one_parent(tmp_path: Path) -> None:
 
 
 async def test_the_bound_holds_for_what_is_remembered_and_after_a_restart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    in_memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ggend.storage.parking._MANY_EVENTS", 1)
-    path = tmp_path / "tier2.db"
+    path = in_memory / "tier2.db"
     async with opened(path, parked_each=4) as desk:
         await desk.settle(*stages(3))
         await park(desk, a_stage("e2"), a_stage())

@@ -65,9 +65,9 @@ CONDITIONS = {
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(in_memory: Path) -> AsyncIterator[Desk]:
     """A desk with a fresh database."""
-    async with opened(tmp_path / "tier2.db") as opened_desk:
+    async with opened(in_memory / "tier2.db") as opened_desk:
         yield opened_desk
 
 
@@ -238,9 +238,9 @@ async def test_results_come_in_the_order_that_was_asked_for(desk: Desk) -> None:
 
 
 async def test_a_stage_put_back_waits_for_its_receipt_and_takes_its_place_with_it(
-    tmp_path: Path,
+    in_memory: Path,
 ) -> None:
-    async with opened(tmp_path / "tier2.db", parked=1) as desk:
+    async with opened(in_memory / "tier2.db", parked=1) as desk:
         await desk.settle(stage(), stage("e2"))
         assert await requeued(desk, 1) == [(1, "rejected", EventCode.PARKED_FULL)]
         await desk.settle(receipt(), producer=P2)
@@ -261,8 +261,8 @@ async def test_a_receipt_put_back_brings_in_what_waits_for_it(desk: Desk) -> Non
     assert [code for _, code in await rejected(desk)] == ["refused_by_database"]
 
 
-async def test_parents_come_first_whatever_the_order_of_the_ids(tmp_path: Path) -> None:
-    async with opened(tmp_path / "tier2.db", parked=0) as desk:
+async def test_parents_come_first_whatever_the_order_of_the_ids(in_memory: Path) -> None:
+    async with opened(in_memory / "tier2.db", parked=0) as desk:
         await refuse(desk, "workflow_sessions")
         await desk.settle(collision("bad"), ended("bad"), started("bad", agent_count=13))
         await repair(desk)
@@ -283,8 +283,8 @@ async def test_the_counts_of_a_folded_producer_move_in_the_total(desk: Desk) -> 
     assert await desk.total() == {"last_sequence": 3, "stored": 1, "rejected": 2}
 
 
-async def test_what_waits_for_a_folded_producer_is_released_in_the_total(tmp_path: Path) -> None:
-    path = tmp_path / "tier2.db"
+async def test_what_waits_for_a_folded_producer_is_released_in_the_total(in_memory: Path) -> None:
+    path = in_memory / "tier2.db"
     async with opened(path, parked=0) as desk:
         await desk.settle(stage())
         await desk.finish()
@@ -306,8 +306,8 @@ async def test_a_producer_that_is_folded_by_its_own_requeue_keeps_every_count(de
     assert await desk.total() == {"last_sequence": 2, "stored": 2}
 
 
-async def test_what_waits_anew_beside_that_is_not_orphaned_by_it(tmp_path: Path) -> None:
-    path = tmp_path / "tier2.db"
+async def test_what_waits_anew_beside_that_is_not_orphaned_by_it(in_memory: Path) -> None:
+    path = in_memory / "tier2.db"
     async with opened(path, parked=1) as desk:
         await refuse(desk, "receipts")
         await desk.settle(stage(), receipt(agent_id="bad"), stage("e2"))
@@ -324,9 +324,9 @@ async def test_what_waits_anew_beside_that_is_not_orphaned_by_it(tmp_path: Path)
 # What cannot be put back
 
 
-async def test_of_what_was_not_kept_nothing_is_put_back(tmp_path: Path) -> None:
+async def test_of_what_was_not_kept_nothing_is_put_back(in_memory: Path) -> None:
     bounds = Bounds(undecodable_bytes=0, rejected_bytes=40)
-    async with open_store(tmp_path / "tier2.db", page_cache_mib=1, bounds=bounds) as store:
+    async with open_store(in_memory / "tier2.db", page_cache_mib=1, bounds=bounds) as store:
         desk = Desk(store)
         half = Submission(
             sender(),
@@ -347,9 +347,9 @@ async def test_of_what_was_not_kept_nothing_is_put_back(tmp_path: Path) -> None:
         assert await desk.account() == {"last_sequence": 2, "rejected": 2}
 
 
-async def test_room_in_the_quarantine_is_free_again(tmp_path: Path) -> None:
+async def test_room_in_the_quarantine_is_free_again(in_memory: Path) -> None:
     """Of what is put back and of what is thrown away; over the limit it is counted, not kept."""
-    async with opened(tmp_path / "tier2.db", rejected=2) as desk:
+    async with opened(in_memory / "tier2.db", rejected=2) as desk:
         await refuse(desk, "audit_log")
         await desk.settle(audit("bad"), audit("bad"), audit("bad"))
         assert await desk.account() == {"last_sequence": 3, "rejected": 3}
@@ -442,11 +442,11 @@ def test_another_user_may_not_ask(op: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_without_a_daemon_the_file_is_changed_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    in_memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In transactions of some ids each."""
     monkeypatch.setattr("ggend.maintenance.requeue.REQUEUED_IDS", 2)
-    path = tmp_path / "tier2.db"
+    path = in_memory / "tier2.db"
     async with opened(path) as desk:
         await refuse(desk, "audit_log")
         await desk.settle(*[audit("bad")] * 5, audit(operation=""))
@@ -461,8 +461,8 @@ async def test_without_a_daemon_the_file_is_changed_itself(
         assert await desk.count("audit_log") == 5
 
 
-def test_a_file_that_a_daemon_has_open_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "tier2.db"
+def test_a_file_that_a_daemon_has_open_is_left_alone(in_memory: Path) -> None:
+    path = in_memory / "tier2.db"
     with hold_lock(path, what="database"):
         for change in (requeue_file, purge_rejected_file):
             with pytest.raises(AlreadyRunning):
@@ -470,9 +470,9 @@ def test_a_file_that_a_daemon_has_open_is_left_alone(tmp_path: Path) -> None:
 
 
 async def test_in_the_file_itself_a_row_that_takes_the_transaction_back_harms_no_other(
-    tmp_path: Path,
+    in_memory: Path,
 ) -> None:
-    path = tmp_path / "tier2.db"
+    path = in_memory / "tier2.db"
     async with opened(path) as desk:
         await refuse(desk, "audit_log")
         await refuse(desk, "receipts", how="ROLLBACK")

@@ -52,9 +52,9 @@ from ggend_schema.messages import Request
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(in_memory: Path) -> AsyncIterator[Desk]:
     """A desk with a fresh database."""
-    async with opened(tmp_path / "tier2.db") as opened_desk:
+    async with opened(in_memory / "tier2.db") as opened_desk:
         yield opened_desk
 
 
@@ -286,8 +286,8 @@ async def test_a_stamp_stays_with_an_event_that_waits(desk: Desk) -> None:
     ]
 
 
-async def test_over_the_limit_what_would_wait_is_rejected(tmp_path: Path) -> None:
-    async with opened(tmp_path / "tier2.db", parked=2) as desk:
+async def test_over_the_limit_what_would_wait_is_rejected(in_memory: Path) -> None:
+    async with opened(in_memory / "tier2.db", parked=2) as desk:
         outcome = await desk.settle(stage(), stage("e2"), stage("e3"), audit(), collision())
         assert counts(outcome) == {"stored": 1, "parked": 2, "rejected": 2}
         assert codes(outcome) == [(3, EventCode.PARKED_FULL), (5, EventCode.PARKED_FULL)]
@@ -296,8 +296,8 @@ async def test_over_the_limit_what_would_wait_is_rejected(tmp_path: Path) -> Non
         assert counts(await desk.settle(stage("e4"))) == {"parked": 1}
 
 
-async def test_the_limits_hold_over_a_restart(tmp_path: Path) -> None:
-    path = tmp_path / "tier2.db"
+async def test_the_limits_hold_over_a_restart(in_memory: Path) -> None:
+    path = in_memory / "tier2.db"
     async with opened(path, parked=2, rejected=1) as desk:
         await desk.settle(stage(), stage("e2"), audit(operation=""))
     async with opened(path, parked=2, rejected=1) as desk:
@@ -307,8 +307,8 @@ async def test_the_limits_hold_over_a_restart(tmp_path: Path) -> None:
         assert await desk.count("rejected_events") == 1
 
 
-async def test_a_full_quarantine_still_counts_and_tells(tmp_path: Path) -> None:
-    async with opened(tmp_path / "tier2.db", rejected=1) as desk:
+async def test_a_full_quarantine_still_counts_and_tells(in_memory: Path) -> None:
+    async with opened(in_memory / "tier2.db", rejected=1) as desk:
         outcome = await desk.settle(audit(operation=""), audit(), audit(operation=""))
         assert codes(outcome) == [(1, EventCode.INVALID), (3, EventCode.INVALID)]
         assert await desk.account() == {"last_sequence": 3, "stored": 1, "rejected": 2}
@@ -487,8 +487,8 @@ async def test_a_memory_replaces_the_whole_row(desk: Desk) -> None:
     assert await desk.rows(columns) == [("2", None, 0, None)]
 
 
-async def test_the_order_of_memories_holds_over_a_restart(tmp_path: Path) -> None:
-    path = tmp_path / "tier2.db"
+async def test_the_order_of_memories_holds_over_a_restart(in_memory: Path) -> None:
+    path = in_memory / "tier2.db"
     async with opened(path) as desk:
         await desk.settle(memory(2), producer=P2)
     async with opened(path) as desk:
@@ -782,12 +782,12 @@ async def test_a_batch_that_the_full_disk_refused_succeeds_later_with_the_same_c
 
 
 async def test_a_locked_database_refuses_the_batch_and_nothing_is_forgotten(
-    tmp_path: Path,
+    in_memory: Path,
 ) -> None:
     """Somebody's plain SQL holds the lock: the writer tries the same batch again."""
-    async with opened(tmp_path / "tier2.db") as desk:
+    async with opened(in_memory / "tier2.db") as desk:
         await desk.rows("PRAGMA busy_timeout = 0")
-        other = sqlite3.connect(tmp_path / "tier2.db", isolation_level=None)
+        other = sqlite3.connect(in_memory / "tier2.db", isolation_level=None)
         try:
             other.execute("BEGIN IMMEDIATE")
             batch = desk.sent(P1, stage(), audit())
@@ -903,8 +903,8 @@ async def test_what_is_taken_in_late_is_settled_with_the_rest(desk: Desk) -> Non
     assert await desk.rows(UNBALANCED) == []
 
 
-async def test_nothing_is_taken_into_a_wal_that_is_gone_meanwhile(tmp_path: Path) -> None:
-    path = tmp_path / "tier2.db"
+async def test_nothing_is_taken_into_a_wal_that_is_gone_meanwhile(in_memory: Path) -> None:
+    path = in_memory / "tier2.db"
     with suppress(DatabaseReplaced):  # the store says it once more when it is closed
         async with opened(path) as desk:
             late = [desk.sent(P2, audit())]

@@ -26,9 +26,9 @@ SOURCE: list[Event] = [
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(in_memory: Path) -> AsyncIterator[Desk]:
     """A desk with a fresh database."""
-    async with opened(tmp_path / "tier2.db") as opened_desk:
+    async with opened(in_memory / "tier2.db") as opened_desk:
         yield opened_desk
 
 

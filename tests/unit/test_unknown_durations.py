@@ -41,9 +41,9 @@ STAGE = "μ₃_emit"
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(in_memory: Path) -> Path:
     """A database with three executions and stages of 100, 200 and an unknown number of ms."""
-    path = tmp_path / "tier2.db"
+    path = in_memory / "tier2.db"
     prepare_database(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         _fill(connection)
@@ -54,9 +54,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> Path:
+def old(in_memory: Path) -> Path:
     """A database of version 4, which knows of no unknown duration."""
-    path = tmp_path / "old.db"
+    path = in_memory / "old.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL").fetchall()
         connection.execute("BEGIN")
@@ -72,8 +72,8 @@ def reader(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with opened(tmp_path / "desk.db") as opened_desk:
+async def desk(in_memory: Path) -> AsyncIterator[Desk]:
+    async with opened(in_memory / "desk.db") as opened_desk:
         yield opened_desk
 
 

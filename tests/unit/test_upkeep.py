@@ -45,9 +45,9 @@ SILENT, BEFORE = -2, -1
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(in_memory: Path) -> AsyncIterator[Desk]:
     """A desk with a fresh database."""
-    async with opened(tmp_path / "tier2.db") as opened_desk:
+    async with opened(in_memory / "tier2.db") as opened_desk:
         yield opened_desk
 
 
@@ -106,13 +106,13 @@ async def test_an_orphan_can_be_read_and_put_back_to_wait_anew(desk: Desk) -> No
     assert await desk.count("pipeline_metrics") == 2
 
 
-async def test_what_came_later_goes_on_waiting(tmp_path: Path) -> None:
+async def test_what_came_later_goes_on_waiting(in_memory: Path) -> None:
     """Also beside something older that waits for the same receipt, and after a restart."""
-    async with opened(tmp_path / "tier2.db") as desk:
+    async with opened(in_memory / "tier2.db") as desk:
         await desk.settle(stage(), stage("e2"))
         await desk.rows("UPDATE parked_events SET seen_s = ?", SILENT)
         await desk.settle(stage(), producer=P2)
-    async with opened(tmp_path / "tier2.db") as desk:
+    async with opened(in_memory / "tier2.db") as desk:
         await give_up(desk, before_s=BEFORE)
         assert [row[:2] for row in await rejected(desk)] == [(P1, 1), (P1, 2)]
         assert await desk.account(P2) == {"last_sequence": 1, "parked": 1}
@@ -153,8 +153,8 @@ async def test_a_finished_producer_is_forgotten_with_the_last_that_is_given_up(d
     assert [row[0] for row in await rejected(desk)] == [P1, P1]
 
 
-async def test_over_the_limit_of_the_quarantine_an_orphan_is_counted(tmp_path: Path) -> None:
-    async with opened(tmp_path / "tier2.db", rejected=1) as desk:
+async def test_over_the_limit_of_the_quarantine_an_orphan_is_counted(in_memory: Path) -> None:
+    async with opened(in_memory / "tier2.db", rejected=1) as desk:
         await desk.settle(stage("e1"), stage("e2"))
         await desk.store.commit(
             [call(partial(give_up_parked, before_s=FUTURE_S, days=7, after=None))]

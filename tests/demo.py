@@ -44,7 +44,7 @@ from running import Daemon
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ggend.queries.run import Result
+    from ggend.queries.result import Result
 
 AGENTS = 8
 TEAMS = ("north", "south")

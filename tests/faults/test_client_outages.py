@@ -510,7 +510,7 @@ def test_a_clock_that_is_stepped_back_loses_and_expires_nothing(place: Path) -> 
         place,
         """
         real, step = time.time_ns, [0]
-        import ggend_client.outbox as outbox
+        import ggend_client.transport.outbox as outbox
         outbox.time_ns = time.time_ns = lambda: real() - step[0]
         with client.execution(operation="generation", agent_id="a", execution_id="e"):
             client.emit(audit(0))

@@ -25,7 +25,7 @@ from ggend.errors import (
     NotAllowed,
     UsageMistake,
 )
-from ggend.queries.run import Result as Rows
+from ggend.queries.result import Result as Rows
 from ggend_client import ask
 from running import Daemon, free_place
 from support.patience import PATIENCE_SECONDS

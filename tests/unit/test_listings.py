@@ -14,7 +14,8 @@ from ggend.errors import UsageMistake
 from ggend.queries import list_query
 from ggend.queries.list_definitions import LISTINGS
 from ggend.queries.list_query import Filters, read_listing
-from ggend.queries.run import NAMED, Result, open_readonly, run
+from ggend.queries.result import Result
+from ggend.queries.run import NAMED, open_readonly, run
 from version1 import make_version_1
 
 SCHEMA = Path(__file__).parents[2] / "schema" / "schema.sql"

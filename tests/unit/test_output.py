@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ggend.cli.render.formats import pieces
 from ggend.cli.render.output import Format, complain, escape, progress, show, show_json
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 
 HOSTILE = "\x1b[31mred\x9b0m\r\x07\x7f\u202eevil\u2028"
 RESULT = Result(

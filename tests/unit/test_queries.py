@@ -16,7 +16,8 @@ import pytest
 from ggend.database import readonly
 from ggend.errors import DatabaseUnusable, TookTooLong, UsageMistake
 from ggend.queries import run as run_module
-from ggend.queries.run import NAMED, Result, open_readonly, run
+from ggend.queries.result import Result
+from ggend.queries.run import NAMED, open_readonly, run
 
 RECEIPT = (
     "INSERT INTO receipts (execution_id, agent_id, operation, status, timestamp, duration_ms) "

@@ -10,7 +10,8 @@ import sqlite3
 import msgspec
 
 from ggend.errors import UsageMistake
-from ggend.queries.run import Result, run
+from ggend.queries.result import Result
+from ggend.queries.run import run
 from ggend.queries.snapshot import columns_of
 
 __all__ = ["COUNTS", "Accounts", "read_accounts"]

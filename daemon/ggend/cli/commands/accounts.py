@@ -15,7 +15,7 @@ from ggend.database.check.accounting import balance
 from ggend.database.findings import Verdict
 from ggend.errors import DatabaseUnusable
 from ggend.queries.accounts import COUNTS, Accounts, read_accounts
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 from ggend.queries.snapshot import columns_of, snapshot
 
 __all__ = ["accounts"]

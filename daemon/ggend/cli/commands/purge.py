@@ -29,7 +29,7 @@ from ggend.errors import (
     RefusedByDatabase,
     UsageMistake,
 )
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 from ggend.queries.time_filters import parse_moment
 
 __all__ = ["purge"]

@@ -26,7 +26,7 @@ from ggend.cli.render.output import Format, complain, progress, show, show_line
 from ggend.cli.render.rejected_view import short
 from ggend.errors import AlreadyRunning, DatabaseUnusable, RefusedByDatabase, UsageMistake
 from ggend.queries.rejected import Chosen, read_ids
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 from ggend.queries.snapshot import snapshot
 from ggend.queries.time_filters import parse_moment
 from ggend_schema.codes import EventCode

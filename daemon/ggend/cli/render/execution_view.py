@@ -16,7 +16,7 @@ from ggend.cli.render.formats import cell, escape
 from ggend.cli.render.output import STYLES, table_text
 from ggend.cli.render.waterfall import Span, waterfall
 from ggend.queries.execution import Execution, Record
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 
 if TYPE_CHECKING:
     from rich.console import Console

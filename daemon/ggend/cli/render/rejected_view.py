@@ -15,7 +15,7 @@ import msgspec
 
 from ggend.cli.render.formats import cell, json_text
 from ggend.queries.rejected import content
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.timestamps import format_ms
 

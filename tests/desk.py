@@ -17,7 +17,7 @@ from ggend.ingest.intake import Call, Outcome, Submission
 from ggend.ingest.store import Store, open_store
 from ggend.server.decode import batch_entries, block_entries
 from ggend.storage.accounts import Sender
-from ggend.storage.writer_state import Books, Bounds
+from ggend.storage.writer_state import Bounds, WriterState
 from ggend_schema import (
     Audit,
     Collision,
@@ -157,7 +157,7 @@ class Desk:
         (outcome,) = await self.commit(self.sent(producer, *events))
         return outcome
 
-    async def ask(self, function: Callable[[sqlite3.Connection, Books], T]) -> T:
+    async def ask(self, function: Callable[[sqlite3.Connection, WriterState], T]) -> T:
         """Do something in a transaction of its own; everything adds up after it."""
         (result,) = await self.store.commit([call(function)])
         if isinstance(result, Exception):
@@ -168,16 +168,16 @@ class Desk:
     async def finish(self, producer: bytes = P1) -> None:
         """As Goodbye{done} does."""
         await self.ask(
-            lambda connection, books: books.accounts.finish(connection, sender(producer))
+            lambda connection, state: state.accounts.finish(connection, sender(producer))
         )
 
     async def check(self) -> None:
-        """Accounts add up and say of the parked and the rejected what is there; so do the books."""
+        """Accounts add up; they and the writer state count the parked and rejected rows rightly."""
         assert await self.rows(UNBALANCED) == []
         ((parked, rejected, purged),) = await self.rows(COUNTED)
         ((events, parked_bytes, rows, rejected_bytes),) = await self.rows(THERE)
         assert (parked, rejected - purged) == (events, rows)
-        parking, quarantine = self.store._books.parking, self.store._books.quarantine
+        parking, quarantine = self.store._state.parking, self.store._state.quarantine
         assert (parking.count, parking.bytes) == (events, parked_bytes)
         assert (quarantine.count, quarantine.bytes) == (rows, rejected_bytes)
 
@@ -232,7 +232,7 @@ THERE = """
          FROM rejected_events)"""
 
 
-def call(function: Callable[[sqlite3.Connection, Books], object]) -> Call:
+def call(function: Callable[[sqlite3.Connection, WriterState], object]) -> Call:
     """Something to do on the writer's connection, of which nobody is told."""
     return Call(function, lambda _c, _r: None, lambda _c, _e: None)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ggend.runtime.memory_budget import weigh, weigh_json
+from ggend.runtime.memory_budget import estimate_json_memory, estimate_memory
 from ggend_schema import limits
 from ggend_schema.codec import decode_event, decode_line
 from ggend_schema.framing import frame
@@ -94,8 +94,8 @@ def test_what_decoding_takes_is_estimated_before(unit: bytes) -> None:
     """The daemon waits for the memory, and then decodes; twice that is near enough."""
     packed_event = packed(audit("a", context=None))[:-1] + _array(unit, 20_000)
     json_event = msgspec.json.encode(msgspec.msgpack.decode(packed_event))
-    assert _memory_of(lambda: decode_event(packed_event)) < 2 * weigh(packed_event)
-    assert _memory_of(lambda: decode_line(json_event)) < 2 * weigh_json(json_event)
+    assert _memory_of(lambda: decode_event(packed_event)) < 2 * estimate_memory(packed_event)
+    assert _memory_of(lambda: decode_line(json_event)) < 2 * estimate_json_memory(json_event)
 
 
 def _memory_of(decode: Callable[[], object]) -> int:

@@ -33,7 +33,7 @@ from ggend.ingest.store import Store, open_store
 from ggend.server.decode import batch_entries, block_entries
 from ggend.storage import accounts
 from ggend.storage.accounts import Sender
-from ggend.storage.writer_state import Books, Bounds
+from ggend.storage.writer_state import Bounds, WriterState
 from ggend_schema import (
     Collision,
     Event,
@@ -342,17 +342,17 @@ ACCOUNTS = f"SELECT last_sequence, {', '.join(OUTCOMES)}, replayed FROM producer
 def goodbye(producer: bytes) -> Call:
     """What Goodbye{done} asks of the writer."""
 
-    def finish(connection: sqlite3.Connection, books: Books) -> None:
-        books.accounts.finish(connection, Sender(uid=1000, gid=1000, pid=1, producer=producer))
+    def finish(connection: sqlite3.Connection, state: WriterState) -> None:
+        state.accounts.finish(connection, Sender(uid=1000, gid=1000, pid=1, producer=producer))
 
     return call(finish)
 
 
-def call(function: Callable[[sqlite3.Connection, Books], object]) -> Call:
+def call(function: Callable[[sqlite3.Connection, WriterState], object]) -> Call:
     return Call(function, lambda _c, _r: None, lambda _c, _e: None)
 
 
-def _fail(_connection: sqlite3.Connection, _books: Books) -> None:
+def _fail(_connection: sqlite3.Connection, _state: WriterState) -> None:
     error = sqlite3.OperationalError("as when the disk is full")
     error.sqlite_errorcode = sqlite3.SQLITE_FULL
     raise error

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ggend.database.check.accounting import balance
+from ggend.database.check.accounting import audit_accounts
 from ggend.database.findings import Verdict
 from ggend.database.readonly import open_readonly
 from ggend.database.upgrade import prepare_database
@@ -72,7 +72,7 @@ def park(connection: sqlite3.Connection, parent_id: str, *accounts: int) -> None
 
 def verdicts(path: Path) -> dict[str, tuple[Verdict, str]]:
     with closing(open_readonly(path)) as connection:
-        return {one.what: (one.verdict, one.detail) for one in balance(connection)}
+        return {one.what: (one.verdict, one.detail) for one in audit_accounts(connection)}
 
 
 def test_accounts_that_add_up_are_verified(path: Path) -> None:

@@ -9,7 +9,7 @@ import anyio.lowlevel
 import msgspec
 import pytest
 
-from ggend.runtime.memory_budget import Budget, weigh, weigh_json
+from ggend.runtime.memory_budget import MemoryBudget, estimate_json_memory, estimate_memory
 
 
 def size_of(value: object) -> int:
@@ -39,12 +39,12 @@ def size_of(value: object) -> int:
 def test_an_estimate_is_not_far_below_what_decoding_takes(value: object) -> None:
     """Half is near enough: equal texts and small numbers are shared in truth, and counted here."""
     packed, text = msgspec.msgpack.encode(value), msgspec.json.encode(value)
-    assert weigh(packed) > size_of(msgspec.msgpack.decode(packed)) / 2
-    assert weigh_json(text) > size_of(msgspec.json.decode(text)) / 2
+    assert estimate_memory(packed) > size_of(msgspec.msgpack.decode(packed)) / 2
+    assert estimate_json_memory(text) > size_of(msgspec.json.decode(text)) / 2
 
 
 async def test_waiting_is_first_come_first_served() -> None:
-    budget = Budget(100)
+    budget = MemoryBudget(100)
     order = []
 
     async def want(size: int) -> None:
@@ -63,7 +63,7 @@ async def test_waiting_is_first_come_first_served() -> None:
 
 
 async def test_what_is_larger_than_the_budget_has_it_for_itself() -> None:
-    budget = Budget(100)
+    budget = MemoryBudget(100)
     await budget.take(10)
     assert not budget.try_take(500)
     budget.give(10)
@@ -72,7 +72,7 @@ async def test_what_is_larger_than_the_budget_has_it_for_itself() -> None:
 
 
 async def test_who_gives_up_waiting_is_in_nobodys_way() -> None:
-    budget = Budget(100)
+    budget = MemoryBudget(100)
     await budget.take(90)
     with pytest.raises(TimeoutError), anyio.fail_after(0):
         await budget.take(50)

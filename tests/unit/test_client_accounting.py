@@ -19,7 +19,7 @@ from running import free_place
 from support.patience import PATIENCE_SECONDS
 
 
-def balance(stats: Statistics) -> None:
+def audit_accounts(stats: Statistics) -> None:
     """The parts are never negative, and make up the whole."""
     parts = (stats.acked, stats.queued, stats.spooled, stats.rejected, stats.dropped.total)
     assert min(parts) >= 0, stats
@@ -51,7 +51,7 @@ class Watch:
     def _look(self) -> None:
         while not self._stop.wait(0.0002):  # expected to run out: it looks again
             try:
-                balance(self._client.stats())
+                audit_accounts(self._client.stats())
             except AssertionError as error:
                 self.failure = error
                 return
@@ -138,7 +138,7 @@ def test_whatever_happens_every_event_is_counted_once(
             client.close(PATIENCE_SECONDS)
             daemon.stop()
         stats = client.stats()
-        balance(stats)
+        audit_accounts(stats)
         assert (stats.offered, stats.accepted) == (offered, taken)
         assert (stats.queued, stats.spooled) == (0, 0)
         assert stats.acked + stats.rejected + stats.dropped.lost == taken
@@ -151,7 +151,7 @@ def test_what_is_spooled_is_counted_there(place: Path, durable: bool) -> None:
         assert client.emit(good(number))
     client.close(PATIENCE_SECONDS)
     stats = client.stats()
-    balance(stats)
+    audit_accounts(stats)
     assert (stats.spooled, stats.queued) == (100, 0)
 
 
@@ -159,7 +159,7 @@ def test_a_client_that_spools_nothing_says_what_is_lost_with_it(place: Path) -> 
     client = Client(place / "nobody", spool_dir="")
     assert client.emit(good(1))
     assert not client.close(0.05)
-    balance(client.stats())
+    audit_accounts(client.stats())
     assert client.stats().queued == 1
 
 
@@ -174,7 +174,7 @@ def test_durable_events_that_cannot_be_kept_are_dropped_and_counted(place: Path)
     )
     assert not client.emit(good(1))
     assert told == ["spool"]
-    balance(client.stats())
+    audit_accounts(client.stats())
     assert "not a directory" in (client.stats().last_drop or "")
     assert client.close(1)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ggend.cli.render.execution_view import as_json, portrait
+from ggend.cli.render.execution_view import as_json, execution_view
 from ggend.cli.render.waterfall import Span, waterfall
 from ggend.errors import UsageMistake
 from ggend.queries.execution import find_execution, load_execution, load_memory
@@ -149,7 +149,7 @@ def test_the_audit_entries_are_those_that_the_view_counts(reader: sqlite3.Connec
 
 
 def test_a_pipe_gets_the_waterfall_as_plain_text(reader: sqlite3.Connection) -> None:
-    drawn = portrait(load_execution(reader, "abd1")).splitlines()
+    drawn = execution_view(load_execution(reader, "abd1")).splitlines()
     assert "execution    abd1" in drawn
     assert "session      s1 (running, 3 agents, since 2026-01-29T11:00:00.000Z)" in drawn
     normalize = next(line for line in drawn if line.startswith("μ₁"))
@@ -170,7 +170,7 @@ def test_an_execution_of_version_1_is_shown(tmp_path: Path) -> None:
     assert len(found.stages) == 5
     assert len(found.audit.rows) == 3
     assert found.session is None
-    assert "environment  production" in portrait(found)
+    assert "environment  production" in execution_view(found)
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -195,7 +195,7 @@ def test_nothing_hostile_leaves_a_portrait(
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
     monkeypatch.setenv("TERM", "dumb")
     found = load_execution(reader, "abd1")
-    for printed in (portrait(found), json.dumps(as_json(found))):
+    for printed in (execution_view(found), json.dumps(as_json(found))):
         assert not UNSAFE.search(printed)
 
 

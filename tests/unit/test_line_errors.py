@@ -12,7 +12,7 @@ import pytest
 from ggend.ingest.intake import Outcome, Submission
 from ggend.server import ndjson
 from ggend.server.connection import HEAVY_BYTES, READ_BYTES, Connection, End
-from ggend.server.ndjson import Lines
+from ggend.server.ndjson import NdjsonDialogue
 from ggend.storage.accounts import Sender
 from ggend_schema.codes import EventCode
 from ggend_schema.limits import REPORTED_ERRORS
@@ -44,11 +44,13 @@ class Refusing:
     def settled(self, _submission: Submission) -> None:
         """Nobody waits for that."""
 
-    def tell(self, encoded: bytes) -> None:
+    def send(self, encoded: bytes) -> None:
         """Keep the answer."""
         self.told.append(json.loads(encoded))
 
-    async def apart(self, size: int, function: Callable[[*Args], T], *arguments: *Args) -> T:
+    async def offload_if_large(
+        self, size: int, function: Callable[[*Args], T], *arguments: *Args
+    ) -> T:
         """Call it here."""
         self.weights.append(size)
         return function(*arguments)
@@ -79,9 +81,9 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def _answer(connection: Refusing, *blocks: bytes) -> dict[str, Any]:
-    dialogue = Lines(cast("Connection", connection))
+    dialogue = NdjsonDialogue(cast("Connection", connection))
     for block in blocks:
-        await dialogue.hear(block)
+        await dialogue.feed(block)
     dialogue.end(End.PEER_FINISHED)
     (answer,) = connection.told
     return answer

@@ -18,7 +18,7 @@ from ggend.maintenance.purge import SLICE_ROWS, Slice, purge_slice
 from ggend.maintenance.requeue import requeue
 from ggend.runtime import metrics
 from ggend.storage import accounts
-from ggend.storage.writer_state import Books
+from ggend.storage.writer_state import WriterState
 from ggend_schema import Event
 from ggend_schema.rows import row_of
 
@@ -36,7 +36,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         yield opened_desk
 
 
-async def _steps(desk: Desk, work: Callable[[sqlite3.Connection, Books], object]) -> int:
+async def _steps(desk: Desk, work: Callable[[sqlite3.Connection, WriterState], object]) -> int:
     """Return how many steps of SQLite's machine some work takes, in a transaction."""
     count = 0
 
@@ -45,10 +45,10 @@ async def _steps(desk: Desk, work: Callable[[sqlite3.Connection, Books], object]
         count += 1
         return 0
 
-    def counted(connection: sqlite3.Connection, books: Books) -> None:
+    def counted(connection: sqlite3.Connection, state: WriterState) -> None:
         connection.set_progress_handler(step, 1)
         try:
-            work(connection, books)
+            work(connection, state)
         finally:
             connection.set_progress_handler(None, 0)
 
@@ -60,10 +60,10 @@ async def _steps(desk: Desk, work: Callable[[sqlite3.Connection, Books], object]
 async def _producers(desk: Desk, count: int, first: int = 0) -> None:
     """Open accounts that are not done."""
 
-    def open_them(connection: sqlite3.Connection, books: Books) -> None:
+    def open_them(connection: sqlite3.Connection, state: WriterState) -> None:
         for number in range(first, first + count):
-            books.accounts.of(connection, sender(number.to_bytes(16, "big")))
-        books.accounts.save(connection)
+            state.accounts.of(connection, sender(number.to_bytes(16, "big")))
+        state.accounts.save(connection)
 
     await desk.ask(open_them)
 
@@ -73,7 +73,7 @@ async def test_a_goodbye_costs_the_same_beside_any_number_of_producers(desk: Des
     for first in (1, 1 + _OTHERS):
         await _producers(desk, _OTHERS if first > 1 else 2, first)
         done = sender((first + 1).to_bytes(16, "big"))
-        took.append(await _steps(desk, lambda c, books, done=done: books.accounts.finish(c, done)))  # type: ignore[misc]
+        took.append(await _steps(desk, lambda c, state, done=done: state.accounts.finish(c, done)))  # type: ignore[misc]
     assert took[1] <= took[0] + _DEEPER
 
 
@@ -85,7 +85,7 @@ async def test_a_purged_row_is_counted_at_the_same_cost_beside_many_producers(de
         took.append(
             await _steps(
                 desk,
-                lambda c, books: [books.accounts.purge(c, {None: rows}) for rows in (1, -1)],  # type: ignore[func-returns-value]
+                lambda c, state: [state.accounts.purge(c, {None: rows}) for rows in (1, -1)],  # type: ignore[func-returns-value]
             )
         )
     assert took[1] <= took[0] + _DEEPER
@@ -100,7 +100,7 @@ async def test_a_requeue_costs_the_same_beside_any_number_of_producers(tmp_path:
             await desk.settle(started(), started(agent_count=99))
             await desk.finish()
             took.append(
-                await _steps(desk, lambda connection, books: requeue(connection, books, [1]))
+                await _steps(desk, lambda connection, state: requeue(connection, state, [1]))
             )
     assert took[1] <= took[0] + _DEEPER
 
@@ -125,7 +125,7 @@ async def test_a_like_row_is_looked_for_among_few(
         others = [msgspec.structs.replace(other(number), timestamp=None) for number in numbers]
         parents = [_parent(one) for one in others]
         await desk.settle(*parents, *others)
-        took.append(await _steps(desk, lambda c, _books: is_stored(c, event, row)))
+        took.append(await _steps(desk, lambda c, _state: is_stored(c, event, row)))
     assert took[1] <= took[0] + _DEEPER
 
 
@@ -185,8 +185,8 @@ async def test_a_slice_of_a_purge_costs_the_same_however_much_belongs_to_one_rec
     assert took[1] <= took[0] + _DEEPER
 
 
-def _purge(connection: sqlite3.Connection, books: Books, limit: int = SLICE_ROWS) -> Slice:
-    return purge_slice(connection, books, cutoff="2999-01-01 00:00:00", position=None, limit=limit)
+def _purge(connection: sqlite3.Connection, state: WriterState, limit: int = SLICE_ROWS) -> Slice:
+    return purge_slice(connection, state, cutoff="2999-01-01 00:00:00", position=None, limit=limit)
 
 
 _VIOLATIONS = """
@@ -203,17 +203,17 @@ async def test_a_batch_of_very_many_producers_does_not_search_the_cache_for_each
     monkeypatch.setattr(accounts, "_REMEMBERED", 10)
     caches: list[object] = []
 
-    def open_many(connection: sqlite3.Connection, books: Books) -> None:
+    def open_many(connection: sqlite3.Connection, state: WriterState) -> None:
         for number in range(500):
-            books.accounts.of(connection, sender(number.to_bytes(16, "big")))
-            if not caches or caches[-1] is not books.accounts._by_key:
-                caches.append(books.accounts._by_key)
+            state.accounts.of(connection, sender(number.to_bytes(16, "big")))
+            if not caches or caches[-1] is not state.accounts._by_key:
+                caches.append(state.accounts._by_key)
 
     await desk.ask(open_many)
     assert len(caches) <= 3
     await _producers(desk, 10, 1_000)
     await _producers(desk, 10, 2_000)
-    assert len(desk.store._books.accounts._by_key) <= 20
+    assert len(desk.store._state.accounts._by_key) <= 20
 
 
 async def test_many_empty_submissions_are_not_taken_at_once() -> None:

@@ -15,8 +15,8 @@ from ggend.errors import NoRoom
 from ggend.ingest.intake import Call, Intake, Lane, Submission
 from ggend.ingest.writer import run_writer
 from ggend.runtime.metrics import Metrics
-from ggend.runtime.shutdown import Stopping
-from ggend.storage.writer_state import Books
+from ggend.runtime.shutdown import Shutdown
+from ggend.storage.writer_state import WriterState
 from support.patience import PATIENCE_SECONDS
 
 
@@ -27,7 +27,7 @@ class Asked:
         self.answered = anyio.Event()
         self.answer: Any = None
 
-        def run(connection: sqlite3.Connection, _books: Books) -> int:
+        def run(connection: sqlite3.Connection, _state: WriterState) -> int:
             return connection.execute(sql).rowcount
 
         self.call = Call(run, self._take, self._take, waits=waits)
@@ -44,14 +44,14 @@ async def _full(path: Path) -> AsyncIterator[tuple[Desk, Intake, Metrics, anyio.
         await desk.settle(audit(operation="old"))
         pages = await desk.value("PRAGMA page_count")
         await desk.rows(f"PRAGMA max_page_count = {pages}")
-        intake, metrics, stopping = Intake(100_000), Metrics(), Stopping(PATIENCE_SECONDS)
+        intake, metrics, shutdown = Intake(100_000), Metrics(), Shutdown(PATIENCE_SECONDS)
         committed = anyio.Event()
         with anyio.fail_after(PATIENCE_SECONDS):
             async with anyio.create_task_group() as tasks:
 
                 async def write() -> None:
                     await run_writer(
-                        *(intake, desk.store, metrics, committed.set, stopping),
+                        *(intake, desk.store, metrics, committed.set, shutdown),
                         batch_events=4_096,
                         checkpoint_events=100_000,
                     )

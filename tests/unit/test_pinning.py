@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ggend.database.wal_readers import Checkpoint, WalAlarm, readers
+from ggend.database.wal_readers import Checkpoint, WalMonitor, readers
 
 #: Connects, reads in a transaction if told to, says so, and holds on until its input ends.
 _READER = """
@@ -136,7 +136,7 @@ def test_the_alarm_is_given_once_again_when_it_has_doubled_and_ends(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    alarm = WalAlarm(tmp_path / "x.db", 10 * 1024 * 1024)
+    alarm = WalMonitor(tmp_path / "x.db", 10 * 1024 * 1024)
     page = 4096 - 24
     for mib in (1, 9, 11, 12, 21, 22, 43, 44, 45):
         alarm.look(Checkpoint(mib * 256, 1, page))

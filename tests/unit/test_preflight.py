@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from ggend.database.check import environment as module
-from ggend.database.check.environment import preflight
+from ggend.database.check.environment import check_environment
 from ggend.database.findings import Verdict
 
 
 def verdicts(path: Path) -> dict[str, Verdict]:
-    return {finding.what: finding.verdict for finding in preflight(path)}
+    return {finding.what: finding.verdict for finding in check_environment(path)}
 
 
 def test_an_ordinary_directory_is_fine(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from ggend.ingest.watchdog import PROBE_SECONDS, STATUS_SECONDS, Pulse
+from ggend.ingest.watchdog import PROBE_SECONDS, STATUS_SECONDS, Watchdog
 from ggend.runtime.metrics import Metrics
 from ggend.runtime.systemd import watchdog_seconds
 
@@ -18,7 +18,7 @@ class _Desk:
         self.now = 1000.0
         self.in_call_since: float | None = None
         self.metrics = Metrics(lambda: self.now)
-        self.pulse = Pulse(
+        self.pulse = Watchdog(
             self.metrics,
             lambda: self.in_call_since,
             watchdog_seconds=watchdog_seconds,

@@ -27,7 +27,7 @@ from ggend.maintenance.purge import _STEPS, Position, purge_slice
 from ggend.queries.purgeable import purgeable
 from ggend.storage.accounts import Accounts, Sender
 from ggend.storage.seen_time import SeenTime
-from ggend.storage.writer_state import Books, Bounds, open_books
+from ggend.storage.writer_state import Bounds, WriterState, open_writer_state
 
 CUTOFF = "2026-01-01 00:00:00"
 
@@ -258,11 +258,11 @@ def purge(
     kept: Collection[str] = (),
 ) -> Counter[str]:
     """Purge to the end, in slices of one size."""
-    books, deleted = open_books(connection, Bounds(), 2), Counter[str]()
+    state, deleted = open_writer_state(connection, Bounds(), 2), Counter[str]()
     position: Position | None = None
     while True:
         done = purge_slice(
-            connection, books, cutoff=cutoff, position=position, limit=limit, kept=kept
+            connection, state, cutoff=cutoff, position=position, limit=limit, kept=kept
         )
         deleted.update(done.deleted)
         if (position := done.next) is None:
@@ -320,10 +320,10 @@ def test_any_slices_and_interruptions_leave_what_the_rules_say(
         torn = set(connection.execute("PRAGMA foreign_key_check").fetchall())
         preview = {row[0]: row[1] for row in purgeable(connection, CUTOFF).tables.rows}
         position: Position | None = None
-        books = open_books(connection, Bounds(), 2)
+        state = open_writer_state(connection, Bounds(), 2)
         for limit, then in slices:
             connection.execute("BEGIN")
-            done = purge_slice(connection, books, cutoff=CUTOFF, position=position, limit=limit)
+            done = purge_slice(connection, state, cutoff=CUTOFF, position=position, limit=limit)
             # Committed; or rolled back, as by a crash; or committed and begun again.
             connection.execute("ROLLBACK" if then == "r" else "COMMIT")
             position = None if then in "rb" else done.next
@@ -387,7 +387,7 @@ def test_a_receipt_goes_whole_or_not_at_all(database: sqlite3.Connection) -> Non
                 database, "pipeline_metrics", {"execution_id": f"e{number}", "created_at": OLD[0]}
             )
     done = purge_slice(
-        database, open_books(database, Bounds(), 2), cutoff=CUTOFF, position=None, limit=15
+        database, open_writer_state(database, Bounds(), 2), cutoff=CUTOFF, position=None, limit=15
     )
     assert done.deleted == {"receipts": 2, "pipeline_metrics": 10}
 
@@ -402,7 +402,11 @@ def test_a_receipt_with_more_stages_than_a_slice_goes_in_several(
     position: Position | None = Position("receipts")
     while position is not None:
         done = purge_slice(
-            database, open_books(database, Bounds(), 2), cutoff=CUTOFF, position=position, limit=10
+            database,
+            open_writer_state(database, Bounds(), 2),
+            cutoff=CUTOFF,
+            position=position,
+            limit=10,
         )
         sizes.append(sum(done.deleted.values()))
         position = done.next
@@ -421,10 +425,10 @@ def test_ids_go_on_after_a_purge_of_everything(database: sqlite3.Connection) -> 
 async def test_what_a_purge_changed_counts_for_the_next_checkpoint(tmp_path: Path) -> None:
     """Or the WAL would grow for as long as a purge runs and no events come."""
 
-    def forget(connection: sqlite3.Connection, _books: Books) -> None:
+    def rollback(connection: sqlite3.Connection, _state: WriterState) -> None:
         connection.execute("DELETE FROM audit_log")
 
-    call = Call(forget, lambda _c, _r: None, lambda _c, _e: None)
+    call = Call(rollback, lambda _c, _r: None, lambda _c, _e: None)
     async with open_store(
         tmp_path / "tier2.db", page_cache_mib=1, bounds=Bounds(parked_events=1, rejected_events=1)
     ) as store:
@@ -438,7 +442,7 @@ def test_a_position_that_is_none_is_refused(database: sqlite3.Connection) -> Non
     with pytest.raises(LookupError, match="no step 'producers'"):
         purge_slice(
             database,
-            open_books(database, Bounds(), 2),
+            open_writer_state(database, Bounds(), 2),
             cutoff=CUTOFF,
             position=Position("producers"),
             limit=1,

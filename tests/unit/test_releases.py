@@ -12,7 +12,7 @@ import pytest
 
 from desk import P1, P2, P3, Desk, audit, call, collision, counts, ended, opened, receipt, started
 from desk import stage as a_stage
-from ggend.database.check.accounting import balance
+from ggend.database.check.accounting import audit_accounts
 from ggend.database.findings import Verdict
 from ggend.database.readonly import open_readonly
 from ggend.ingest import releases
@@ -65,11 +65,11 @@ async def all_slices(desk: Desk) -> int:
 def found(path: Path) -> tuple[Verdict, str]:
     """What `ggend check` says of the parked events."""
     with closing(open_readonly(path)) as connection:
-        (finding,) = (one for one in balance(connection) if one.what == "parked")
+        (finding,) = (one for one in audit_accounts(connection) if one.what == "parked")
     return finding.verdict, finding.detail
 
 
-def fail(_connection: object, _books: object) -> None:
+def fail(_connection: object, _state: object) -> None:
     raise ZeroDivisionError
 
 

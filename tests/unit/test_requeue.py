@@ -43,7 +43,7 @@ from ggend.maintenance.requeue import (
 )
 from ggend.server.decode import line_entry
 from ggend.server.requests import stored_answer
-from ggend.storage.writer_state import Books, Bounds
+from ggend.storage.writer_state import Bounds, WriterState
 from ggend_schema import Event, EventCode
 from ggend_schema.codec import encode_event_line
 from ggend_schema.messages import Request
@@ -87,7 +87,7 @@ async def repair(desk: Desk) -> None:
 
 
 async def requeued(desk: Desk, *ids: int) -> list[tuple[int, str, EventCode | None]]:
-    done = await desk.ask(lambda connection, books: requeue(connection, books, ids))
+    done = await desk.ask(lambda connection, state: requeue(connection, state, ids))
     return [(one.id, one.outcome, one.code) for one in done]
 
 
@@ -356,7 +356,7 @@ async def test_room_in_the_quarantine_is_free_again(tmp_path: Path) -> None:
         await repair(desk)
         await desk.store.commit([call(lambda c, b: requeue(c, b, [1]))])
         await desk.store.commit([call(lambda c, b: purge_rejected(c, b, [2]))])
-        assert desk.store._books.quarantine.count == 0
+        assert desk.store._state.quarantine.count == 0
         await desk.settle(audit(operation=""), audit(operation=""))
         assert await desk.count("rejected_events") == 2
         assert await desk.account() == {"last_sequence": 5, "stored": 1, "rejected": 4}
@@ -383,10 +383,10 @@ async def test_what_is_thrown_away_is_counted_as_purged(desk: Desk) -> None:
 
 
 def failing_after(
-    function: Callable[[sqlite3.Connection, Books], object], error: Exception
+    function: Callable[[sqlite3.Connection, WriterState], object], error: Exception
 ) -> Call:
-    def fail(connection: sqlite3.Connection, books: Books) -> None:
-        function(connection, books)
+    def fail(connection: sqlite3.Connection, state: WriterState) -> None:
+        function(connection, state)
         raise error
 
     return call(fail)
@@ -400,9 +400,9 @@ async def test_a_requeue_that_fails_has_not_happened(desk: Desk, error: Exceptio
     await repair(desk)
     before = await rejected(desk), await desk.account()
 
-    def all_of_it(connection: sqlite3.Connection, books: Books) -> None:
-        requeue(connection, books, [1, 2])
-        purge_rejected(connection, books, [1, 2])
+    def all_of_it(connection: sqlite3.Connection, state: WriterState) -> None:
+        requeue(connection, state, [1, 2])
+        purge_rejected(connection, state, [1, 2])
 
     batch: list[Submission | Call] = [desk.sent(P2, audit()), failing_after(all_of_it, error)]
     if isinstance(error, LookupError):

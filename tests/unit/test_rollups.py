@@ -25,7 +25,7 @@ from ggend.hooks import runner
 from ggend.hooks.rollups import rollup_hooks
 from ggend.hooks.runner import Hook
 from ggend.maintenance.purge import Position, purge_slice
-from ggend.storage.writer_state import Bounds, open_books
+from ggend.storage.writer_state import Bounds, open_writer_state
 from ggend_schema.migrations import schema_version
 from support.examples import share_of_examples
 
@@ -81,7 +81,7 @@ class _Rows(RuleBasedStateMachine):
         super().__init__()
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         create(self.connection)
-        self.books = open_books(self.connection, Bounds(), schema_version())
+        self.state = open_writer_state(self.connection, Bounds(), schema_version())
         self.hooks = rollup_hooks()
         self.executions = 0
 
@@ -191,10 +191,10 @@ class _Rows(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 6))
     def purge(self, limit: int) -> None:
         self.connection.execute("BEGIN IMMEDIATE")
-        self.books.accounts.now = "2026-01-30T00:00:00.000Z"
+        self.state.accounts.now = "2026-01-30T00:00:00.000Z"
         purge_slice(
             self.connection,
-            self.books,
+            self.state,
             cutoff="2026-01-30 00:00:00",
             position=Position("receipts"),
             limit=limit,

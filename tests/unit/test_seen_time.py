@@ -13,7 +13,7 @@ from ggend.maintenance.expiry import begin_round
 from ggend.runtime import boot
 from ggend.storage import seen_time
 from ggend.storage.seen_time import SeenTime, open_seen_time
-from ggend.storage.writer_state import Bounds, open_books
+from ggend.storage.writer_state import Bounds, open_writer_state
 from ggend_schema.migrations import schema_version
 
 SECOND = 1_000_000_000
@@ -111,14 +111,14 @@ def test_a_round_in_which_the_clock_was_set_expires_nothing(
     connection: sqlite3.Connection, clocks: Clocks, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It says so; the next round goes on by the time that passed."""
-    books = open_books(connection, Bounds(), schema_version())
-    books.seen = opened(connection, clocks)
-    assert begin_round(connection, books) == 0
+    state = open_writer_state(connection, Bounds(), schema_version())
+    state.seen = opened(connection, clocks)
+    assert begin_round(connection, state) == 0
     clocks.pass_by(600, wall=10**9)
-    assert begin_round(connection, books) is None
+    assert begin_round(connection, state) is None
     assert "the clock was set" in caplog.text
     clocks.pass_by(600)
-    assert begin_round(connection, books) == 1_200
+    assert begin_round(connection, state) == 1_200
 
 
 def test_the_boot_has_an_id_and_a_clock() -> None:

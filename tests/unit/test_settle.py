@@ -39,7 +39,7 @@ from ggend.errors import DatabaseReplaced
 from ggend.ingest.intake import Call, Outcome, Submission
 from ggend.server.requests import stored_answer
 from ggend.storage import accounts
-from ggend.storage.writer_state import Books
+from ggend.storage.writer_state import WriterState
 from ggend_schema import (
     Event,
     EventCode,
@@ -230,8 +230,8 @@ KINDS = "SELECT kind, last_sequence, stored, rejected, shed FROM producers ORDER
 
 
 def goodbye(producer: bytes) -> Call:
-    def finish(connection: sqlite3.Connection, books: Books) -> None:
-        books.accounts.finish(connection, sender(producer))
+    def finish(connection: sqlite3.Connection, state: WriterState) -> None:
+        state.accounts.finish(connection, sender(producer))
 
     return Call(finish, lambda _c, _r: None, lambda _c, _e: None)
 
@@ -821,7 +821,7 @@ async def test_a_request_for_a_memory_that_is_no_json_fails_alone(desk: Desk, st
 
 
 async def test_a_call_that_fails_harms_no_event_of_its_batch(desk: Desk) -> None:
-    def fail(_connection: sqlite3.Connection, _books: Books) -> None:
+    def fail(_connection: sqlite3.Connection, _state: WriterState) -> None:
         raise LookupError("nothing there")
 
     call = Call(fail, lambda _c, _r: None, lambda _c, _e: None)
@@ -855,7 +855,7 @@ async def test_a_producer_that_lies_about_its_losses_cannot_overflow_the_total(d
 async def test_a_call_that_the_database_refuses_fails_alone(desk: Desk) -> None:
     """Its neighbours in the batch are stored, and what it did before is undone."""
 
-    def refused(connection: sqlite3.Connection, _books: Books) -> None:
+    def refused(connection: sqlite3.Connection, _state: WriterState) -> None:
         connection.execute("DELETE FROM producers")
         connection.execute("INSERT INTO audit_log (agent_id) VALUES ('a')")
 
@@ -872,10 +872,10 @@ async def test_a_call_that_a_trigger_refuses_fails_alone(desk: Desk, how: str) -
     await refuse(desk, "audit_log", on="DELETE", when="old.agent_id = 'kept'", how=how)
     await desk.settle(audit("kept"))
 
-    def delete(connection: sqlite3.Connection, _books: Books) -> int:
+    def delete(connection: sqlite3.Connection, _state: WriterState) -> int:
         return connection.execute("DELETE FROM audit_log").rowcount
 
-    def count(connection: sqlite3.Connection, _books: Books) -> object:
+    def count(connection: sqlite3.Connection, _state: WriterState) -> object:
         return connection.execute("SELECT COUNT(*) FROM audit_log").fetchone()[0]
 
     calls = [Call(run, lambda _c, _r: None, lambda _c, _e: None) for run in (delete, count)]

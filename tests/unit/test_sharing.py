@@ -5,13 +5,13 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from ggend.server.shared_limits import STALL_SECONDS, Hold, Shared
+from ggend.server.shared_limits import STALL_SECONDS, Hold, SharedLimit
 
 
 class Peer:
     """Holds something; idle for as long as it is told to be."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: SharedLimit) -> None:
         self.idle_seconds = 0.0
         self.hold: Hold = shared.hold(lambda: self.idle_seconds, self._cut_off)
 
@@ -20,7 +20,7 @@ class Peer:
 
 
 async def test_what_is_there_is_given_at_once() -> None:
-    shared = Shared(10)
+    shared = SharedLimit(10)
     one, other = Peer(shared), Peer(shared)
     await one.hold.grow(4)
     await one.hold.grow(6)
@@ -36,7 +36,7 @@ async def test_what_is_there_is_given_at_once() -> None:
 
 
 async def test_who_is_first_in_line_is_let_in_and_the_next_waits_for_its_end() -> None:
-    shared = Shared(10)
+    shared = SharedLimit(10)
     holder, first, second = Peer(shared), Peer(shared), Peer(shared)
     await holder.hold.grow(10)
     await first.hold.grow(1)
@@ -50,7 +50,7 @@ async def test_who_is_first_in_line_is_let_in_and_the_next_waits_for_its_end() -
 
 
 async def test_all_who_hold_a_part_and_wait_for_more_come_to_their_end() -> None:
-    shared = Shared(10)
+    shared = SharedLimit(10)
     peers = [Peer(shared) for _ in range(10)]
 
     async def bring(peer: Peer) -> None:
@@ -69,7 +69,7 @@ async def test_all_who_hold_a_part_and_wait_for_more_come_to_their_end() -> None
 
 
 async def test_who_makes_no_progress_is_cut_off_while_others_wait() -> None:
-    shared = Shared(10)
+    shared = SharedLimit(10)
     idle, busy, favoured, honest = (Peer(shared) for _ in range(4))
     await idle.hold.grow(5)
     await busy.hold.grow(5)
@@ -80,7 +80,7 @@ async def test_who_makes_no_progress_is_cut_off_while_others_wait() -> None:
 
 
 async def test_who_waits_itself_is_not_cut_off() -> None:
-    shared = Shared(10)
+    shared = SharedLimit(10)
     holder, favoured, waiting, stalled = (Peer(shared) for _ in range(4))
     await holder.hold.grow(9)
     await waiting.hold.grow(1)
@@ -94,7 +94,7 @@ async def test_who_waits_itself_is_not_cut_off() -> None:
 
 
 async def test_who_gives_up_waiting_leaves_the_line() -> None:
-    shared = Shared(10)
+    shared = SharedLimit(10)
     holder, favoured, impatient = Peer(shared), Peer(shared), Peer(shared)
     await holder.hold.grow(10)
     await favoured.hold.grow(1)
@@ -109,7 +109,7 @@ async def test_who_gives_up_waiting_leaves_the_line() -> None:
 async def test_who_is_cancelled_in_the_moment_in_which_there_is_room_keeps_nothing(
     order: str,
 ) -> None:
-    shared = Shared(10)
+    shared = SharedLimit(10)
     holder, favoured, waiting = Peer(shared), Peer(shared), Peer(shared)
     await holder.hold.grow(10)
     await favoured.hold.grow(1)

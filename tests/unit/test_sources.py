@@ -75,7 +75,7 @@ async def test_an_account_of_an_earlier_version_goes_on(desk: Desk) -> None:
     """It had the id of the source as its own."""
     await imported(desk, 1, *SOURCE[:3])
     await desk.rows("UPDATE producers SET producer = source")
-    desk.store._books.accounts.forget()
+    desk.store._state.accounts.rollback()
     assert counts(await imported(desk, 1, *SOURCE)) == {"replayed": 3, "stored": 4}
     assert await desk.rows("SELECT lower(hex(producer)) FROM producers") == [(P1.hex(),)]
 

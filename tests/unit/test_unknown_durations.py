@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from desk import AT, P1, P2, STAMP_NS, Desk, codes, counts, opened, receipt, stage
-from ggend.cli.render.execution_view import as_json, portrait
+from ggend.cli.render.execution_view import as_json, execution_view
 from ggend.database.migrate import apply
 from ggend.database.readonly import open_readonly
 from ggend.database.rollups import compare
@@ -275,7 +275,7 @@ def test_a_list_shows_no_duration(reader: sqlite3.Connection) -> None:
 
 def test_an_execution_says_that_it_is_unknown(reader: sqlite3.Connection) -> None:
     found = load_execution(reader, "e3")
-    drawn = portrait(found).splitlines()
+    drawn = execution_view(found).splitlines()
     assert "duration     unknown" in drawn
     assert any(line.startswith(f"{STAGE}  passed  unknown") for line in drawn)
     assert any("400 ms, 1 of its executions of unknown duration)" in line for line in drawn)
@@ -283,7 +283,7 @@ def test_an_execution_says_that_it_is_unknown(reader: sqlite3.Connection) -> Non
     assert (whole["execution"]["duration_ms"], whole["stages"][0]["duration_ms"]) == (None, None)
     assert whole["execution"]["duration_source"] == "unknown"
     assert whole["session"]["unknown_durations"] == 1
-    assert "duration     100 ms" in portrait(load_execution(reader, "e1")).splitlines()
+    assert "duration     100 ms" in execution_view(load_execution(reader, "e1")).splitlines()
 
 
 @pytest.mark.parametrize("table", ["receipts", "pipeline_metrics"])
@@ -308,7 +308,7 @@ def test_a_database_without_the_mark_is_listed(name: str, old: Path) -> None:
 def test_an_execution_without_the_mark_is_shown(old: Path) -> None:
     with closing(open_readonly(old)) as connection:
         found = load_execution(connection, "e3")
-        assert "duration     1 ms" in portrait(found).splitlines()
+        assert "duration     1 ms" in execution_view(found).splitlines()
         assert analyse(
             connection, Period.DAY, until_ms=parse_us(AT) // 1000 + 1
         ).executions.avg_ms == pytest.approx(100.33)

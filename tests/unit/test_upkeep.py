@@ -97,7 +97,7 @@ async def test_an_orphan_can_be_read_and_put_back_to_wait_anew(desk: Desk) -> No
     await give_up(desk)
     kept = await desk.rows("SELECT event FROM rejected_events ORDER BY id")
     assert [decode_event(event) for (event,) in kept] == [stage(), stage("e2")]
-    done = await desk.ask(lambda c, books: requeue(c, books, [1, 2]))
+    done = await desk.ask(lambda c, state: requeue(c, state, [1, 2]))
     assert [one.outcome for one in done] == ["parked", "parked"]
     assert await desk.account() == {"last_sequence": 1, "parked": 1}
     await desk.settle(receipt(), receipt("e2"), producer=P2)
@@ -166,8 +166,8 @@ async def test_over_the_limit_of_the_quarantine_an_orphan_is_counted(tmp_path: P
 async def test_what_could_not_be_committed_waits_on(desk: Desk) -> None:
     await desk.settle(stage(), collision())
 
-    def fail(connection: object, books: object) -> None:
-        give_up_parked(connection, books, before_s=FUTURE_S, days=7, after=None)  # type: ignore[arg-type]
+    def fail(connection: object, state: object) -> None:
+        give_up_parked(connection, state, before_s=FUTURE_S, days=7, after=None)  # type: ignore[arg-type]
         raise LookupError
 
     await desk.store.commit([call(fail)])
@@ -223,7 +223,7 @@ async def test_one_that_says_hello_in_the_same_batch_is_not_silent(desk: Desk) -
     """Its Welcome says how far it was: what it sends next must not be a gap."""
     await desk.settle(audit())
     await desk.rows("UPDATE producers SET seen_s = ?", SILENT)
-    hello = call(lambda connection, books: books.accounts.of(connection, sender()).last_sequence)
+    hello = call(lambda connection, state: state.accounts.of(connection, sender()).last_sequence)
     upkeep = call(partial(forget_silent, before_s=BEFORE, after=0))
     assert (await desk.store.commit([hello, upkeep]))[0] == 1
     assert counts(await desk.settle(audit())) == {"stored": 1}
@@ -236,7 +236,7 @@ async def test_what_is_counted_for_a_forgotten_producer_later_counts_in_the_tota
     await desk.settle(receipt(), receipt(status="failed"))
     await forget(desk, P1)
     await desk.rows("DELETE FROM receipts")
-    done = await desk.ask(lambda c, books: requeue(c, books, [1]))
+    done = await desk.ask(lambda c, state: requeue(c, state, [1]))
     assert [one.outcome for one in done] == ["stored"]
     assert await desk.total() == {"last_sequence": 2, "stored": 2}
     await desk.commit(submission(P1, 1, [receipt(), audit(), audit()]))
@@ -250,7 +250,7 @@ async def test_what_a_forgotten_producer_sends_again_is_recognised(desk: Desk) -
     late = submission(P1, 1, events)
     await desk.settle(*events)
     await desk.settle(receipt("e2"), producer=P2)
-    done = call(lambda connection, books: books.accounts.finish(connection, sender(P1)))
+    done = call(lambda connection, state: state.accounts.finish(connection, sender(P1)))
     await desk.store.commit([done])
     assert await desk.count("producers") == 2  # the total, and P2
     (outcome,) = await desk.commit(late)
@@ -291,7 +291,7 @@ async def test_what_is_remembered_is_bounded_in_time_and_number(desk: Desk) -> N
 
     async def drop(before_s: int, most: int, limit: int = 10) -> tuple[bool, int]:
         is_done = await desk.ask(
-            lambda c, books: books.accounts.forget_forgotten(
+            lambda c, state: state.accounts.forget_forgotten(
                 c, before_s=before_s, most=most, limit=limit
             )
         )
@@ -321,7 +321,7 @@ async def test_a_client_that_was_forgotten_loses_nothing_when_it_goes_on(desk: D
     async def connect() -> None:
         session.hello()
         last_sequence = await desk.ask(
-            lambda connection, books: books.accounts.of(connection, sender()).last_sequence
+            lambda connection, state: state.accounts.of(connection, sender()).last_sequence
         )
         session.receive(
             encode_frame(

@@ -1,6 +1,6 @@
 """Accounts: who sent how many events and what became of them, as rows and in total.
 
-Never writes. Whether the numbers are right is said by `database.balance`.
+Never writes. Whether the numbers are right is said by `database.audit_accounts`.
 """
 
 from __future__ import annotations

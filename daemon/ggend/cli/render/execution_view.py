@@ -21,7 +21,7 @@ from ggend.queries.result import Result
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["as_json", "decoded", "portrait"]
+__all__ = ["as_json", "decoded", "execution_view"]
 
 #: Columns of the output where it goes to no terminal.
 _PIPE_WIDTH = 100
@@ -30,7 +30,7 @@ _PIPE_WIDTH = 100
 _LABEL = 13
 
 
-def portrait(found: Execution) -> str:
+def execution_view(found: Execution) -> str:
     """Return everything about one execution as text that is safe to print."""
     from rich.console import Console
     from rich.text import Text

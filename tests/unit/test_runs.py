@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+import ggend_client
 from collecting import Collector
 from ggend_client import spans
 from ggend_client.context import Binding
@@ -233,7 +234,7 @@ def test_a_stage_can_be_used_again_but_not_inside_itself(clock: Clock) -> None:
     with stage, stage:
         pass
     assert len(stages(emitter)) == 3
-    assert emitter.reasons == ["StageRun was left, and is not entered"]
+    assert emitter.reasons == ["StageSpan was left, and is not entered"]
 
 
 async def test_a_cancelled_task_is_cancelled_and_its_stage_and_receipt_say_so() -> None:
@@ -588,3 +589,10 @@ def test_a_decorated_function_passes_exceptions_with_one_frame_more() -> None:
     names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
     assert names[1:] == ["wrapper", "work"]
     assert stages(emitter)[0].error_message == "ValueError: text"
+
+
+@pytest.mark.parametrize("old", ["StageRun", "ExecutionRun", "SessionRun"])
+def test_names_of_the_version_before_still_work(old: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"{old} is named {old[:-3]}Span now"):
+        renamed = getattr(ggend_client, old)
+    assert renamed.__name__ == f"{old[:-3]}Span"

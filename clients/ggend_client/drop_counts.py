@@ -1,14 +1,14 @@
-"""Drop reporter: how many events emit() did not take, by cause, and why the last one."""
+"""Drop counts: how many events emit() did not take, by cause, and why the last one."""
 
 from __future__ import annotations
 
-__all__ = ["Drops"]
+__all__ = ["DropCounts"]
 
 #: Fields of `Dropped`, but for what is lost later.
 _CAUSES = ("full", "closed", "disabled", "invalid", "too_large", "spool")
 
 
-class Drops:
+class DropCounts:
     """Counts on any thread: between reading and writing a counter there is no call."""
 
     __slots__ = ("by_cause", "last_reason")

@@ -9,9 +9,10 @@ import sqlite3
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, ClassVar
 
 from ggend_client import ask
 from support.patience import PATIENCE_SECONDS, wait_until
@@ -36,6 +37,9 @@ class Daemon:
     """`ggend serve` as a child process. `kill` and `start` again is a crash and a restart."""
 
     patience_seconds = PATIENCE_SECONDS
+
+    #: Constants of its modules that have other values here, by their full names.
+    constants: ClassVar[Mapping[str, float]] = {}
 
     def __init__(self, place: Path, **settings: object) -> None:
         self.place = place
@@ -78,7 +82,7 @@ class Daemon:
 
     def spawn(self, environ: dict[str, str], log: IO[bytes]) -> Process:
         """Start the process. A test that wants it in other conditions overrides this."""
-        return start_ggend("serve", environ=environ, stderr=log)
+        return start_ggend("serve", environ=environ, stderr=log, constants=self.constants)
 
     def kill(self) -> None:
         """SIGKILL: nothing in the process gets a chance."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import json
@@ -10,10 +11,11 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -27,17 +29,12 @@ from ggend_schema import limits
 from ggend_schema.messages import Hello, Welcome
 from running import Daemon
 from support.patience import PATIENCE_SECONDS, wait_until
-from support.processes import run_ggend
+from support.processes import command_of, run_ggend, start_ggend
 from version1 import make_version_1
 from wire import Peer, new_producer
 
 LOGS = Path(__file__).parents[3] / "shared" / "data" / "ggen-receipt-logs"
 ROOT_LOG = LOGS / "ggen-root.jsonl"
-
-
-def command(*arguments: str | Path) -> list[str]:
-    """What runs `ggend import`."""
-    return [sys.executable, "-m", "ggend", "import", *map(str, arguments)]
 
 
 def environ(daemon: Daemon) -> dict[str, str]:
@@ -49,14 +46,45 @@ def environ(daemon: Daemon) -> dict[str, str]:
     }
 
 
-def start(daemon: Daemon, *arguments: str | Path) -> subprocess.Popen[bytes]:
-    """Begin to import."""
-    return subprocess.Popen(
-        command(*arguments),
-        env=environ(daemon),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+class Importing:
+    """An import that runs. What it says goes to files."""
+
+    def __init__(self, daemon: Daemon, *arguments: str | Path) -> None:
+        with contextlib.ExitStack() as files:
+            self._printed = files.enter_context(tempfile.TemporaryFile())
+            self._said = files.enter_context(tempfile.TemporaryFile())
+            self._files = files.pop_all()
+        self.process = start_ggend(
+            "import",
+            *map(str, arguments),
+            environ=environ(daemon),
+            stdout=self._printed,
+            stderr=self._said,
+        )
+
+    def __enter__(self) -> Importing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.process.wait(PATIENCE_SECONDS)
+        finally:
+            self.process.kill()
+            self._files.close()
+
+    def said(self) -> str:
+        """What it has said until now on standard error."""
+        return _content(self._said)
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for its end; return its status, what it printed, and what it said."""
+        status = self.process.wait(PATIENCE_SECONDS)
+        return status, _content(self._printed), self.said()
+
+
+def _content(file: IO[bytes]) -> str:
+    # The place in the file is also the writer's: it must not be moved.
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode()
 
 
 def run(
@@ -70,10 +98,10 @@ def run(
 
 def kill_when(daemon: Daemon, sql: str, *arguments: str | Path) -> None:
     """Begin to import, and kill it when something is stored."""
-    with start(daemon, *arguments) as killed:
+    with Importing(daemon, *arguments) as killed:
         wait_until(lambda: daemon.query(sql) == [(1,)])
-        killed.kill()
-    assert killed.returncode == -signal.SIGKILL
+        killed.process.kill()
+        assert killed.end()[0] == -signal.SIGKILL
 
 
 def rows_of_all_tables(daemon: Daemon) -> dict[object, object]:
@@ -269,7 +297,7 @@ def test_following_survives_rotation_and_a_restart_of_the_daemon(place: Path) ->
     log = place / "receipt-log.jsonl"
     count = "SELECT count(*) FROM receipts"
     with daemon:
-        with start(daemon, "ggen-log", "--follow", log, "--format", "json") as following:
+        with Importing(daemon, "ggen-log", "--follow", log, "--format", "json") as following:
             try:
                 log.write_bytes(b"".join(chain("1", "2")))
                 wait_until(lambda: daemon.query(count) == [(2,)])
@@ -279,26 +307,15 @@ def test_following_survives_rotation_and_a_restart_of_the_daemon(place: Path) ->
                 daemon.stop()
                 with log.open("ab") as grown:
                     grown.write(log_line("4", "3"))
-                assert b"waiting for the daemon" in read_until(following, b"waiting")
+                wait_until(lambda: "waiting for the daemon" in following.said())
                 daemon.start()
                 wait_until(lambda: daemon.query(count) == [(4,)])
             finally:
-                following.terminate()
-            told, _ = following.communicate(timeout=PATIENCE_SECONDS)
-        assert following.returncode == 0
+                following.process.terminate()
+            status, told, _ = following.end()
+        assert status == 0
         (report,) = json.loads(told)
         assert (report["receipts"], report["new"], report["chain breaks"]) == (4, 8, 0)
-
-
-def read_until(process: subprocess.Popen[bytes], word: bytes) -> bytes:
-    """Read what a process says until it says this."""
-    assert process.stderr is not None
-    said = b""
-    while word not in said:
-        line = process.stderr.readline()
-        assert line, said
-        said += line
-    return said
 
 
 AUDIT = b'{"type":"audit","agent_id":"me","operation":"x","status":"completed"}\n'
@@ -382,12 +399,12 @@ def test_an_import_outlives_a_restart_of_the_daemon(daemon: Daemon, place: Path)
     """The stopping daemon says how far it got; the rest waits for the next one."""
     lines = place / "events.ndjson"
     lines.write_bytes(AUDIT * 30_000)
-    with start(daemon, "events", lines, "--format", "json") as importing:
+    with Importing(daemon, "events", lines, "--format", "json") as importing:
         wait_until(lambda: daemon.query("SELECT count(*) > 0 FROM audit_log") == [(1,)])
         daemon.stop()
         daemon.start()
-        told, said = importing.communicate(timeout=PATIENCE_SECONDS)
-    assert importing.returncode == 0, said
+        status, told, said = importing.end()
+    assert status == 0, said
     assert daemon.query("SELECT count(*) FROM audit_log") == [(30_000,)]
     assert json.loads(told)[0]["rejected"] == 0
 
@@ -446,14 +463,20 @@ def test_of_two_merges_at_once_one_is_refused(daemon: Daemon, place: Path) -> No
     """Also into one database from two others, which may have the same rows."""
     make_version_1(place / "one.db", executions=1_500, odd=False)
     shutil.copy(place / "one.db", place / "two.db")
-    both = [start(daemon, "database", place / name) for name in ("one.db", "two.db")]
-    said = [merging.communicate(timeout=PATIENCE_SECONDS)[1].decode() for merging in both]
-    statuses = [merging.returncode for merging in both]
+    with (
+        Importing(daemon, "database", place / "one.db") as one,
+        Importing(daemon, "database", place / "two.db") as two,
+    ):
+        ends = [one.end(), two.end()]
+    statuses = [status for status, _, _ in ends]
     if os.EX_TEMPFAIL in statuses:  # they did overlap
         assert sorted(statuses) == [0, os.EX_TEMPFAIL]
-        assert "another import has" in said[statuses.index(os.EX_TEMPFAIL)]
-    with start(daemon, "database", place / "one.db") as merging, (place / "one.db").open() as held:
-        merging.wait(PATIENCE_SECONDS)
+        assert "another import has" in ends[statuses.index(os.EX_TEMPFAIL)][2]
+    with (
+        Importing(daemon, "database", place / "one.db") as merging,
+        (place / "one.db").open() as held,
+    ):
+        merging.end()
         fcntl.flock(held, fcntl.LOCK_EX)
         _, told = run(daemon, "database", place / "one.db", status=os.EX_TEMPFAIL)
         assert "another import has" in told
@@ -471,16 +494,17 @@ def connections(daemon: Daemon) -> int:
 def test_a_merge_waits_for_what_an_earlier_one_has_sent(daemon: Daemon, place: Path) -> None:
     """It compares with what is stored: what is still on its way would go in twice."""
     make_version_1(place / "one.db", executions=1, odd=False)
-    with Peer(daemon.socket) as earlier:
-        earlier.send(Hello(protocol=1, producer=new_producer(), client="ggend import database"))
-        assert isinstance(earlier.read(), Welcome)
-        asked_here = itertools.count(connections(daemon) + 1)
-        merging = start(daemon, "database", place / "one.db")
-        # It asks on a connection of its own each time: the status, and then again and again.
-        wait_until(lambda: connections(daemon) - next(asked_here) >= 4)
-        assert daemon.query("SELECT count(*) FROM receipts") == [(0,)]
-    _, said = merging.communicate(timeout=PATIENCE_SECONDS)
-    assert merging.returncode == 0, said
+    with contextlib.ExitStack() as stack:
+        with Peer(daemon.socket) as earlier:
+            earlier.send(Hello(protocol=1, producer=new_producer(), client="ggend import database"))
+            assert isinstance(earlier.read(), Welcome)
+            asked_here = itertools.count(connections(daemon) + 1)
+            merging = stack.enter_context(Importing(daemon, "database", place / "one.db"))
+            # It asks on a connection of its own each time: the status, and then again and again.
+            wait_until(lambda: connections(daemon) - next(asked_here) >= 4)
+            assert daemon.query("SELECT count(*) FROM receipts") == [(0,)]
+        status, _, said = merging.end()
+    assert status == 0, said
     assert daemon.query("SELECT count(*) FROM receipts") == [(1,)]
 
 
@@ -538,7 +562,7 @@ def test_a_log_that_cannot_be_looked_at_is_refused_in_words(daemon: Daemon) -> N
 @pytest.mark.parametrize("kind", ["events", "receipts"])
 def test_standard_input_that_is_closed_is_refused(daemon: Daemon, kind: str) -> None:
     ran = subprocess.run(
-        ["sh", "-c", 'exec "$@" <&-', "sh", *command(kind, "-")],
+        ["sh", "-c", 'exec "$@" <&-', "sh", *command_of("import", kind, "-")],
         env=environ(daemon),
         capture_output=True,
         timeout=PATIENCE_SECONDS,

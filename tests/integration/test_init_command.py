@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pytest
 from ggend_schema.migrations import APPLICATION_ID
 from running import Daemon
 from support.patience import PATIENCE_SECONDS
-from support.processes import run_ggend
+from support.processes import run_ggend, start_ggend
 from version1 import make_version_1
 from wire import audit, line_of
 
@@ -154,26 +154,35 @@ def test_systemd_is_asked_for_patience_during_an_upgrade(place: Path) -> None:
             "GGEND_DATABASE": os.fspath(place / "tier2.db"),
             "NOTIFY_SOCKET": os.fspath(place / "notify"),
         }
-        with subprocess.Popen(
-            [sys.executable, "-m", "ggend", "serve"], env=environ, stderr=subprocess.DEVNULL
-        ) as process:
-            heard: list[str] = []
+        process = start_ggend("serve", environ=environ, stderr=subprocess.DEVNULL)
+        heard: list[str] = []
+        try:
             while not heard or not heard[-1].startswith("READY=1"):
                 heard.append(listener.recv(4096).decode())
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE_SECONDS) == 0
+        finally:
+            process.kill()
     assert len(heard) > 3
     assert all(message.startswith("EXTEND_TIMEOUT_USEC=60000000\n") for message in heard[:-1])
     assert any("STATUS=upgrading the database: copying" in message for message in heard)
 
 
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of version 1.0.0 that takes a while to copy. It is only read."""
+    path = tmp_path_factory.mktemp("large") / "tier2.db"
+    make_version_1(path, executions=20_000)
+    return path
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_the_middle_of_an_upgrade_leaves_the_old_database_or_the_new_one(
-    place: Path, how: signal.Signals
+    place: Path, large: Path, how: signal.Signals
 ) -> None:
     """And, as far as the process could still act, no half copy."""
     path = place / "tier2.db"
-    make_version_1(path, executions=20_000)
+    shutil.copy(large, path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(os.fspath(place / "notify"))
         listener.settimeout(PATIENCE_SECONDS)
@@ -183,16 +192,18 @@ def test_a_signal_in_the_middle_of_an_upgrade_leaves_the_old_database_or_the_new
             "GGEND_DATABASE": os.fspath(path),
             "NOTIFY_SOCKET": os.fspath(place / "notify"),
         }
-        with subprocess.Popen(
-            [sys.executable, "-m", "ggend", "serve"], env=environ, stderr=subprocess.PIPE
-        ) as process:
+        with (place / "log").open("wb") as log:
+            process = start_ggend("serve", environ=environ, stderr=log)
+        try:
             while b"copying" not in listener.recv(4096):
                 pass
             process.send_signal(how)
-            _, said = process.communicate(timeout=PATIENCE_SECONDS)
-    assert b"Traceback" not in said
+            status = process.wait(PATIENCE_SECONDS)
+        finally:
+            process.kill()
+    assert "Traceback" not in (place / "log").read_text()
     if how is signal.SIGINT:
-        assert process.returncode == 128 + signal.SIGINT
+        assert status == 128 + signal.SIGINT
         assert list(place.glob("*.partial*")) == []
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

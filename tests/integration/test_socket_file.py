@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -19,11 +20,20 @@ import pytest
 from ggend_schema.messages import Answer, Request
 from running import Daemon
 from support.patience import PATIENCE_SECONDS, wait_until
-from support.processes import SERVE, run_ggend
+from support.processes import command_of, run_ggend
 from wire import Peer, audit, batch, line_of, new_producer
 
 BOUND_AGAIN = "the socket's file was gone, bound again"
 GONE = "the socket's file is gone, nobody can connect"
+
+#: Nobody needs a look at the file so often but who waits for it.
+CONSTANTS = {"ggend.server.listener.LOOK_SECONDS": 0.02}
+
+
+class _Looking(Daemon):
+    """A daemon that looks at its socket's file again and again."""
+
+    constants = CONSTANTS
 
 
 def _reaches(path: Path) -> bool:
@@ -56,6 +66,19 @@ def _in_its_place(path: Path) -> Iterator[socket.socket]:
         yield other
 
 
+@contextmanager
+def _looking_away(daemon: Daemon) -> Iterator[None]:
+    """Stop it, so that it sees what is done in more than one step as if it were one."""
+    assert daemon.process is not None
+    stat_file = Path(f"/proc/{daemon.process.pid}/stat")
+    daemon.process.send_signal(signal.SIGSTOP)
+    try:
+        wait_until(lambda: stat_file.read_text().rpartition(") ")[2][0] == "T", "it goes on")
+        yield
+    finally:
+        daemon.process.send_signal(signal.SIGCONT)
+
+
 def _told(daemon: Daemon, what: str) -> int:
     return daemon.log.read_text().count(what)
 
@@ -65,7 +88,7 @@ def _told(daemon: Daemon, what: str) -> int:
 
 def test_a_socket_whose_file_is_removed_is_bound_again(place: Path) -> None:
     """With its mode, and once; who is connected stays so."""
-    with Daemon(place, socket_mode="0660") as daemon, Peer(daemon.socket) as peer:
+    with _Looking(place, socket_mode="0660") as daemon, Peer(daemon.socket) as peer:
         peer.hello(new_producer())
         daemon.socket.unlink()
         wait_until(lambda: _reaches(daemon.socket), "it is not bound again")
@@ -81,7 +104,7 @@ def test_a_socket_whose_file_is_removed_is_bound_again(place: Path) -> None:
 
 def test_who_waits_at_a_socket_that_is_gone_is_served(place: Path) -> None:
     """There is one place, so that a second one waits at the old socket when the new one is made."""
-    with Daemon(place, max_connections=1) as daemon:
+    with _Looking(place, max_connections=1) as daemon:
         with Peer(daemon.socket) as peer, socket.socket(socket.AF_UNIX) as waits:
             peer.hello(new_producer())
             waits.settimeout(PATIENCE_SECONDS)
@@ -97,12 +120,13 @@ def test_who_waits_at_a_socket_that_is_gone_is_served(place: Path) -> None:
 
 def test_a_directory_that_is_removed_is_made_again_as_it_was(place: Path) -> None:
     """And its lock with it: no other daemon takes the socket then."""
-    daemon = Daemon(place)
+    daemon = _Looking(place)
     daemon.socket = place / "run" / "g.sock"
     daemon.socket.parent.mkdir()
     daemon.socket.parent.chmod(0o751)
     with daemon:
-        shutil.rmtree(daemon.socket.parent)
+        with _looking_away(daemon):
+            shutil.rmtree(daemon.socket.parent)
         wait_until(lambda: _reaches(daemon.socket), "it is not bound again")
         assert stat.S_IMODE(daemon.socket.parent.stat().st_mode) == 0o751
         finished = run_ggend(
@@ -117,12 +141,13 @@ def test_a_directory_that_is_removed_is_made_again_as_it_was(place: Path) -> Non
 
 
 def test_a_directory_that_cannot_be_made_again_is_tried_again(place: Path) -> None:
-    daemon = Daemon(place)
+    daemon = _Looking(place)
     daemon.socket = place / "run" / "g.sock"
     with daemon, Peer(daemon.socket) as peer:
         peer.hello()
-        shutil.rmtree(daemon.socket.parent)
-        daemon.socket.parent.symlink_to("nowhere/at/all")
+        with _looking_away(daemon):
+            shutil.rmtree(daemon.socket.parent)
+            daemon.socket.parent.symlink_to("nowhere/at/all")
         assert str(daemon.socket.parent) in _degraded(peer)
         daemon.socket.parent.unlink()
         wait_until(lambda: _reaches(daemon.socket), "it is not bound again")
@@ -133,7 +158,7 @@ def test_a_directory_that_cannot_be_made_again_is_tried_again(place: Path) -> No
 
 def test_a_socket_that_another_process_put_there_is_not_replaced(place: Path) -> None:
     """It is said once; when the other one ends, the socket is bound again."""
-    with Daemon(place) as daemon, Peer(daemon.socket) as peer:
+    with _Looking(place) as daemon, Peer(daemon.socket) as peer:
         peer.hello()
         with _in_its_place(daemon.socket):
             theirs = daemon.socket.lstat().st_ino
@@ -147,7 +172,7 @@ def test_a_socket_that_another_process_put_there_is_not_replaced(place: Path) ->
 def test_a_file_that_another_process_put_there_is_not_replaced_and_not_removed(
     place: Path,
 ) -> None:
-    with Daemon(place) as daemon, Peer(daemon.socket) as peer:
+    with _Looking(place) as daemon, Peer(daemon.socket) as peer:
         peer.hello()
         (place / "precious").write_text("precious")
         (place / "precious").rename(daemon.socket)
@@ -157,7 +182,7 @@ def test_a_file_that_another_process_put_there_is_not_replaced_and_not_removed(
 
 
 def test_at_the_end_another_process_keeps_its_socket(place: Path) -> None:
-    with Daemon(place) as daemon, _in_its_place(daemon.socket):
+    with _Looking(place) as daemon, _in_its_place(daemon.socket):
         assert daemon.stop() == 0
         assert _reaches(daemon.socket)
 
@@ -194,9 +219,10 @@ def _activate(
 ) -> subprocess.Popen[bytes]:
     """Start a daemon as systemd does, with these as descriptors 3, 4 and so on."""
     descriptors = [one.fileno() for one in passed]
+    serve = command_of("serve", constants=CONSTANTS)
     with (place / "log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-c", _ACTIVATE, pid, " ".join(map(str, descriptors)), *SERVE],
+            [sys.executable, "-IS", "-c", _ACTIVATE, pid, " ".join(map(str, descriptors)), *serve],
             env={
                 **{key: value for key, value in os.environ.items() if key[:6] != "GGEND_"},
                 "GGEND_SOCKET": os.fspath(place / "own.sock"),

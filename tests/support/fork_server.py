@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import gc
 import importlib
+import importlib.util
 import io
 import os
 import random
@@ -26,20 +27,24 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-__all__ = ["ForkServer", "ForkedProcess"]
+__all__ = ["Before", "ForkServer", "ForkedProcess"]
 
 #: What `ggend` imports, at the latest when a command needs it.
 _MODULES = ("ggend.__main__", "ggend.cli", "ggend.topology", "anyio._backends._asyncio")
 
 #: Bytes of a request at most: an environment and a command line.
 _REQUEST_BYTES = 1 << 20
+
+#: Its descriptors at most: three streams, the keeper's pipe, and one for what is done before.
+_DESCRIPTORS = 5
 
 #: What a keeper says: a pid, and later a status as os.waitpid() gives it.
 _NUMBER = struct.Struct("<i")
@@ -50,6 +55,18 @@ class _Request(msgspec.Struct, frozen=True):
     environ: list[tuple[bytes, bytes]]
     directory: bytes
     umask: int
+    constants: dict[str, float]
+    before: bytes
+
+
+class Before(NamedTuple):
+    """What is done in the process first: `prepare(descriptor)` of a script.
+
+    As a program, the script prepares and becomes the command that follows the descriptor.
+    """
+
+    script: Path
+    descriptor: int
 
 
 class ForkedProcess:
@@ -57,8 +74,12 @@ class ForkedProcess:
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
+        self._reading = threading.Lock()
         self.returncode: int | Any = None
         self.pid = self._read()
+
+    def __del__(self) -> None:
+        os.close(self._pipe)
 
     def poll(self) -> int | None:
         """Return the exit status, or None while it runs."""
@@ -73,8 +94,9 @@ class ForkedProcess:
             poller.register(self._pipe, select.POLLIN)
             if not poller.poll(None if timeout is None else timeout * 1000):
                 raise subprocess.TimeoutExpired("ggend", timeout or 0)
-            self.returncode = os.waitstatus_to_exitcode(self._read())
-            os.close(self._pipe)
+            with self._reading:  # two threads may wait
+                if self.returncode is None:
+                    self.returncode = os.waitstatus_to_exitcode(self._read())
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -115,8 +137,13 @@ class ForkServer:
         streams: Sequence[int],
         *,
         directory: Path | None = None,
+        constants: Mapping[str, float] | None = None,
+        before: Before | None = None,
     ) -> ForkedProcess:
-        """Start `ggend` with these arguments, and descriptors for its three standard streams."""
+        """Start `ggend` with these arguments, and descriptors for its three standard streams.
+
+        `constants` of its modules are set first, by their full names.
+        """
         if self._socket is None:
             self._socket = self._begin()
         reading, writing = os.pipe()
@@ -127,8 +154,11 @@ class ForkServer:
             environ=[(os.fsencode(key), os.fsencode(value)) for key, value in environ.items()],
             directory=os.fsencode(directory or Path.cwd()),
             umask=umask,
+            constants=dict(constants or {}),
+            before=os.fsencode(before.script) if before else b"",
         )
-        socket.send_fds(self._socket, [msgspec.msgpack.encode(request)], [*streams, writing])
+        descriptors = [*streams, writing, *([before.descriptor] if before else [])]
+        socket.send_fds(self._socket, [msgspec.msgpack.encode(request)], descriptors)
         os.close(writing)
         return ForkedProcess(reading)
 
@@ -165,14 +195,14 @@ def _serve(requests: socket.socket) -> None:
     gc.collect()
     gc.freeze()
     while True:
-        said, descriptors, _, _ = socket.recv_fds(requests, _REQUEST_BYTES, 4)
+        said, descriptors, _, _ = socket.recv_fds(requests, _REQUEST_BYTES, _DESCRIPTORS)
         if not said:
             return
         if os.fork() == 0:
             requests.close()
-            *streams, pipe = descriptors
-            if _keep(streams, pipe):
-                _become(msgspec.msgpack.decode(said, type=_Request), streams)
+            streams, pipe, given = descriptors[:3], descriptors[3], descriptors[4:]
+            if _keep([*streams, *given], pipe):
+                _become(msgspec.msgpack.decode(said, type=_Request), streams, given)
                 return
         for descriptor in descriptors:
             os.close(descriptor)
@@ -194,14 +224,14 @@ def _warm_up() -> None:
         sys.stderr = complaints
 
 
-def _keep(streams: list[int], pipe: int) -> bool:
+def _keep(given: list[int], pipe: int) -> bool:
     """Fork once more, and tell of it; returns, True, in the child alone."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
     if pid == 0:
         os.close(pipe)
         return True
-    for descriptor in streams:
+    for descriptor in given:
         os.close(descriptor)
     with suppress(BrokenPipeError):  # the tests have ended
         os.write(pipe, _NUMBER.pack(pid))
@@ -209,7 +239,7 @@ def _keep(streams: list[int], pipe: int) -> bool:
     os._exit(0)
 
 
-def _become(request: _Request, streams: list[int]) -> None:
+def _become(request: _Request, streams: list[int], given: list[int]) -> None:
     """Be as a process that was started with this request."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, descriptor in enumerate(streams):
@@ -222,6 +252,17 @@ def _become(request: _Request, streams: list[int]) -> None:
     os.environb.update(dict(request.environ))
     sys.argv[1:] = [os.fsdecode(argument) for argument in request.arguments]
     random.seed()
+    for name, value in request.constants.items():
+        module, _, constant = name.rpartition(".")
+        assert hasattr(sys.modules[module], constant), name
+        setattr(sys.modules[module], constant, value)
+    if request.before:
+        spec = importlib.util.spec_from_file_location("before", os.fsdecode(request.before))
+        assert spec is not None
+        assert spec.loader is not None
+        script = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(script)
+        script.prepare(*given)
     sys.modules["ggend.__main__"].main()
 
 

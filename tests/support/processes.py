@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from support.fork_server import ForkServer
+from support.fork_server import Before, ForkServer
 from support.patience import PATIENCE_SECONDS
 
-__all__ = ["SERVE", "Process", "run_ggend", "start_ggend", "use_fork_server"]
+__all__ = ["SERVE", "Process", "command_of", "run_ggend", "start_ggend", "use_fork_server"]
 
 
 class Process(Protocol):
@@ -50,6 +50,26 @@ def use_fork_server() -> None:
     _server = ForkServer()
 
 
+def command_of(*arguments: str, constants: Mapping[str, float] | None = None) -> list[str]:
+    """Return what runs `ggend` as a new interpreter.
+
+    `constants` of its modules, by their full names, are set to other values first: a test waits
+    for a look at something that nobody else needs so often.
+    """
+    if not constants:
+        return [sys.executable, "-m", "ggend", *arguments]
+    lines = [
+        f"import {name.rpartition('.')[0]}; {name}; {name} = {value!r}"
+        for name, value in constants.items()
+    ]
+    return [
+        sys.executable,
+        "-c",
+        "\n".join([*lines, "from ggend.__main__ import main; main()"]),
+        *arguments,
+    ]
+
+
 def start_ggend(
     *arguments: str,
     environ: Mapping[str, str],
@@ -57,16 +77,26 @@ def start_ggend(
     stdin: int | IO[bytes] | None = None,
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
+    constants: Mapping[str, float] | None = None,
+    before: Before | None = None,
 ) -> Process:
-    """Start `ggend`; a stream that is not given is this process's own."""
+    """Start `ggend`; a stream that is not given is this process's own.
+
+    `constants` are those of `command_of`.
+    """
     if _server is None or not _server.fits(environ):
+        command = command_of(*arguments, constants=constants)
+        if before is not None:
+            script, descriptor = before
+            command = [sys.executable, "-IS", os.fspath(script), str(descriptor), *command]
         return subprocess.Popen(
-            [sys.executable, "-m", "ggend", *arguments],
+            command,
             env=environ,
             cwd=directory,
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
+            pass_fds=[before.descriptor] if before else [],
         )
     with Path(os.devnull).open("r+b", buffering=0) as nothing:
         streams = [
@@ -74,7 +104,14 @@ def start_ggend(
             for number, given in enumerate((stdin, stdout, stderr))
         ]
         descriptors = [one if isinstance(one, int) else one.fileno() for one in streams]
-        return _server.start(arguments, environ, descriptors, directory=directory)
+        return _server.start(
+            arguments,
+            environ,
+            descriptors,
+            directory=directory,
+            constants=constants,
+            before=before,
+        )
 
 
 def run_ggend(

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import random
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +23,8 @@ from typing import IO
 from msgspec import Struct
 
 from running import Daemon, free_place
-from support.processes import SERVE
+from support.fork_server import Before
+from support.processes import Process, start_ggend
 from torture.aftermath import contents, copy_database, unsound
 from torture.course import Course
 from torture.interception import Answer, Interception
@@ -127,8 +127,12 @@ class _Intercepted(Daemon):
         super().__init__(place, checkpoint_events=_CHECKPOINT_EVENTS)
         self._interception = interception
 
-    def spawn(self, environ: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-        return self._interception.run(SERVE, env=environ, stderr=log)
+    def spawn(self, environ: dict[str, str], log: IO[bytes]) -> Process:
+        return self._interception.run(
+            lambda script, descriptor: start_ggend(
+                "serve", environ=environ, stderr=log, before=Before(script, descriptor)
+            )
+        )
 
 
 class FaultBench:

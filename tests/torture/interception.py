@@ -19,16 +19,18 @@ import platform
 import select
 import socket
 import struct
-import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
-__all__ = ["Answer", "Interception", "why_not"]
+__all__ = ["Answer", "Interception", "prepare", "why_not"]
+
+#: A process, as whoever starts it has it.
+_P = TypeVar("_P")
 
 #: What becomes of a call: it goes through, its first half is written, or it fails with this errno.
 Answer: TypeAlias = Literal["through", "half"] | int
@@ -131,22 +133,14 @@ class Interception:
         for thread in self._threads:
             thread.join()
 
-    def run(
-        self, command: Sequence[str], *, env: Mapping[str, str], stderr: IO[bytes]
-    ) -> subprocess.Popen[bytes]:
-        """Start a command under interception."""
+    def run(self, start: Callable[[Path, int], _P]) -> _P:
+        """Have a process started that does `prepare` of this script first, with a descriptor."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-IS", __file__, str(theirs.fileno()), *command],
-                env=env,
-                stderr=stderr,
-                pass_fds=[theirs.fileno()],
-            )
+            process = start(Path(__file__), theirs.fileno())
             theirs.close()
             _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
         if not descriptors:
-            process.wait()
             raise AssertionError("the interception was not allowed")
         thread = threading.Thread(target=self._answer_all, args=(descriptors[0],))
         self._threads.append(thread)
@@ -245,13 +239,18 @@ def _listen() -> int:
     return int(listener)
 
 
-def main() -> None:
-    """Hand the listening end to the test, and become the command."""
-    descriptor, *command = sys.argv[1:]
-    with socket.socket(fileno=int(descriptor)) as test:
+def prepare(descriptor: int) -> None:
+    """From now on this process is under interception; hand the listening end to the test."""
+    with socket.socket(fileno=descriptor) as test:
         listener = _listen()
         socket.send_fds(test, [b"!"], [listener])
     os.close(listener)
+
+
+def main() -> None:
+    """Be under interception, and become the command."""
+    descriptor, *command = sys.argv[1:]
+    prepare(int(descriptor))
     os.execv(command[0], command)  # noqa: S606 - the test says what
 
 

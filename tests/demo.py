@@ -39,7 +39,7 @@ from ggend_client import (
     SessionStarted,
     StageCompleted,
 )
-from running import Daemon
+from support.daemon_process import Daemon
 
 if TYPE_CHECKING:
     from rich.console import Console

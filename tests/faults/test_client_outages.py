@@ -26,10 +26,10 @@ import pytest
 from ggend_client import Audit, Client
 from ggend_client.replay import ReplayReport, replay
 from ggend_client.spool.directory import list_spools
-from running import Daemon
+from support.daemon_process import Daemon
 from support.examples import share_of_examples
+from support.framed_peer import unbalanced_accounts
 from support.patience import PATIENCE_SECONDS, wait_until
-from wire import unbalanced_accounts
 
 _HEAD = f"""
 import os, sys, threading, time, signal

@@ -22,12 +22,12 @@ from ggend_schema import limits
 from ggend_schema.codec import decode_event, decode_line
 from ggend_schema.framing import frame
 from ggend_schema.messages import Ack, Answer
-from running import Daemon
+from support.daemon_process import Daemon
+from support.framed_peer import Peer, audit, batch, new_producer, packed
 from torture.decoding import problems_of
 from torture.dialogues import Spoken, spoken
 from torture.fuzz import fuzz, memory_mib
 from torture.mutations import UNITS, bomb, mangled
-from wire import Peer, audit, batch, new_producer, packed
 
 #: Requests to ask of nobody: here is no daemon.
 _OPERATIONS = ["status"]

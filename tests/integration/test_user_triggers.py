@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from running import Daemon
+from support.daemon_process import Daemon
 from support.patience import wait_until
 from support.processes import run_ggend
 

@@ -2,7 +2,8 @@
 
 Producers connect, send, send again, are cut off and come back; the daemon is killed, ended and
 started again; commits fail; rows are refused, put back, given up and purged; producers are
-forgotten. After every step the tables and all accounts are those of `model` and `reckoning`.
+forgotten. After every step the tables and all accounts are those of `table_model` and of
+`reference_model`.
 
 Without sockets: frames are cut and decoded by the daemon's own splitter and decoder.
 """
@@ -62,7 +63,7 @@ from ggend_schema.codec import (
 from ggend_schema.framing import FrameSplitter
 from ggend_schema.messages import Batch, EncodedBatch
 from ggend_schema.migrations import schema_version
-from histories import (
+from support.histories import (
     NOON_US,
     audits,
     collisions,
@@ -73,8 +74,8 @@ from histories import (
     stages,
     starts,
 )
-from model import Sent, comparable, model, tables
-from reckoning import Delivery, Held, Offer, Reckoning
+from support.reference_model import Delivery, Held, Offer, ReferenceModel
+from support.table_model import Sent, comparable, model, tables
 
 __all__ = ["StoreMachine", "explore", "profile"]
 
@@ -189,7 +190,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.place = Path(tempfile.mkdtemp(prefix="ggend-model-", dir=MEMORY))
         self.generation = 0
         self.refusing = True
-        self.reckoning = Reckoning(PARKED_EVENTS, self._refuses)
+        self.reckoning = ReferenceModel(PARKED_EVENTS, self._refuses)
         self.producers = {number: Producer(number) for number in PRODUCERS}
         self.events: list[Event] = []
         self.stamps = 0

@@ -5,14 +5,17 @@ Events are built from few words, and take the daemon's own way: encoded, decoded
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
 
 import msgspec
 
+from ggend.database.upgrade import prepare_database
 from ggend.ingest.intake import Call, Outcome, Submission
 from ggend.ingest.store import Store, open_store
 from ggend.server.decode import batch_entries, block_entries
@@ -53,6 +56,7 @@ __all__ = [
     "counts",
     "ended",
     "lines",
+    "make_fresh",
     "memory",
     "opened",
     "receipt",
@@ -278,10 +282,26 @@ def lines(*events: Event, uid: int = 1000) -> Submission:
     )
 
 
+@functools.cache
+def _fresh() -> bytes:
+    """Return the file that an open makes where there is none."""
+    with TemporaryDirectory() as place:
+        path = Path(place) / "tier2.db"
+        prepare_database(path)
+        return path.read_bytes()
+
+
+def make_fresh(path: Path) -> None:
+    """Put a fresh database there if there is none. It is made once: syncs take their time."""
+    if not path.exists():
+        path.write_bytes(_fresh())
+
+
 @asynccontextmanager
 async def opened(
     path: Path, *, parked: int = 1_000, rejected: int = 1_000, **bounds: int
 ) -> AsyncIterator[StoreHarness]:
+    make_fresh(path)
     async with open_store(
         path,
         page_cache_mib=1,

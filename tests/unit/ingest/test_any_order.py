@@ -58,6 +58,7 @@ from support.histories import (
     stages,
     starts,
 )
+from support.store_harness import make_fresh
 from support.table_model import Sent, comparable, memory_key, model, tables
 
 pytestmark = pytest.mark.slow
@@ -370,5 +371,6 @@ def test_any_order_gives_the_same_tables(history: list[Sent], orders: list[int])
         with pytest.MonkeyPatch.context() as patch, free_place() as place:
             patch.setattr(accounts, "_REMEMBERED", random.choice([1, 2, 10_000]))
             patch.setattr(runner, "SLICE_ROWS", random.choice([1, 3, 4_096]))
+            make_fresh(Path(place) / "tier2.db")
             arrival = Arrival(Path(place) / "tier2.db", history, random)
             assert asyncio.run(arrival.run()) == expected

@@ -23,10 +23,12 @@ ENDLESS = (
 CANNOT = "ggend: cannot write to standard output: "
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    assert ggend("init", home=tmp_path).returncode == 0
-    return tmp_path
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a database. No test changes what is in it."""
+    home = tmp_path_factory.mktemp("home")
+    assert ggend("init", home=home).returncode == 0
+    return home
 
 
 def ggend(

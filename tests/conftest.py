@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from running import Daemon, free_place, place_in_memory
+from support.daemon_process import Daemon, free_place, place_in_memory
 from support.patience import TEST_SECONDS
 from support.processes import use_fork_server
 from support.time_report import StartCounter, report_lines

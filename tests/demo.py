@@ -39,12 +39,12 @@ from ggend_client import (
     SessionStarted,
     StageCompleted,
 )
-from running import Daemon
+from support.daemon_process import Daemon
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ggend.queries.run import Result
+    from ggend.queries.result import Result
 
 AGENTS = 8
 TEAMS = ("north", "south")

@@ -22,7 +22,7 @@ from ggend_client.errors import (
     RequestRefused,
 )
 from ggend_client.memory import AgentUnnamed
-from ggend_client.spans import ExecutionRun, SessionRun, StageRun
+from ggend_client.spans import ExecutionSpan, SessionSpan, StageSpan
 from ggend_client.stats import Dropped, Statistics
 from ggend_client.transport.requests import ask
 from ggend_schema import (
@@ -51,19 +51,23 @@ __all__ = [
     "DaemonAbsent",
     "Dropped",
     "Event",
-    "ExecutionRun",
+    "ExecutionSpan",
     "InvalidCall",
     "MemorySaved",
     "ReceiptEmitted",
     "RequestRefused",
     "SessionEnded",
-    "SessionRun",
+    "SessionSpan",
     "SessionStarted",
     "StageCompleted",
-    "StageRun",
+    "StageSpan",
     "Statistics",
     "ask",
 ]
+
+
+#: What spans were called before, for one version more.
+_RENAMED = {"ExecutionRun": ExecutionSpan, "SessionRun": SessionSpan, "StageRun": StageSpan}
 
 
 def __getattr__(name: str) -> Any:
@@ -72,4 +76,10 @@ def __getattr__(name: str) -> Any:
         from ggend_client.async_client import AsyncClient
 
         return AsyncClient
+    if name in _RENAMED:
+        from warnings import warn
+
+        renamed = _RENAMED[name]
+        warn(f"{name} is named {renamed.__name__} now", DeprecationWarning, stacklevel=2)
+        return renamed
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -31,7 +31,7 @@ from ggend_client.spool.spool import Spool
 from ggend_client.stats import Dropped, Statistics
 from ggend_client.transport.backoff import Backoff
 from ggend_client.transport.outbox import outbox_class
-from ggend_client.transport.sender import Supply
+from ggend_client.transport.sender import Sender
 from ggend_client.transport.session import Session
 from ggend_client.transport.worker import Worker
 from ggend_schema import Event
@@ -144,13 +144,13 @@ class Client(Emitter):
         )
         #: Events in spools of ids that this process may not use any more.
         self._left_behind = 0
-        self._supply = Supply(
+        self._sender = Sender(
             self._outbox, self._session, self._spool, time.monotonic, on_spool=self._foresee
         )
         self._worker = Worker(
             self._outbox,
             self._session,
-            self._supply,
+            self._sender,
             self.sockets,
             linger_seconds=self._linger_seconds,
             backoff=Backoff(),
@@ -222,7 +222,7 @@ class Client(Emitter):
         if self._session.welcome is not None and self._is_settled():
             self._look_back(deadline)
         stats = self.stats()
-        if stats.queued and not self._supply.is_kept and not self._permanent:
+        if stats.queued and not self._sender.is_kept and not self._permanent:
             self._mistakes.left(stats.queued, stats.last_error)
         return stats.queued == 0
 
@@ -251,7 +251,7 @@ class Client(Emitter):
             resent=session.resent,
             connected=worker.is_connected,
             last_error=worker.last_error
-            or self._supply.last_error
+            or self._sender.last_error
             or self._mistakes.last_error
             or outbox.last_error,
             last_drop=outbox.drops.last_reason,
@@ -316,7 +316,7 @@ class Client(Emitter):
 
     @property
     def _accepted(self) -> int:
-        return self._outbox.accepted + self._supply.spooled_at_once
+        return self._outbox.accepted + self._sender.spooled_at_once
 
     def _wait_until_settled(self, timeout: float, *, asks: bool) -> bool:
         """Wait as `flush` does; `asks`: for the worker, which may be about to count rejects."""
@@ -343,7 +343,7 @@ class Client(Emitter):
 
     def _emit_durably(self, event: Event) -> bool:
         """Write the event to the spool and wait for the disk."""
-        outbox, supply = self._outbox, self._supply
+        outbox, sender = self._outbox, self._sender
         try:
             pair = b"" if outbox.is_closed else pair_of(event)
         except Exception:  # a field is the caller's object: encoding it can raise anything
@@ -351,8 +351,8 @@ class Client(Emitter):
         if not 0 < len(pair) <= PAIR_BYTES_MAX:
             return self._drop(outbox.refuse(event), event)
         try:
-            is_durable = supply.spool_at_once(pair)
-            supply.spool_late()
+            is_durable = sender.spool_at_once(pair)
+            sender.spool_late()
         except ClientError as error:
             outbox.drops.count("spool", error.message)
             return self._drop("spool", event)
@@ -423,7 +423,7 @@ class Client(Emitter):
             return
         producer = os.urandom(PRODUCER_BYTES)
         spool = self._spool_of(producer)
-        self._left_behind += self._supply.take_new_id(producer, spool)
+        self._left_behind += self._sender.take_new_id(producer, spool)
         self._spool = spool
 
     def _look_around(self) -> float:

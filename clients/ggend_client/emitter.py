@@ -15,7 +15,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 from ggend_client.context import Bind, Binding
 from ggend_client.events import TypedEvents, never_raising
-from ggend_client.spans import ExecutionRun, SessionRun, StageRun
+from ggend_client.spans import ExecutionSpan, SessionSpan, StageSpan
 from ggend_client.staged import staged
 from ggend_schema.events import JsonValue, Operation, Stage
 
@@ -30,16 +30,16 @@ def _unbound(emitter: Emitter, reason: str) -> Bind:
     return Bind(Binding())
 
 
-def _faulty_stage(emitter: Emitter, reason: str) -> StageRun:
-    return StageRun(emitter, "extract", fault=reason)
+def _faulty_stage(emitter: Emitter, reason: str) -> StageSpan:
+    return StageSpan(emitter, "extract", fault=reason)
 
 
-def _faulty_execution(emitter: Emitter, reason: str) -> ExecutionRun:
-    return ExecutionRun(emitter, "generation", fault=reason)
+def _faulty_execution(emitter: Emitter, reason: str) -> ExecutionSpan:
+    return ExecutionSpan(emitter, "generation", fault=reason)
 
 
-def _faulty_session(emitter: Emitter, reason: str) -> SessionRun:
-    return SessionRun(emitter, 0, fault=reason)
+def _faulty_session(emitter: Emitter, reason: str) -> SessionSpan:
+    return SessionSpan(emitter, 0, fault=reason)
 
 
 class Emitter(TypedEvents):
@@ -76,9 +76,9 @@ class Emitter(TypedEvents):
         return {**os.environ, **self._variables, **self.bound().variables()}
 
     @never_raising(_faulty_stage)
-    def stage(self, stage: Stage, *, execution_id: str | None = None) -> StageRun:
+    def stage(self, stage: Stage, *, execution_id: str | None = None) -> StageSpan:
         """Measure a stage: `with client.stage("extract") as s: s.output_size_bytes = …`."""
-        return StageRun(self, stage, execution_id=execution_id)
+        return StageSpan(self, stage, execution_id=execution_id)
 
     def staged(
         self, stage: Stage, *, execution_id: str | None = None
@@ -101,9 +101,9 @@ class Emitter(TypedEvents):
         agent_id: str | None = None,
         execution_id: str | None = None,
         session_id: str | None = None,
-    ) -> ExecutionRun:
+    ) -> ExecutionSpan:
         """Measure an execution, under a new random id if none is given, and bind it inside."""
-        return ExecutionRun(
+        return ExecutionSpan(
             self, operation, agent_id=agent_id, execution_id=execution_id, session_id=session_id
         )
 
@@ -114,6 +114,6 @@ class Emitter(TypedEvents):
         agent_count: int,
         session_id: str | None = None,
         context: JsonValue = None,
-    ) -> SessionRun:
+    ) -> SessionSpan:
         """Say that a session begins and ends, under a new random id if none is given; bind it."""
-        return SessionRun(self, agent_count, session_id=session_id, context=context)
+        return SessionSpan(self, agent_count, session_id=session_id, context=context)

@@ -15,7 +15,7 @@ from ggend_client.error_text import error_text
 from ggend_schema.limits import NAME_CHARS
 from ggend_schema.portable import INTEGER_MAX, INTEGER_MIN, portable_text
 
-__all__ = ["plain", "text_of"]
+__all__ = ["text_of", "to_jsonable"]
 
 #: Nesting; what is deeper becomes text.
 DEPTH = 8
@@ -27,7 +27,7 @@ VALUES = 150
 CHARS = 500
 
 
-def plain(value: object) -> object:
+def to_jsonable(value: object) -> object:
     """Return the value as JSON has it."""
     return _Plainer().of(value, DEPTH)
 

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 from ggend_client.context import Binding, binding_here
 from ggend_client.error_text import error_text
 from ggend_client.errors import InvalidCall
-from ggend_client.jsonable import plain, text_of
+from ggend_client.jsonable import text_of, to_jsonable
 from ggend_client.mistakes import LOGGER
 from ggend_schema.limits import ERROR_CHARS, NAME_CHARS, OPERATION_CHARS
 
@@ -139,7 +139,7 @@ def _context(
         "logger": text_of(record.name, NAME_CHARS),
         "message": message,
         "module": text_of(record.module, NAME_CHARS),
-        "line": plain(record.lineno),
+        "line": to_jsonable(record.lineno),
     }
     if error is not None:
         # Its end says where it was raised.
@@ -154,7 +154,7 @@ def _context(
         if name not in _OWN_FIELDS and name not in ids
     }
     if added:
-        context["extra"] = plain(added)
+        context["extra"] = to_jsonable(added)
     return context
 
 

@@ -21,7 +21,7 @@ from ggend_client.spool.spool import Spool
 from ggend_client.transport.backoff import Backoff
 from ggend_client.transport.outbox import Outbox
 from ggend_client.transport.requests import known_sequence
-from ggend_client.transport.sender import Supply
+from ggend_client.transport.sender import Sender
 from ggend_client.transport.session import Session
 from ggend_client.transport.worker import Worker
 
@@ -183,7 +183,7 @@ class _Adopted:
         self.worker = Worker(
             outbox,
             session,
-            Supply(outbox, session, spool, time.monotonic),
+            Sender(outbox, session, spool, time.monotonic),
             places,
             linger_seconds=0,
             backoff=Backoff(),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 
-__all__ = ["Numbers"]
+__all__ = ["SequenceRanges"]
 
 
-class Numbers:
+class SequenceRanges:
     """Grows at its upper end, shrinks at its lower."""
 
     __slots__ = ("_highest", "_runs")

@@ -31,7 +31,7 @@ from ggend_schema.events import (
 )
 from ggend_schema.limits import ERROR_CHARS
 
-__all__ = ["ExecutionRun", "Run", "SessionRun", "StageRun"]
+__all__ = ["ExecutionSpan", "SessionSpan", "Span", "StageSpan"]
 
 Outcome: TypeAlias = Literal["passed", "failed", "cancelled"]
 
@@ -43,7 +43,7 @@ NS_PER_MS = 1_000_000
 _Status = TypeVar("_Status", bound=str)
 
 
-class Run(ABC, Generic[_Status]):
+class Span(ABC, Generic[_Status]):
     """Something that begins and ends, for one `with` or `async with` at a time."""
 
     __slots__ = ("__weakref__", "_emitter", "_fault", "_started_ns", "error_message", "status")
@@ -128,7 +128,7 @@ class Run(ABC, Generic[_Status]):
         return ("failed" if isinstance(error, Exception) else "cancelled"), message
 
 
-class StageRun(Run[StageStatus]):
+class StageSpan(Span[StageStatus]):
     """One of the five stages. Say what it read and wrote by setting the attributes."""
 
     __slots__ = ("_stage", "execution_id", "input_size_bytes", "output_size_bytes")
@@ -169,7 +169,7 @@ class StageRun(Run[StageStatus]):
         )
 
 
-class ExecutionRun(Run[ReceiptStatus]):
+class ExecutionSpan(Span[ReceiptStatus]):
     """One execution of the pipeline, bound for what is inside. Its receipt is said at the end."""
 
     __slots__ = (
@@ -232,7 +232,7 @@ class ExecutionRun(Run[ReceiptStatus]):
         )
 
 
-class SessionRun(Run[SessionEndStatus]):
+class SessionSpan(Span[SessionEndStatus]):
     """One session of a swarm, bound for what is inside. Its start and its end are said."""
 
     __slots__ = (

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Generator
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
-from ggend_client.spans import StageRun
+from ggend_client.spans import StageSpan
 
 __all__ = ["staged"]
 
@@ -14,7 +14,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def staged(make: Callable[[], StageRun], function: Callable[_P, _R]) -> Callable[_P, _R]:
+def staged(make: Callable[[], StageSpan], function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Return the function with `with make():` around each call.
 
     A coroutine function is measured until it returns, a generator from its first value to its

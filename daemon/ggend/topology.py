@@ -31,7 +31,7 @@ from ggend.config import Config
 from ggend.database.files import wal_size
 from ggend.database.lock import hold_lock
 from ggend.database.upgrade import Step, Tell
-from ggend.database.wal_readers import WalAlarm
+from ggend.database.wal_readers import WalMonitor
 from ggend.errors import BadConfig, SocketUnusable
 from ggend.hooks.rollups import rollup_hooks
 from ggend.hooks.runner import Commits, run_hooks
@@ -39,17 +39,17 @@ from ggend.hooks.slo import Judge
 from ggend.ingest.intake import Intake
 from ggend.ingest.releases import Releases
 from ggend.ingest.store import Store, open_store
-from ggend.ingest.watchdog import run_pulse
+from ggend.ingest.watchdog import run_watchdog
 from ggend.ingest.writer import run_writer
-from ggend.maintenance.expiry import run_upkeep
+from ggend.maintenance.expiry import run_expiry
 from ggend.runtime.descriptors import connection_room
 from ggend.runtime.logs import dropped_lines
 from ggend.runtime.metrics import Metrics
-from ggend.runtime.shutdown import Stopping
+from ggend.runtime.shutdown import Shutdown
 from ggend.runtime.systemd import Notifier, notifying, passed_descriptors, watchdog_seconds
 from ggend.server.connection import Services
 from ggend.server.listener import run_listener
-from ggend.server.socket_claim import Claim, adopt_sockets, claim_path
+from ggend.server.socket_claim import SocketClaim, adopt_sockets, claim_socket
 from ggend.slo.loader import load_objectives
 from ggend.storage.writer_state import Bounds
 
@@ -119,7 +119,7 @@ async def run_daemon(config: Config, environ: MutableMapping[str, str]) -> None:
 
 async def _run_stages(
     config: Config,
-    claim: Claim,
+    claim: SocketClaim,
     store: Store,
     slo: Judge,
     notifier: Notifier,
@@ -131,8 +131,8 @@ async def _run_stages(
     intake = Intake(config.intake_events)
     commits = Commits()
     releases = Releases(intake, lambda: store.noted_releases)
-    alarm = WalAlarm(config.database, config.wal_alarm_mib * 1024 * 1024)
-    stopping = Stopping(config.drain_timeout_seconds)
+    alarm = WalMonitor(config.database, config.wal_alarm_mib * 1024 * 1024)
+    shutdown = Shutdown(config.drain_timeout_seconds)
     services = Services(
         config=config,
         intake=intake,
@@ -152,7 +152,7 @@ async def _run_stages(
             store,
             metrics,
             committed,
-            stopping,
+            shutdown,
             batch_events=config.batch_events,
             checkpoint_events=config.checkpoint_events,
         )
@@ -164,11 +164,11 @@ async def _run_stages(
             store,
             commits,
             metrics,
-            stopping,
+            shutdown,
         )
 
     async with anyio.create_task_group() as signals:
-        await signals.start(_watch_signals, stopping, services.reload, notifier)
+        await signals.start(_watch_signals, shutdown, services.reload, notifier)
         signals.start_soon(_watch_wal, store, alarm)
         async with anyio.create_task_group() as stages:
             stages.start_soon(judge)
@@ -184,12 +184,12 @@ async def _run_stages(
                 },
             )
             notifier.notify("READY=1")
-            pulse = functools.partial(run_pulse, watchdog_seconds=watchdog)
+            pulse = functools.partial(run_watchdog, watchdog_seconds=watchdog)
             signals.start_soon(pulse, intake, store, metrics, notifier)
             async with anyio.create_task_group() as upkeep:
-                upkeep.start_soon(run_upkeep, intake, config)
+                upkeep.start_soon(run_expiry, intake, config)
                 upkeep.start_soon(releases.run)
-                await run_listener(claim, services, stopping)
+                await run_listener(claim, services, shutdown)
                 upkeep.cancel_scope.cancel()
             intake.close()
         signals.cancel_scope.cancel()
@@ -197,7 +197,7 @@ async def _run_stages(
 
 
 @contextlib.contextmanager
-def _claim(config: Config, environ: MutableMapping[str, str]) -> Iterator[Claim]:
+def _claim(config: Config, environ: MutableMapping[str, str]) -> Iterator[SocketClaim]:
     """Claim the sockets: systemd's, or the configured path with its lock held."""
     passed = passed_descriptors(environ)
     if passed.descriptors:
@@ -206,7 +206,7 @@ def _claim(config: Config, environ: MutableMapping[str, str]) -> Iterator[Claim]
         return
     with contextlib.ExitStack() as held:
         try:
-            claim = held.enter_context(claim_path(config.socket, config.socket_mode_bits))
+            claim = held.enter_context(claim_socket(config.socket, config.socket_mode_bits))
         except SocketUnusable as error:
             if passed.meant_for is None:
                 raise
@@ -265,7 +265,7 @@ def _reload(config: Config, slo: Judge, metrics: Metrics) -> dict[str, object]:
 
 
 async def _watch_signals(
-    stopping: Stopping,
+    shutdown: Shutdown,
     reload: Callable[[], object],
     notifier: Notifier,
     *,
@@ -283,10 +283,10 @@ async def _watch_signals(
                 continue
             log.info("draining", extra={"signal": signal.Signals(number).name})
             notifier.notify("STOPPING=1", "STATUS=draining")
-            stopping.ask()
+            shutdown.ask()
 
 
-async def _watch_wal(store: Store, alarm: WalAlarm) -> None:
+async def _watch_wal(store: Store, alarm: WalMonitor) -> None:
     """Empty a WAL that is too large for its events, or that a reader has held; name that reader."""
     while True:
         await anyio.sleep(WAL_LOOK_SECONDS)
@@ -297,7 +297,7 @@ async def _watch_wal(store: Store, alarm: WalAlarm) -> None:
 
 
 def _status(
-    config: Config, claim: Claim, store: Store, services: Services, alarm: WalAlarm
+    config: Config, claim: SocketClaim, store: Store, services: Services, alarm: WalMonitor
 ) -> dict[str, object]:
     return {
         **services.metrics.snapshot(),

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from bench.mix import streams
 from bench.producers import FramedPeer, frames
-from running import Daemon
+from support.daemon_process import Daemon
 
 __all__ = ["Latency", "latencies", "measure", "table_of"]
 

@@ -20,7 +20,7 @@ from msgspec import Struct
 from rich.table import Table
 
 from bench.emitting import Order, Outcome
-from running import Daemon
+from support.daemon_process import Daemon
 
 __all__ = ["Case", "Result", "emit_table_of", "measure", "others_table_of"]
 

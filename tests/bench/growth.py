@@ -21,7 +21,7 @@ from bench.machine import memory_mib
 from bench.mix import streams
 from bench.producers import blast, feed_of_frames
 from ggend.config import Config
-from running import Daemon
+from support.daemon_process import Daemon
 
 __all__ = ["Segment", "measure", "table_of"]
 

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from bench.mix import streams
 from bench.producers import Feed, blast, feed_of_frames
-from running import Daemon
+from support.daemon_process import Daemon
 
 __all__ = ["Paired", "interval", "measure", "table_of"]
 

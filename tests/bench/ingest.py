@@ -21,7 +21,7 @@ from bench.mix import Mix, streams
 from bench.producers import Feed, blast, feed_of_frames, feed_of_lines
 from ggend.config import Config
 from ggend_schema import Event
-from running import Daemon
+from support.daemon_process import Daemon
 
 __all__ = ["Case", "Repetition", "Result", "cases", "measure", "table_of"]
 

@@ -25,7 +25,7 @@ from rich.table import Table
 from bench.mix import streams
 from bench.producers import PATIENCE_SECONDS, Feed, FramedPeer, blast, feed_of_frames, frames
 from ggend_schema import Audit
-from running import Daemon
+from support.daemon_process import Daemon
 
 __all__ = ["HALF", "Loaded", "histogram", "measure", "table_of"]
 

@@ -22,7 +22,7 @@ from rich.table import Table
 from bench.filled import fill
 from bench.producers import FramedPeer, frames
 from ggend_schema import Audit
-from running import Daemon
+from support.daemon_process import Daemon
 
 __all__ = ["Waited", "measure", "table_of"]
 

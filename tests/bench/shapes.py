@@ -29,7 +29,7 @@ from bench.producers import PATIENCE_SECONDS, FramedPeer, blast, feed_of_frames,
 from ggend_schema import Audit
 from ggend_schema.codec import encode_event, encode_frame
 from ggend_schema.messages import EncodedBatch
-from running import Daemon
+from support.daemon_process import Daemon
 
 __all__ = [
     "Idle",

@@ -14,7 +14,7 @@ from bench.filled import fill
 from bench.machine import memory_mib
 from bench.mix import streams
 from bench.producers import blast, feed_of_frames
-from running import Daemon
+from support.daemon_process import Daemon
 
 __all__ = ["Starts", "measure", "table_of"]
 

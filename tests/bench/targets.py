@@ -23,7 +23,7 @@ from rich.table import Table
 from bench.batch import latencies
 from bench.filled import AGENTS, DAYS, END_MS, fill, known_execution
 from ggend_schema.timestamps import format_ms
-from running import Daemon
+from support.daemon_process import Daemon
 
 __all__ = ["HELD_READS", "Measured", "build", "describe", "measure", "table_of"]
 

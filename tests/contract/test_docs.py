@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from running import Daemon
+from support.daemon_process import Daemon
 from support.patience import PATIENCE_SECONDS
 from support.tools import need
 

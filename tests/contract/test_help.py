@@ -26,10 +26,10 @@ import pytest
 from typer.main import get_command
 
 from ggend.cli import app
-from running import Daemon, free_place
+from support.daemon_process import Daemon, free_place
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.processes import Process, start_ggend
-from version1 import make_version_1
+from support.version_1 import make_version_1
 
 #: Lines of the log that are imported: enough for receipts and audit entries.
 _LOG_LINES = 3

@@ -14,7 +14,7 @@ import pytest
 from contract.tier2.replica import Replica, TargetUnreadable
 from contract.tier2.suite import VERSIONS, differences, version_of
 from support.patience import PATIENCE_SECONDS
-from version1 import make_version_1
+from support.version_1 import make_version_1
 
 pytestmark = pytest.mark.slow
 

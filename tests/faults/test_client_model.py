@@ -22,7 +22,7 @@ from ggend_client import Client
 from ggend_client.replay import replay
 from ggend_client.spool.spool import EXPIRY_NS
 from ggend_client.testing import FakeDaemon
-from running import free_place
+from support.daemon_process import free_place
 from support.examples import share_of_examples
 from support.patience import PATIENCE_SECONDS
 

@@ -26,10 +26,10 @@ import pytest
 from ggend_client import Audit, Client
 from ggend_client.replay import ReplayReport, replay
 from ggend_client.spool.directory import list_spools
-from running import Daemon
+from support.daemon_process import Daemon
 from support.examples import share_of_examples
+from support.framed_peer import unbalanced_accounts
 from support.patience import PATIENCE_SECONDS, wait_until
-from wire import unbalanced_accounts
 
 _HEAD = f"""
 import os, sys, threading, time, signal
@@ -510,7 +510,7 @@ def test_a_clock_that_is_stepped_back_loses_and_expires_nothing(place: Path) -> 
         place,
         """
         real, step = time.time_ns, [0]
-        import ggend_client.outbox as outbox
+        import ggend_client.transport.outbox as outbox
         outbox.time_ns = time.time_ns = lambda: real() - step[0]
         with client.execution(operation="generation", agent_id="a", execution_id="e"):
             client.emit(audit(0))

@@ -21,10 +21,10 @@ from ggend_client import Client
 from ggend_client import client as client_module
 from ggend_client.replay import replay
 from ggend_client.transport import worker as worker_module
-from running import Daemon
+from support.daemon_process import Daemon
 from support.examples import share_of_examples
+from support.framed_peer import unbalanced_accounts
 from support.patience import PATIENCE_SECONDS, wait_until
-from wire import unbalanced_accounts
 
 #: From Python 3.12 on, forking a process that has threads is warned of; here it is the point.
 _QUIET = ("-W", "ignore:This process:DeprecationWarning")

@@ -20,10 +20,10 @@ from ggend.database.upgrade import prepare_database
 from ggend.errors import DatabaseCorrupt, DatabaseUnusable
 from ggend.ingest.store import open_store
 from ggend.storage.writer_state import Bounds
-from running import Daemon, DidNotStart, free_place
+from support.daemon_process import Daemon, DidNotStart, free_place
+from support.framed_peer import audit, line_of
 from support.patience import PATIENCE_SECONDS
 from support.processes import run_ggend
-from wire import audit, line_of
 
 _PAGE = 4096
 

@@ -18,10 +18,10 @@ from ggend_client.pairs import pair_of
 from ggend_client.replay import replay
 from ggend_client.spool.segment import HEADER_BYTES, RECORD_BYTES
 from ggend_client.spool.spool import Spool
-from running import Daemon, free_place
+from support.daemon_process import Daemon, free_place
 from support.examples import share_of_examples
+from support.framed_peer import unbalanced_accounts
 from support.patience import PATIENCE_SECONDS
-from wire import unbalanced_accounts
 
 #: Programs that come one after the other, and those that come at once.
 _IN_TURN, _AT_ONCE = 2, 3

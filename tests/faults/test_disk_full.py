@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from ggend_client import Audit, Client
-from running import Daemon
+from support.daemon_process import Daemon
+from support.framed_peer import Peer, audit, batch, new_producer
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.processes import run_ggend
-from watched import Watched
-from wire import Peer, audit, batch, new_producer
+from support.watchdog_daemon import WatchdogDaemon
 
 #: Bytes of the disk, and of the file that fills nearly all of what an empty database leaves.
 _DISK_BYTES = 6 * 1024 * 1024
@@ -51,7 +51,7 @@ def _fill(disk: Path) -> Path:
 
 
 def test_a_full_disk_is_waited_out(small_disk: Path) -> None:
-    daemon = Watched(small_disk)
+    daemon = WatchdogDaemon(small_disk)
     with daemon, Client(daemon.socket) as client:
         client.emit(Audit(agent_id="a", operation="first", status="completed"))
         assert client.flush(PATIENCE_SECONDS)

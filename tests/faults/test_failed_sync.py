@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from running import Daemon, free_place
+from support.daemon_process import Daemon, free_place
+from support.framed_peer import Peer, audit, batch, new_producer
 from support.patience import PATIENCE_SECONDS
-from tracing import traced
-from wire import Peer, audit, batch, new_producer
+from support.strace import traced
 
 
 @pytest.mark.parametrize(

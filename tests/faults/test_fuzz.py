@@ -17,17 +17,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ggend.runtime.memory_budget import weigh, weigh_json
+from ggend.runtime.memory_budget import estimate_json_memory, estimate_memory
 from ggend_schema import limits
 from ggend_schema.codec import decode_event, decode_line
 from ggend_schema.framing import frame
 from ggend_schema.messages import Ack, Answer
-from running import Daemon
+from support.daemon_process import Daemon
+from support.framed_peer import Peer, audit, batch, new_producer, packed
 from torture.decoding import problems_of
 from torture.dialogues import Spoken, spoken
 from torture.fuzz import fuzz, memory_mib
 from torture.mutations import UNITS, bomb, mangled
-from wire import Peer, audit, batch, new_producer, packed
 
 #: Requests to ask of nobody: here is no daemon.
 _OPERATIONS = ["status"]
@@ -94,8 +94,8 @@ def test_what_decoding_takes_is_estimated_before(unit: bytes) -> None:
     """The daemon waits for the memory, and then decodes; twice that is near enough."""
     packed_event = packed(audit("a", context=None))[:-1] + _array(unit, 20_000)
     json_event = msgspec.json.encode(msgspec.msgpack.decode(packed_event))
-    assert _memory_of(lambda: decode_event(packed_event)) < 2 * weigh(packed_event)
-    assert _memory_of(lambda: decode_line(json_event)) < 2 * weigh_json(json_event)
+    assert _memory_of(lambda: decode_event(packed_event)) < 2 * estimate_memory(packed_event)
+    assert _memory_of(lambda: decode_line(json_event)) < 2 * estimate_json_memory(json_event)
 
 
 def _memory_of(decode: Callable[[], object]) -> int:

@@ -8,9 +8,17 @@ from contextlib import closing
 
 import pytest
 
-from running import Daemon
+from support.daemon_process import Daemon
+from support.framed_peer import (
+    Peer,
+    audit,
+    batch,
+    new_producer,
+    receipt,
+    stage,
+    unbalanced_accounts,
+)
 from support.patience import wait_until
-from wire import Peer, audit, batch, new_producer, receipt, stage, unbalanced_accounts
 
 #: More than five transactions release: each takes some of the rows, of which each batch makes one.
 BATCHES = 30

@@ -17,7 +17,7 @@ import pytest
 
 from ggend_schema.migrations import schema_version
 from support.examples import share_of_examples
-from version1 import TABLES, make_version_1
+from support.version_1 import TABLES, make_version_1
 
 #: Says when it begins, so that no kill is wasted on the start of the interpreter, and how often it
 #: was told a step.

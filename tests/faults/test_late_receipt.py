@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from running import Daemon
-from wire import Peer, audit, batch, new_producer, receipt, stage, unbalanced_accounts
+from support.daemon_process import Daemon
+from support.framed_peer import (
+    Peer,
+    audit,
+    batch,
+    new_producer,
+    receipt,
+    stage,
+    unbalanced_accounts,
+)
 
 _EXECUTION = "e" * 64
 

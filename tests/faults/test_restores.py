@@ -17,11 +17,11 @@ import pytest
 from ggend.database.restore import restore_file
 from ggend.database.wal_record import record_path
 from ggend.errors import DatabaseUnusable
-from running import Daemon, DidNotStart, free_place
+from support.daemon_process import Daemon, DidNotStart, free_place
+from support.framed_peer import audit, line_of
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.processes import run_ggend
 from torture.restores import restore_round
-from wire import audit, line_of
 
 #: Events that make a WAL of some frames, and many pages of the file.
 _EVENTS = 300

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from support.framed_peer import Peer, audit, batch, line_of, new_producer
 from support.patience import TEST_SECONDS, wait_until
-from tracing import traced
-from watched import INTERVAL_SECONDS, Watched
-from wire import Peer, audit, batch, line_of, new_producer
+from support.strace import traced
+from support.watchdog_daemon import INTERVAL_SECONDS, WatchdogDaemon
 
 
 @pytest.fixture
-def watched(place: Path) -> Iterator[Watched]:
-    daemon = Watched(place)
+def watched(place: Path) -> Iterator[WatchdogDaemon]:
+    daemon = WatchdogDaemon(place)
     with daemon:
         yield daemon
 
 
-def test_an_idle_daemon_feeds_it_and_proves_that_it_can_write(watched: Watched) -> None:
+def test_an_idle_daemon_feeds_it_and_proves_that_it_can_write(watched: WatchdogDaemon) -> None:
     """The WAL grows by what the probes write, and no event is counted."""
     wait_until(lambda: len(watched.fed()) >= 4, "the watchdog is not fed")
     wal = watched.database.with_name("tier2.db-wal")
@@ -33,7 +33,7 @@ def test_an_idle_daemon_feeds_it_and_proves_that_it_can_write(watched: Watched) 
     assert watched.status_lines()[0] == "0 events stored, 0 connections"
 
 
-def test_a_lock_of_somebody_else_is_no_hang(watched: Watched) -> None:
+def test_a_lock_of_somebody_else_is_no_hang(watched: WatchdogDaemon) -> None:
     """The writer comes back with BUSY again and again, and is fed."""
     with (
         closing(sqlite3.connect(watched.database, isolation_level=None)) as locker,
@@ -50,7 +50,7 @@ def test_a_lock_of_somebody_else_is_no_hang(watched: Watched) -> None:
         peer.read_to_ack(1)
 
 
-def test_a_call_that_hangs_is_not_fed(watched: Watched) -> None:
+def test_a_call_that_hangs_is_not_fed(watched: WatchdogDaemon) -> None:
     """A sync that does not come back: systemd would restart it; until then `status` says so."""
     inject = f"inject=fdatasync,fsync:delay_enter={int(TEST_SECONDS * 1e6)}:when=1"
     with traced(watched, "-e", "trace=fdatasync,fsync", "-e", inject):

@@ -19,10 +19,8 @@ from ggend_schema import limits
 from ggend_schema.codec import encode_frame
 from ggend_schema.framing import frame
 from ggend_schema.messages import Ack, Answer, Goodbye, Hello, Reject, Request
-from running import Daemon, free_place
-from support.patience import PATIENCE_SECONDS
-from support.tools import need
-from wire import (
+from support.daemon_process import Daemon, free_place
+from support.framed_peer import (
     STAMP_NS,
     EventLike,
     Peer,
@@ -34,6 +32,8 @@ from wire import (
     receipt,
     unbalanced_accounts,
 )
+from support.patience import PATIENCE_SECONDS
+from support.tools import need
 
 
 class Bad(NamedTuple):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from running import Daemon
+from support.daemon_process import Daemon
 from support.processes import run_ggend
 
 

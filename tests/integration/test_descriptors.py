@@ -15,10 +15,10 @@ from typing import IO
 import pytest
 
 from ggend.runtime.descriptors import RESERVED
-from running import Daemon
+from support.daemon_process import Daemon
+from support.framed_peer import Peer, audit, batch, line_of, new_producer
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.processes import SERVE, Process
-from wire import Peer, audit, batch, line_of, new_producer
 
 #: More than the daemon needs for itself, and little more.
 FEW = RESERVED + 40

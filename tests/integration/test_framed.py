@@ -23,9 +23,18 @@ from ggend_schema.messages import (
     Request,
     Welcome,
 )
-from running import Daemon, free_place
+from support.daemon_process import Daemon, free_place
+from support.framed_peer import (
+    Peer,
+    audit,
+    batch,
+    line_of,
+    new_producer,
+    receipt,
+    stage,
+    unbalanced_accounts,
+)
 from support.patience import wait_until
-from wire import Peer, audit, batch, line_of, new_producer, receipt, stage, unbalanced_accounts
 
 
 @pytest.fixture(scope="module")

@@ -27,11 +27,11 @@ from ggend.importers.json_texts import values_of
 from ggend.importers.receipt_documents import read_document
 from ggend_schema import limits
 from ggend_schema.messages import Hello, Welcome
-from running import Daemon
+from support.daemon_process import Daemon
+from support.framed_peer import Peer, new_producer
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.processes import command_of, run_ggend, start_ggend
-from version1 import make_version_1
-from wire import Peer, new_producer
+from support.version_1 import make_version_1
 
 LOGS = Path(__file__).parents[3] / "shared" / "data" / "ggen-receipt-logs"
 ROOT_LOG = LOGS / "ggen-root.jsonl"

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from ggend_schema.migrations import APPLICATION_ID
-from running import Daemon
+from support.daemon_process import Daemon
+from support.framed_peer import audit, line_of
 from support.patience import PATIENCE_SECONDS
 from support.processes import run_ggend, start_ggend
-from version1 import make_version_1
-from wire import audit, line_of
+from support.version_1 import make_version_1
 
 
 def ggend(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

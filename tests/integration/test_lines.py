@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from ggend_schema import limits
-from running import Daemon, free_place
+from support.daemon_process import Daemon, free_place
+from support.framed_peer import audit, line_of, new_producer, receipt, stage, unbalanced_accounts
 from support.patience import PATIENCE_SECONDS
 from support.tools import need
-from wire import audit, line_of, new_producer, receipt, stage, unbalanced_accounts
 
 _OUTCOMES = ("stored", "replayed", "duplicate", "superseded", "rejected", "refused")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ggend.hooks.runner import SLICE_ROWS
-from running import Daemon, free_place
+from support.daemon_process import Daemon, free_place
 from support.patience import wait_until
 from support.processes import run_ggend
 

@@ -22,9 +22,9 @@ from ggend_client import Audit, Client, ask
 from ggend_schema.codec import encode_frame
 from ggend_schema.limits import FRAME_BYTES
 from ggend_schema.messages import PROTOCOL, Hello, Request
-from running import Daemon
+from support.daemon_process import Daemon
+from support.framed_peer import Peer, audit, batch, new_producer, unbalanced_accounts
 from support.patience import PATIENCE_SECONDS, wait_until
-from wire import Peer, audit, batch, new_producer, unbalanced_accounts
 
 #: Peers that each begin a frame of the largest size, and what they send of it.
 _BEGUN = 60

@@ -21,10 +21,18 @@ from typing import Any
 import pytest
 
 from ggend_schema.messages import Ack, Goodbye
-from running import Daemon
+from support.daemon_process import Daemon
+from support.framed_peer import (
+    Peer,
+    audit,
+    batch,
+    line_of,
+    new_producer,
+    packed,
+    unbalanced_accounts,
+)
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.processes import run_ggend
-from wire import Peer, audit, batch, line_of, new_producer, packed, unbalanced_accounts
 
 
 def _environment(socket_path: Path, database: Path, **settings: str) -> dict[str, str]:

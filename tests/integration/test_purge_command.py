@@ -17,10 +17,10 @@ import pytest
 from ggend.database.upgrade import prepare_database
 from ggend_client import ask
 from ggend_client.errors import RequestRefused
-from running import Daemon
+from support.daemon_process import Daemon
 from support.patience import PATIENCE_SECONDS
 from support.processes import run_ggend
-from version1 import make_version_1
+from support.version_1 import make_version_1
 
 OLD = "2020-01-01 00:00:00"
 

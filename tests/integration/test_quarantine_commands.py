@@ -25,12 +25,12 @@ from ggend.errors import (
     NotAllowed,
     UsageMistake,
 )
-from ggend.queries.run import Result as Rows
+from ggend.queries.result import Result as Rows
 from ggend_client import ask
-from running import Daemon, free_place
+from support.daemon_process import Daemon, free_place
+from support.framed_peer import STAMP_NS, Peer, audit, batch, line_of, receipt, stage
 from support.patience import PATIENCE_SECONDS
-from version1 import make_version_1
-from wire import STAMP_NS, Peer, audit, batch, line_of, receipt, stage
+from support.version_1 import make_version_1
 
 PRODUCER = bytes(range(16))
 

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from ggend.cli.commands.query import query
 from ggend.errors import UsageMistake
-from running import Daemon, free_place
+from support.daemon_process import Daemon, free_place
 from support.processes import run_ggend
-from version1 import make_version_1
+from support.version_1 import make_version_1
 
 COMMANDS = (
     *("recent", "executions", "agents", "stages", "sessions", "collisions", "violations"),

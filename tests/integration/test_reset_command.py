@@ -20,9 +20,9 @@ from ggend.errors import DatabaseUnusable
 from ggend_client import Client
 from ggend_schema import Audit
 from ggend_schema.migrations import schema_version
-from running import Daemon
+from support.daemon_process import Daemon
 from support.processes import run_ggend
-from version1 import make_version_1
+from support.version_1 import make_version_1
 
 AUDIT = "INSERT INTO audit_log (timestamp, agent_id, operation, status) VALUES ('', 'a', 'o', ?)"
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from running import Daemon, free_place
+from support.daemon_process import Daemon, free_place
 from support.patience import wait_until
 from support.processes import run_ggend
-from version1 import make_version_1
+from support.version_1 import make_version_1
 
 RECEIPT = (
     '{"type":"receipt_emitted","execution_id":"%s","agent_id":"a","operation":"generation",'

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from ggend_schema.messages import Answer, Request
-from running import Daemon
+from support.daemon_process import Daemon
+from support.framed_peer import Peer, audit, batch, line_of, new_producer
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.processes import command_of, run_ggend
-from wire import Peer, audit, batch, line_of, new_producer
 
 BOUND_AGAIN = "the socket's file was gone, bound again"
 GONE = "the socket's file is gone, nobody can connect"

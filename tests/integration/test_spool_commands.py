@@ -16,9 +16,9 @@ from ggend_client.pairs import pair_of
 from ggend_client.spool.directory import lock_path
 from ggend_client.spool.lock import SpoolLock
 from ggend_client.spool.spool import EXPIRY_NS, Spool
-from running import Daemon
+from support.daemon_process import Daemon
+from support.framed_peer import Peer, audit, batch
 from support.processes import run_ggend
-from wire import Peer, audit, batch
 
 AUDIT = ("audit", "agent_id=me", "operation=x", "status=completed")
 LINE = '{"type":"audit","agent_id":"me","operation":"%d","status":"completed"}\n'

@@ -16,10 +16,10 @@ from typing import IO, TypeAlias
 
 import pytest
 
-from running import Daemon
+from support.daemon_process import Daemon
+from support.framed_peer import audit, line_of
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.processes import SERVE, Process, start_ggend
-from wire import audit, line_of
 
 #: As small as a pipe can be.
 PIPE_BYTES = 4096

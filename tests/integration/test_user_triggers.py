@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from running import Daemon
+from support.daemon_process import Daemon
 from support.patience import wait_until
 from support.processes import run_ggend
 
@@ -95,4 +95,6 @@ def test_a_hook_that_is_refused_is_seen_in_the_status_and_catches_up_later(
         ("e3",),
     ]
     assert daemon.status()["health"] == "ok"
+    # Lines are written by a thread of their own; the last line says that all came.
+    daemon.stop()
     assert daemon.log.read_text().count("hook failed") == 1

@@ -12,9 +12,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from running import Daemon
+from support.daemon_process import Daemon
+from support.framed_peer import Peer, audit, batch, new_producer
 from support.patience import wait_until
-from wire import Peer, audit, batch, new_producer
 
 #: More than is between two checkpoints in these tests.
 _NEVER = 10_000_000

@@ -209,9 +209,11 @@ def _serve(requests: socket.socket) -> None:
 
 
 def _warm_up() -> None:
-    """Run a command: the first one imports the rest of its libraries, and makes its options."""
+    """Import every command, and run one: the first imports the rest of the libraries."""
     typer_main = sys.modules["typer.main"]
     typer_main.get_command = functools.cache(typer_main.get_command)  # type: ignore[attr-defined]
+    for command in typer_main.get_command(sys.modules["ggend.cli"].app).commands.values():
+        list(getattr(command, "commands", {}).values())
     sys.argv[1:] = ["status", "--socket", os.devnull]
     complaints, sys.stderr = sys.stderr, io.StringIO()
     try:

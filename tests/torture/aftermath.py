@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from moved import copy_as_made_there
+from support.moved_database import copy_as_made_there
 
 __all__ = ["contents", "copy_database", "settled", "unsound"]
 

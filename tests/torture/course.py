@@ -20,7 +20,7 @@ from ggend.errors import (
     DiskFailed,
     SocketUnusable,
 )
-from running import Daemon, DidNotStart, free_place
+from support.daemon_process import Daemon, DidNotStart, free_place
 from support.patience import PATIENCE_SECONDS
 from torture.aftermath import copy_database, settled
 from torture.scripted import EVENTS, PRODUCER, Scripted

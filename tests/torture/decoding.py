@@ -31,8 +31,8 @@ from ggend_schema.events import Audit, Event, MemorySaved, ReceiptEmitted, Sessi
 from ggend_schema.framing import FrameSplitter, LineSplitter, OverlongLine, bare_line, is_ndjson
 from ggend_schema.messages import Batch
 from ggend_schema.msgpack_spans import SKIPPED_VALUES, array_spans, map_spans, skip
+from support.framed_peer import STAMP_NS
 from torture.mutations import cuts
-from wire import STAMP_NS
 
 __all__ = ["INPUT_SECONDS", "problems_of"]
 

@@ -17,8 +17,8 @@ import ggend_schema
 from ggend_schema import limits
 from ggend_schema.codec import encode_frame
 from ggend_schema.framing import frame
+from support.framed_peer import STAMP_NS, audit, batch
 from torture.mutations import NUMBERS, TEXTS, bomb, event, mangled, odd_line, odd_map
-from wire import STAMP_NS, audit, batch
 
 __all__ = ["Spoken", "frames", "lines", "noise", "spoken"]
 

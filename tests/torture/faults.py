@@ -22,7 +22,7 @@ from typing import IO
 
 from msgspec import Struct
 
-from running import Daemon, free_place
+from support.daemon_process import Daemon, free_place
 from support.fork_server import Before
 from support.processes import Process, start_ggend
 from torture.aftermath import contents, copy_database, unsound

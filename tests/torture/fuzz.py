@@ -18,11 +18,11 @@ from pathlib import Path
 from msgspec import Struct
 
 from ggend_schema.messages import Request
-from running import Daemon, free_place
+from support.daemon_process import Daemon, free_place
+from support.framed_peer import Peer, audit, batch
 from torture.conversation import TIMEOUT_SECONDS, Heard, converse
 from torture.decoding import problems_of
 from torture.dialogues import Spoken, spoken
-from wire import Peer, audit, batch
 
 __all__ = ["Fuzzed", "fuzz", "memory_mib"]
 

@@ -22,7 +22,7 @@ from typing import IO
 
 from msgspec import Struct
 
-from running import Daemon, free_place
+from support.daemon_process import Daemon, free_place
 from support.processes import Process
 from torture.oracle import look
 from torture.work import COLLISION_EXECUTIONS, SESSION_EXECUTIONS, SLOW_EXECUTIONS, STAGES

@@ -2,7 +2,8 @@
 
 Producers connect, send, send again, are cut off and come back; the daemon is killed, ended and
 started again; commits fail; rows are refused, put back, given up and purged; producers are
-forgotten. After every step the tables and all accounts are those of `model` and `reckoning`.
+forgotten. After every step the tables and all accounts are those of `table_model` and of
+`reference_model`.
 
 Without sockets: frames are cut and decoded by the daemon's own splitter and decoder.
 """
@@ -43,7 +44,7 @@ from ggend.maintenance.requeue import purge_rejected, requeue
 from ggend.server.decode import batch_entries, line_entry
 from ggend.storage.accounts import Sender
 from ggend.storage.parking import Parent, Parked, Parking, Place, Room
-from ggend.storage.writer_state import Books, Bounds, open_books
+from ggend.storage.writer_state import Bounds, WriterState, open_writer_state
 from ggend_schema import (
     Audit,
     Event,
@@ -62,7 +63,8 @@ from ggend_schema.codec import (
 from ggend_schema.framing import FrameSplitter
 from ggend_schema.messages import Batch, EncodedBatch
 from ggend_schema.migrations import schema_version
-from histories import (
+from support.daemon_process import MEMORY
+from support.histories import (
     NOON_US,
     audits,
     collisions,
@@ -73,9 +75,8 @@ from histories import (
     stages,
     starts,
 )
-from model import Sent, comparable, model, tables
-from reckoning import Delivery, Held, Offer, Reckoning
-from running import MEMORY
+from support.reference_model import Delivery, Held, Offer, ReferenceModel
+from support.table_model import Sent, comparable, model, tables
 
 __all__ = ["StoreMachine", "explore", "profile"]
 
@@ -188,7 +189,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.place = Path(tempfile.mkdtemp(prefix="ggend-model-", dir=MEMORY))
         self.generation = 0
         self.refusing = True
-        self.reckoning = Reckoning(PARKED_EVENTS, self._refuses)
+        self.reckoning = ReferenceModel(PARKED_EVENTS, self._refuses)
         self.producers = {number: Producer(number) for number in PRODUCERS}
         self.events: list[Event] = []
         self.stamps = 0
@@ -215,10 +216,10 @@ class StoreMachine(RuleBasedStateMachine):
         producer = self.producers[number]
         sender = self._sender(producer)
 
-        def hello(connection: sqlite3.Connection, books: Books) -> int:
-            last_sequence = books.accounts.of(connection, sender).last_sequence
+        def hello(connection: sqlite3.Connection, state: WriterState) -> int:
+            last_sequence = state.accounts.of(connection, sender).last_sequence
             # It was heard of, whether or not a later transaction is taken back.
-            books.accounts.save(connection)
+            state.accounts.save(connection)
             return last_sequence
 
         told = self._call(hello)
@@ -304,11 +305,11 @@ class StoreMachine(RuleBasedStateMachine):
     def fail_a_call(self) -> None:
         """What it did is undone, and its neighbours in the batch are settled."""
 
-        def fail(connection: sqlite3.Connection, books: Books) -> None:
+        def fail(connection: sqlite3.Connection, state: WriterState) -> None:
             everything = [row[0] for row in connection.execute(REJECTED_IDS)]
-            requeue(connection, books, everything)
-            give_up_parked(connection, books, before_s=2**40, days=7, after=None)
-            books.accounts.of(connection, self._sender(self.producers[1]))
+            requeue(connection, state, everything)
+            give_up_parked(connection, state, before_s=2**40, days=7, after=None)
+            state.accounts.of(connection, self._sender(self.producers[1]))
             raise LookupError("nothing there")
 
         self._commit(and_then=fail)
@@ -352,7 +353,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._commit()
         ids, wanted = self._chosen(places)
         expected = self.reckoning.requeue(wanted)
-        told = self._call(lambda c, books: requeue(c, books, [*ids, *ids, 10**9]))
+        told = self._call(lambda c, state: requeue(c, state, [*ids, *ids, 10**9]))
         assert [(done.outcome, done.code) for done in told] == [*expected, ("gone", None)]
         assert [done.id for done in told] == [*ids, 10**9]
 
@@ -362,7 +363,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Some of the rejected events are thrown away."""
         self._commit()
         ids, unwanted = self._chosen(places)
-        assert self._call(lambda c, books: purge_rejected(c, books, [*ids, 10**9])) == len(ids)
+        assert self._call(lambda c, state: purge_rejected(c, state, [*ids, 10**9])) == len(ids)
         self.reckoning.purge_rejected(unwanted)
 
     @precondition(lambda self: self.moments)
@@ -387,7 +388,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._commit()
         for number in sorted(done):
             sender = self._sender(self.producers[number])
-            self._call(lambda c, books, sender=sender: books.accounts.finish(c, sender))  # type: ignore[misc]
+            self._call(lambda c, state, sender=sender: state.accounts.finish(c, sender))  # type: ignore[misc]
         self._finish(done)
 
     @rule(silent=st.sets(numbers), limit=st.integers(1, 3))
@@ -395,7 +396,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Producers that nobody has heard of for long, in slices."""
         self._commit()
 
-        def age(connection: sqlite3.Connection, _books: Books) -> None:
+        def age(connection: sqlite3.Connection, _state: WriterState) -> None:
             for number in silent:
                 connection.execute(AGE, (self.producers[number].id,))
 
@@ -441,11 +442,11 @@ class StoreMachine(RuleBasedStateMachine):
             [(*one.parent, one.held.offer.stamp_ns, one.held.sequence) for one in reckoning.parked],
         )
         assert self.store.parked == len(reckoning.parked)
-        books = self.store._books
-        assert [(books.parking.count, books.parking.bytes)] == connection.execute(
+        state = self.store._state
+        assert [(state.parking.count, state.parking.bytes)] == connection.execute(
             "SELECT coalesce(SUM(events), 0), coalesce(SUM(length(payload)), 0) FROM parked_events"
         ).fetchall()
-        assert [(books.quarantine.count, books.quarantine.bytes)] == connection.execute(
+        assert [(state.quarantine.count, state.quarantine.bytes)] == connection.execute(
             "SELECT COUNT(*), coalesce(SUM(size_bytes), 0) FROM rejected_events"
         ).fetchall()
         same(
@@ -477,15 +478,15 @@ class StoreMachine(RuleBasedStateMachine):
         # A daemon saves it every ten minutes, and a kill takes those back; here none is lost.
         self.connection.execute("UPDATE seen_time SET seen_s = ?", (self.seconds,))
         bounds = Bounds(parked_events=PARKED_EVENTS, released_events=RELEASED_EVENTS)
-        books = open_books(
+        state = open_writer_state(
             self.connection,
             bounds,
             schema_version(),
             boot=lambda: self.seconds * 1_000_000_000,
         )
-        books.parking.__class__ = ReceiptsInSlices
+        state.parking.__class__ = ReceiptsInSlices
         self.keeper.checkpoint(self.connection)
-        self.store = Store(None, self.keeper, None, books)  # type: ignore[arg-type]
+        self.store = Store(None, self.keeper, None, state)  # type: ignore[arg-type]
 
     def _close(self) -> None:
         self.connection.close()
@@ -517,7 +518,7 @@ class StoreMachine(RuleBasedStateMachine):
         self,
         *,
         isolate: bool = False,
-        and_then: Callable[[sqlite3.Connection, Books], None] | None = None,
+        and_then: Callable[[sqlite3.Connection, WriterState], None] | None = None,
     ) -> None:
         """Settle what waits, and compare what each submission is told."""
         waiting, self.waiting = self.waiting, []
@@ -542,7 +543,7 @@ class StoreMachine(RuleBasedStateMachine):
                 if producer.id == delivery.producer:
                     producer.next_sequence = fates.last_sequence + 1
 
-    def _call(self, function: Callable[[sqlite3.Connection, Books], T]) -> T:
+    def _call(self, function: Callable[[sqlite3.Connection, WriterState], T]) -> T:
         self.seconds += 1
         self.moments.append(self.seconds)
         (result,) = self._transaction([call(function)])
@@ -693,11 +694,11 @@ def told(result: object) -> tuple[object, ...]:
     )
 
 
-def call(function: Callable[[sqlite3.Connection, Books], object]) -> Call:
+def call(function: Callable[[sqlite3.Connection, WriterState], object]) -> Call:
     return Call(function, lambda _c, _r: None, lambda _c, _e: None)
 
 
-def _interrupt(_connection: sqlite3.Connection, _books: Books) -> None:
+def _interrupt(_connection: sqlite3.Connection, _state: WriterState) -> None:
     raise Interrupted
 
 

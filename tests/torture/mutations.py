@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from wire import audit, receipt, stage
+from support.framed_peer import audit, receipt, stage
 
 __all__ = ["NUMBERS", "TEXTS", "UNITS", "bomb", "cuts", "event", "mangled", "odd_line", "odd_map"]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from running import free_place
+from support.daemon_process import free_place
 from torture.disk import Disk, Step, cut_short, some_of
 from torture.recording import Promises, Recording, record
 from torture.recovered import Oracle

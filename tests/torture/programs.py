@@ -23,9 +23,9 @@ from pathlib import Path
 from msgspec import Struct
 
 from ggend_client.replay import replay
-from running import Daemon, free_place
+from support.daemon_process import Daemon, free_place
+from support.framed_peer import unbalanced_accounts
 from support.patience import PATIENCE_SECONDS
-from wire import unbalanced_accounts
 
 __all__ = ["Outcome", "program_round"]
 

@@ -20,12 +20,12 @@ from ggend_schema import Event
 from ggend_schema.codec import decode_client_message, decode_daemon_message, encode_event_line
 from ggend_schema.framing import FrameSplitter, is_ndjson
 from ggend_schema.messages import Ack, Goodbye, Hello, Welcome
-from moved import FILES
+from support.framed_peer import Peer
+from support.moved_database import FILES
 from torture.disk import Files
 from torture.recovered import encoded_batch
 from torture.trace import Call, TracedDaemon, read_calls
 from torture.work import emitted
-from wire import Peer
 
 __all__ = ["Promises", "Recording", "record"]
 

@@ -34,11 +34,11 @@ from ggend_schema import (
 from ggend_schema.codec import encode_event
 from ggend_schema.messages import Ack, EncodedBatch
 from ggend_schema.migrations import schema_version
-from moved import FILES, as_made_here
-from running import Daemon, free_place
+from support.daemon_process import Daemon, free_place
+from support.framed_peer import Peer
+from support.moved_database import FILES, as_made_here
 from torture.disk import Files
 from torture.work import SLOW_EXECUTIONS
-from wire import Peer
 
 __all__ = ["Oracle", "encoded_batch"]
 

@@ -21,9 +21,9 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from ggend_schema.messages import Ack
-from running import Daemon, DidNotStart, free_place
+from support.daemon_process import Daemon, DidNotStart, free_place
+from support.framed_peer import Peer, audit, batch, new_producer
 from support.processes import run_ggend
-from wire import Peer, audit, batch, new_producer
 
 __all__ = ["RestoreRound", "restore_round"]
 

@@ -22,7 +22,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, not installed
 
 from bench.machine import describe
-from running import free_place
+from support.daemon_process import free_place
 from torture.faults import Fault, FaultBench, Trial
 from torture.fuzz import fuzz as fuzz_for
 from torture.interception import why_not

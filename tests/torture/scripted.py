@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ggend_schema.codec import encode_event
 from ggend_schema.messages import Ack
+from support.framed_peer import Peer, batch
 from torture.work import emitted
-from wire import Peer, batch
 
 __all__ = ["EVENTS", "HALF", "PRODUCER", "Scripted"]
 

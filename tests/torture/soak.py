@@ -25,11 +25,11 @@ from rich.table import Table
 from bench.machine import memory_mib
 from ggend.database.files import wal_size
 from ggend_schema.messages import Answer, Request
-from running import Daemon, free_place
+from support.daemon_process import Daemon, free_place
+from support.framed_peer import Peer, audit, batch
 from torture.kills import Producer, producing
 from torture.oracle import look
 from torture.work import SESSION_EXECUTIONS
-from wire import Peer, audit, batch
 
 __all__ = ["Sample", "Soak", "soak", "summary"]
 

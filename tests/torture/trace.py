@@ -21,8 +21,8 @@ from typing import IO
 
 from msgspec import Struct
 
-from moved import FILES
-from running import Daemon
+from support.daemon_process import Daemon
+from support.moved_database import FILES
 from support.patience import PATIENCE_SECONDS
 from support.processes import SERVE
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from ggend_client.errors import SpoolFull, SpoolUnusable
-from ggend_client.sequence_ranges import Numbers
+from ggend_client.sequence_ranges import SequenceRanges
 from ggend_client.spool import directory as spool_directory
 from ggend_client.spool import segment
 from ggend_client.spool.lock import SpoolLock, boot_id, destination_of
@@ -95,7 +95,7 @@ class Spool:
         self._spool_lock: SpoolLock | None = None
         self._is_claiming = False
         self._segments: deque[SegmentFile] = deque()
-        self._numbers = Numbers()
+        self._numbers = SequenceRanges()
         #: Files of the queue, numbers for their names, and whether there can be any.
         self._parts: set[Path] = set()
         self._part_numbers = itertools.count(1)

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from time import monotonic, time_ns
 from typing import Any, Protocol, TypeAlias
 
-from ggend_client.drop_reporter import Drops
+from ggend_client.drop_counts import DropCounts
 from ggend_client.errors import ClientError
 from ggend_client.pairs import EVENT_CLASSES, PAIR_BYTES, PAIR_BYTES_MAX, encode, pair_of
 from ggend_client.spool.queue_part import HEADER_BYTES, INDEX, LAP, RECORDS, QueuePart
@@ -160,7 +160,7 @@ class Outbox:
         #: Why the queue is in memory alone.
         self.last_error: str | None = None
         #: What was not taken.
-        self.drops = Drops()
+        self.drops = DropCounts()
 
     @property
     def accepted(self) -> int:

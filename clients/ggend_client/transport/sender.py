@@ -16,13 +16,13 @@ from ggend_client.transport.outbox import FlushMark, Outbox
 from ggend_client.transport.session import FRAME_BYTES, FRAME_EVENTS, Session
 from ggend_client.turn import Reentered
 
-__all__ = ["Supply"]
+__all__ = ["Sender"]
 
 #: How long a spool that took nothing is left alone.
 RETRY_SECONDS = 1.0
 
 
-class Supply:
+class Sender:
     """What is between the outbox of a client and its session."""
 
     __slots__ = (

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ggend_client.pairs import opened
-from ggend_client.sequence_ranges import Numbers
+from ggend_client.sequence_ranges import SequenceRanges
 from ggend_schema import limits, messages
 from ggend_schema.codec import decode_daemon_message, encode_frame
 from ggend_schema.codes import GoodbyeCode
@@ -121,7 +121,7 @@ class Session:
         self._rejected_sequences: set[int] = set()
         #: Numbers up to this one are sent one by one: a frame that held them could not be read.
         self._singly_to = 0
-        self._lost = Numbers()
+        self._lost = SequenceRanges()
         #: The highest number of this producer that a daemon said is settled.
         self._told = 0
         #: The highest number given so far.
@@ -231,7 +231,7 @@ class Session:
         self.producer = producer
         self._sent.clear()
         self._unsent.clear()
-        self._lost = Numbers()
+        self._lost = SequenceRanges()
         self._rejected_sequences.clear()
         self.lost += doubtful
         self._base = -(settled + doubtful)

@@ -28,7 +28,7 @@ from ggend_client.errors import ConnectionLost
 from ggend_client.transport.backoff import Backoff
 from ggend_client.transport.connection import Connection, pause
 from ggend_client.transport.outbox import Outbox
-from ggend_client.transport.sender import RETRY_SECONDS, Supply
+from ggend_client.transport.sender import RETRY_SECONDS, Sender
 from ggend_client.transport.session import FRAME_EVENTS, Session
 from ggend_schema.codes import GoodbyeCode
 from ggend_schema.errors import ProtocolError
@@ -86,9 +86,9 @@ class Worker:
         "_places",
         "_progress_at",
         "_retry_at",
+        "_sender",
         "_session",
         "_stop_at",
-        "_supply",
         "_waker",
         "_wakes",
         "last_error",
@@ -98,7 +98,7 @@ class Worker:
         self,
         outbox: Outbox,
         session: Session,
-        supply: Supply,
+        sender: Sender,
         places: Callable[[], Sequence[Path]],
         *,
         linger_seconds: float,
@@ -118,7 +118,7 @@ class Worker:
         """
         self._outbox = outbox
         self._session = session
-        self._supply = supply
+        self._sender = sender
         self._places = places
         self._linger = max(linger_seconds, LINGER_SECONDS_MIN)
         self._backoff = backoff
@@ -194,7 +194,7 @@ class Worker:
 
     def abandon(self) -> None:
         """In a forked child: close the parent's descriptors. The thread is not there."""
-        self._supply.abandon()
+        self._sender.abandon()
         if self._connection is not None:
             self._connection.abandon()
         for end in (self._wakes, self._waker):
@@ -221,20 +221,20 @@ class Worker:
             return False
         if self._clock() >= self._stop_at:
             return True
-        if self._supply.waits:
+        if self._sender.waits:
             return False
         # With everything on disk there is nothing to gain from waiting for a daemon.
-        return self._supply.is_settled or (self._is_away and self._supply.is_all_spooled)
+        return self._sender.is_settled or (self._is_away and self._sender.is_all_spooled)
 
     def _turn(self, wake: socket.socket) -> None:
-        self._supply.spool_late()
-        if self._supply.is_settled and not self._supply.has_begun:
-            self._rest()
+        self._sender.spool_late()
+        if self._sender.is_settled and not self._sender.has_begun:
+            self._wait_for_events()
             return
         connection = self._connection
         if connection is None:
             if self._clock() < self._retry_at and not self._nudged:
-                self._bide(wake)
+                self._wait_to_reconnect(wake)
                 return
             connection = self._connect(wake)
         if self._session.welcome is not None:
@@ -242,23 +242,23 @@ class Worker:
         elif self._clock() >= self._connects_at + HANDSHAKE_SECONDS:
             raise ConnectionLost(f"no Welcome within {HANDSHAKE_SECONDS:g} s")
         else:
-            self._relieve()
+            self._spill_if_slow()
         self._receive(connection.exchange(self._patience()))
 
-    def _rest(self) -> None:
+    def _wait_for_events(self) -> None:
         """Wait for something to do. Nothing is unsettled here."""
-        self._supply.rest()
-        if self._supply.wait(self._until_stop(IDLE_SECONDS)):
+        self._sender.rest()
+        if self._sender.wait(self._until_stop(IDLE_SECONDS)):
             self._fill_at = self._clock() + self._linger
         elif self._connection is not None:
             self._receive(self._connection.exchange(0))
 
-    def _bide(self, wake: socket.socket) -> None:
+    def _wait_to_reconnect(self, wake: socket.socket) -> None:
         """Spool what comes, until it is time for the next attempt to connect."""
         remaining = self._retry_at - self._clock()
-        had_some = self._supply.waits
-        if not self._supply.spool_out():
-            self.last_error = self._supply.last_error or self.last_error
+        had_some = self._sender.waits
+        if not self._sender.spool_out():
+            self.last_error = self._sender.last_error or self.last_error
             pause(self._until_stop(min(remaining, RETRY_SECONDS)), wake)
         elif self._stop_at is not None:
             if not self._is_finished():
@@ -266,7 +266,7 @@ class Worker:
         elif had_some:
             # More may follow: who puts something for a thread that waits on it pays for waking it.
             pause(min(remaining, self._linger), wake)
-        elif self._supply.wait(remaining):
+        elif self._sender.wait(remaining):
             pause(self._linger, wake)
 
     def _connect(self, wake: socket.socket) -> Connection:
@@ -285,29 +285,29 @@ class Worker:
         nudged, self._nudged = self._nudged, False
         lingers = (
             self._clock() < self._fill_at
-            and not (nudged or self._supply.is_awaited or self._stop_at is not None)
+            and not (nudged or self._sender.is_awaited or self._stop_at is not None)
             and self._outbox.waiting() < FRAME_EVENTS
         )
         if not session.in_flight:
             self._progress_at = self._clock()
         while self._has_room():
             if not session.has_unsent:
-                self._supply.push_next(live=not lingers)
+                self._sender.push_next(live=not lingers)
             frame = session.next_frame()
             if frame is None:
                 break
-            self._supply.note_offer()
+            self._sender.note_offer()
             connection.send(frame)
         if not lingers:
             self._fill_at = self._clock() + self._linger
-        self._relieve()
+        self._spill_if_slow()
 
-    def _relieve(self) -> None:
+    def _spill_if_slow(self) -> None:
         """Spool what waits, when it is too much or the daemon too slow."""
         waits = self._session.in_flight or self._session.welcome is None
         is_slow = waits and self._clock() >= self._progress_at + SLOW_SECONDS
         if is_slow or (self._outbox.is_half_full and not self._has_room()):
-            self._supply.spool_out()
+            self._sender.spool_out()
 
     def _has_room(self) -> bool:
         session = self._session
@@ -323,7 +323,7 @@ class Worker:
             if session.acked_sequence > acked_sequence:
                 self._progress_at = self._clock()
                 self._backoff.reset()
-                self._supply.settle()
+                self._sender.settle()
         while session.fresh_rejects:
             self._on_reject(*session.fresh_rejects.popleft())
         if session.welcome is not None and self._clock() >= self._look_at:
@@ -362,11 +362,11 @@ class Worker:
             connection.close(last_frame)
 
     def _finish(self) -> None:
-        self._supply.close()
+        self._sender.close()
         connection, self._connection = self._connection, None
         if connection is not None:
             session = self._session
-            done = session.welcome is not None and self._supply.is_settled
+            done = session.welcome is not None and self._sender.is_settled
             connection.close(session.farewell() if done and not session.permanent else b"")
         for end in (self._wakes, self._waker):
             if end is not None:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-__all__ = ["Oddity", "count_oddities"]
+__all__ = ["LegacyRows", "count_legacy_rows"]
 
 
-class Oddity(Struct, frozen=True):
+class LegacyRows(Struct, frozen=True):
     """So many rows of a table that are odd in one way."""
 
     table: str
@@ -26,11 +26,13 @@ class Oddity(Struct, frozen=True):
         return f"{self.table}: {self.rows:,} {self.what}"
 
 
-def count_oddities(connection: sqlite3.Connection, tell: Callable[[str], None]) -> list[Oddity]:
+def count_legacy_rows(
+    connection: sqlite3.Connection, tell: Callable[[str], None]
+) -> list[LegacyRows]:
     """Look at every row of the seven tables; `tell` is told what is looked at next."""
     tell("foreign keys")
     found = [
-        Oddity(table, rows, f"without their row in {parent}")
+        LegacyRows(table, rows, f"without their row in {parent}")
         for table, parent, rows in connection.execute(_ORPHANS).fetchall()
     ]
     for table, sql in _LOOKS.items():
@@ -39,7 +41,7 @@ def count_oddities(connection: sqlite3.Connection, tell: Callable[[str], None]) 
         names = [column[0].replace("_", " ") for column in cursor.description]
         (counts,) = cursor.fetchall()
         found += [
-            Oddity(table, rows, name) for name, rows in zip(names, counts, strict=True) if rows
+            LegacyRows(table, rows, name) for name, rows in zip(names, counts, strict=True) if rows
         ]
     return found
 

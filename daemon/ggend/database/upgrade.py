@@ -30,7 +30,7 @@ from msgspec import Struct
 from ggend.database.backup import Step, Tell, back_up, count_rows, damage, free_name, keep, watch
 from ggend.database.corruption import check_suspect
 from ggend.database.files import database_uri, wal_size
-from ggend.database.legacy_rows import Oddity, count_oddities
+from ggend.database.legacy_rows import LegacyRows, count_legacy_rows
 from ggend.database.migrate import State, apply, cannot_open, create, recognise
 from ggend.database.readonly import primary_code
 from ggend.database.schema import differences, likeliest, promised, structure_of
@@ -59,7 +59,7 @@ class Preparation(Struct, frozen=True, kw_only=True):
     #: Rows by table, before and after the upgrade.
     rows: dict[str, int] = {}
     #: What the upgrade found and left as it is.
-    oddities: list[Oddity] = []
+    oddities: list[LegacyRows] = []
     #: Indexes that the upgrade made because they were missing or other than they should be.
     mended: list[str] = []
 
@@ -211,7 +211,7 @@ def _upgrade(connection: sqlite3.Connection, path: Path, tell: Tell) -> Preparat
         connection.execute("BEGIN IMMEDIATE")
         rows = count_rows(connection, tell)
         back_up(path, partial, rows, tell)
-        found = count_oddities(
+        found = count_legacy_rows(
             connection, lambda table: watch(connection, f"reading {table}", tell)
         )
         watch(connection, "upgrading", tell)

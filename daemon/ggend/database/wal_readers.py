@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from ggend.database.files import companion, wal_size
 
-__all__ = ["Checkpoint", "Reader", "WalAlarm", "readers"]
+__all__ = ["Checkpoint", "Reader", "WalMonitor", "readers"]
 
 log = logging.getLogger("ggend.wal")
 
@@ -67,7 +67,7 @@ class Reader(Struct, frozen=True):
         return self.command if self.pid is None else f"{self.pid} ({self.command})"
 
 
-class WalAlarm:
+class WalMonitor:
     """Is on from a checkpoint that had to leave frames in a large WAL, to the next complete one."""
 
     def __init__(

@@ -18,7 +18,7 @@ from ggend.database.sqlite_errors import TryAgain
 from ggend.errors import WriterStopped
 from ggend.ingest.store import Store
 from ggend.runtime.metrics import Metrics
-from ggend.runtime.shutdown import Stopping
+from ggend.runtime.shutdown import Shutdown
 
 __all__ = ["Commits", "Hook", "run_hooks"]
 
@@ -131,7 +131,7 @@ async def run_hooks(
     store: Store,
     commits: Commits,
     metrics: Metrics,
-    stopping: Stopping,
+    shutdown: Shutdown,
 ) -> None:
     """Give every hook its turns after each commit, until `commits` is closed.
 
@@ -144,7 +144,7 @@ async def run_hooks(
     while is_open:
         with anyio.move_on_after(delay if metrics.hook_errors else None):
             is_open = await commits.wait()
-        with anyio.CancelScope() as patience, stopping.limit(patience):
+        with anyio.CancelScope() as patience, shutdown.limit(patience):
             for hook in hooks:
                 await _catch_up(hook, store, metrics)
         delay = min(2 * delay, RETRY_MAX_SECONDS) if metrics.hook_errors else RETRY_SECONDS

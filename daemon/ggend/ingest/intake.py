@@ -17,7 +17,7 @@ import anyio
 from msgspec import Struct
 
 from ggend.storage.accounts import Sender
-from ggend.storage.writer_state import Books
+from ggend.storage.writer_state import WriterState
 from ggend_schema.codes import EventCode
 from ggend_schema.events import Event
 from ggend_schema.rows import Row
@@ -108,7 +108,7 @@ class Call:
 
     def __init__(
         self,
-        run: Callable[[sqlite3.Connection, Books], object],
+        run: Callable[[sqlite3.Connection, WriterState], object],
         done: Callable[[Call, Any], None],
         failed: Callable[[Call, Exception], None],
         *,

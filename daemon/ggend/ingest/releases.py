@@ -16,7 +16,7 @@ import anyio
 from ggend.ingest.intake import Call, Intake, Lane
 from ggend.ingest.settle import settle_released
 from ggend.storage.parking import SLICE_PARENTS, Note
-from ggend.storage.writer_state import Books
+from ggend.storage.writer_state import WriterState
 
 __all__ = ["RETRY_SECONDS", "Releases", "release_slice"]
 
@@ -70,11 +70,11 @@ class Releases:
         done = anyio.Event()
         is_last = False
 
-        def run(connection: sqlite3.Connection, books: Books) -> tuple[int, bool]:
-            parking = books.parking
+        def run(connection: sqlite3.Connection, state: WriterState) -> tuple[int, bool]:
+            parking = state.parking
             self._at = parking.next_note(connection, self._after)
             return parking.noted, release_slice(
-                connection, books, after=self._after, is_careful=self._is_careful
+                connection, state, after=self._after, is_careful=self._is_careful
             )
 
         def take(_call: Call, result: tuple[int, bool]) -> None:
@@ -101,7 +101,7 @@ class Releases:
 
 def release_slice(
     connection: sqlite3.Connection,
-    books: Books,
+    state: WriterState,
     *,
     after: Note | None = None,
     is_careful: bool = False,
@@ -111,13 +111,13 @@ def release_slice(
     In a careful slice one parent's events are settled each alone, and those that the database
     refuses are rejected. Raises TakenBack then, as `settle` does.
     """
-    part = books.parking.release_slice(
+    part = state.parking.release_slice(
         connection,
         after=after,
-        room=books.parking.room(CAREFUL_EVENTS if is_careful else None),
+        room=state.parking.room(CAREFUL_EVENTS if is_careful else None),
         parents=1 if is_careful else SLICE_PARENTS,
     )
     if part.released:
-        settle_released(connection, books, part.released, isolate=is_careful)
+        settle_released(connection, state, part.released, isolate=is_careful)
         log.debug("released", extra={"events": len(part.released)})
     return part.is_last

@@ -8,8 +8,8 @@ the same transaction. Runs on the writer's thread and never commits.
 A batch that the database refuses is rolled back by the caller and settled again with
 `isolate=True`: then each row stands alone, and the refused ones are rejected. Where the database
 takes back the whole transaction instead of one row (`RAISE(ROLLBACK)` in somebody's trigger), the
-refusal is noted in the books and TakenBack is raised: the caller begins again, and what is noted is
-rejected without another try. So there is one more try for each refused row at most.
+refusal is noted in the writer state, and TakenBack is raised: the caller begins again, and what is
+noted is rejected without another try. So there is one more try for each refused row at most.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import TypeAlias
 
 from ggend.ingest.equal_rows import Likeness, is_stored, likeness, likenesses
 from ggend.ingest.intake import Call, Outcome, Rejection, Submission
-from ggend.ingest.outcomes import Fresh, Item, Released
+from ggend.ingest.outcomes import FreshOutcomes, Item, ReleasedOutcomes
 from ggend.storage.accounts import NotYours
 from ggend.storage.memories import OrderKey, order_keys, save_memories
 from ggend.storage.parking import Parent, Parked, Room
 from ggend.storage.sessions import count_late_receipts, end_session
 from ggend.storage.tables import AUDITS, COLLISIONS, METRICS, RECEIPTS, SESSIONS, Table
-from ggend.storage.writer_state import Books, TakenBack
+from ggend.storage.writer_state import TakenBack, WriterState
 from ggend_schema.codes import EventCode
 from ggend_schema.events import (
     Audit,
@@ -60,7 +60,7 @@ ROW_ERRORS = (
 
 def settle(
     connection: sqlite3.Connection,
-    books: Books,
+    state: WriterState,
     batch: Sequence[Submission | Call],
     *,
     now: str,
@@ -73,8 +73,8 @@ def settle(
     `room` is what the transaction may release yet, `position` how many items were settled in it
     before.
     """
-    books.accounts.now = books.quarantine.now = now
-    settlement = _Settlement(connection, books, isolate=isolate, room=room)
+    state.accounts.now = state.quarantine.now = now
+    settlement = _Settlement(connection, state, isolate=isolate, room=room)
     results: list[object] = [
         settlement.admit(item, place) if isinstance(item, Submission) else None
         for place, item in enumerate(batch, position)
@@ -83,20 +83,20 @@ def settle(
     for index, item in enumerate(batch):
         if isinstance(item, Call):
             place = position + index
-            if (refusal := books.refusals.get(place)) is not None:
+            if (refusal := state.refusals.get(place)) is not None:
                 results[index] = refusal
                 continue
             connection.execute("SAVEPOINT call")
             before = connection.total_changes
-            mark = books.mark()
+            snapshot = state.snapshot()
             try:
-                results[index] = item.run(connection, books)
+                results[index] = item.run(connection, state)
             except (NotYours, LookupError, ValueError, RecursionError, *ROW_ERRORS) as error:
                 if not connection.in_transaction:
-                    books.refusals[place] = error
+                    state.refusals[place] = error
                     raise TakenBack from error
                 connection.execute("ROLLBACK TO call")
-                books.forget(mark)
+                state.rollback(snapshot)
                 results[index] = error
             finally:
                 _release(connection, "call")
@@ -104,18 +104,18 @@ def settle(
     return results
 
 
-def settle_again(connection: sqlite3.Connection, books: Books, items: Sequence[Item]) -> None:
-    """Settle events that have had their number long ago, each alone; their ledgers tell."""
-    settlement = _Settlement(connection, books, isolate=True)
+def settle_again(connection: sqlite3.Connection, state: WriterState, items: Sequence[Item]) -> None:
+    """Settle events that have long had their numbers, each alone; their recorders tell."""
+    settlement = _Settlement(connection, state, isolate=True)
     settlement.take(items)
     settlement.write()
 
 
 def settle_released(
-    connection: sqlite3.Connection, books: Books, released: Sequence[Parked], *, isolate: bool
+    connection: sqlite3.Connection, state: WriterState, released: Sequence[Parked], *, isolate: bool
 ) -> None:
     """Settle events that have waited for a parent which is there."""
-    settlement = _Settlement(connection, books, isolate=isolate)
+    settlement = _Settlement(connection, state, isolate=isolate)
     settlement.take_in(released)
     settlement.write()
 
@@ -126,18 +126,18 @@ class _Settlement:
     def __init__(
         self,
         connection: sqlite3.Connection,
-        books: Books,
+        state: WriterState,
         *,
         isolate: bool,
         room: Room | None = None,
     ) -> None:
         self._connection = connection
-        self._books = books
+        self._state = state
         self._isolate = isolate
-        self._ledgers: list[Fresh] = []
+        self._recorders: list[FreshOutcomes] = []
         self._likenesses: set[Likeness] = set()
         self._looked_at: dict[type[Event], int] = {}
-        self._room = room or books.parking.room()
+        self._room = room or state.parking.room()
         #: Refused in an earlier try. Told at the end: of many tries only the last comes so far.
         self._known: list[tuple[Item, str, Exception]] = []
         self._items: dict[type[Event | Rejection], list[Item]] = {
@@ -160,13 +160,13 @@ class _Settlement:
         `position` is where the submission stands in the batch.
         """
         try:
-            account = self._books.accounts.of(self._connection, submission.sender)
+            account = self._state.accounts.of(self._connection, submission.sender)
         except NotYours:
             outcome = Outcome()
             outcome.failure = EventCode.NOT_YOURS
             return outcome
-        ledger = Fresh(self._books, account, submission.sender, position)
-        outcome = ledger.outcome
+        recorder = FreshOutcomes(self._state, account, submission.sender, position)
+        outcome = recorder.outcome
         expected = account.last_sequence + 1
         first = submission.first_sequence or expected
         outcome.first_sequence = first
@@ -193,32 +193,32 @@ class _Settlement:
             if account.rival is not None and (
                 likeness(event, row) in others or is_stored(self._connection, event, row)
             ):
-                ledger.count_duplicate()
+                recorder.count_duplicate()
             else:
-                items[type(event)].append((ledger, sequence, event, stamp_ns, row))
+                items[type(event)].append(Item(recorder, sequence, event, stamp_ns, row))
             sequence += 1
-        self._ledgers.append(ledger)
+        self._recorders.append(recorder)
         return outcome
 
     def _brought_so_far(self) -> set[Likeness]:
         """Return what others bring in the same batch of what has no identity."""
         for kind in (StageCompleted, Collision, Audit):
             items = self._items[kind]
-            for _, _, event, _, row in items[self._looked_at.get(kind, 0) :]:
-                self._likenesses.update(likenesses(event, row))
+            for item in items[self._looked_at.get(kind, 0) :]:
+                self._likenesses.update(likenesses(item.event, item.row))
             self._looked_at[kind] = len(items)
         return self._likenesses
 
     def take(self, items: Sequence[Item]) -> None:
         """Sort what needs no recognising by table."""
         for item in items:
-            self._items[type(item[2])].append(item)
+            self._items[type(item.event)].append(item)
 
     def write(self) -> None:
         """Write every table, parents first, then the accounts."""
         items = self._items
         for item in items[Rejection]:
-            item[0].reject(item, item[2].code, item[2].message)
+            item.recorder.reject(item, item.event.code, item.event.message)
         sessions = SESSIONS.existing(
             self._connection,
             _ids(items[SessionStarted], items[Collision], items[SessionEnded]),
@@ -240,11 +240,11 @@ class _Settlement:
         self._insert(AUDITS, items[Audit])
         for refused in self._known:
             _refuse(*refused)
-        self._books.parking.save(self._connection)
-        self._books.quarantine.save(self._connection)
-        for ledger in self._ledgers:
-            ledger.close()
-        self._books.accounts.save(self._connection)
+        self._state.parking.save(self._connection)
+        self._state.quarantine.save(self._connection)
+        for recorder in self._recorders:
+            recorder.close()
+        self._state.accounts.save(self._connection)
 
     def _groups(self, kind: type[Event]) -> Sequence[Sequence[Item]]:
         """All events of a type at once; when isolating, each alone."""
@@ -259,8 +259,8 @@ class _Settlement:
             write()
             return True
         (item,) = items
-        key = item[0].key(item)
-        known = self._books.refusals.get(key)
+        key = item.recorder.key(item)
+        known = self._state.refusals.get(key)
         if known is not None:
             self._known.append((item, where, known))
             return False
@@ -269,7 +269,7 @@ class _Settlement:
             write()
         except ROW_ERRORS as error:
             if not self._connection.in_transaction:
-                self._books.refusals[key] = error
+                self._state.refusals[key] = error
                 raise TakenBack from error
             self._connection.execute("ROLLBACK TO alone")
             _refuse(item, where, error)
@@ -280,7 +280,7 @@ class _Settlement:
 
     def _insert(self, table: Table, items: Sequence[Item]) -> None:
         for group in [[item] for item in items] if self._isolate else [items]:
-            rows = [item[4] for item in group]
+            rows = [item.row for item in group]
             self._guarded(group, table.name, partial(table.insert, self._connection, rows))
 
     def _write_parents(
@@ -305,9 +305,9 @@ class _Settlement:
         repeated = [
             item
             for item in items
-            if item[4][0] in known or first.setdefault(item[4][0], item) is not item
+            if item.row[0] in known or first.setdefault(item.row[0], item) is not item
         ]
-        rows = [item[4] for item in first.values()]
+        rows = [item.row for item in first.values()]
         released: list[Parked] = []
 
         def write() -> None:
@@ -316,7 +316,7 @@ class _Settlement:
             if table is RECEIPTS:
                 count_late_receipts(self._connection, rows)
             released.extend(
-                self._books.parking.release(self._connection, parent, first, self._room)
+                self._state.parking.release(self._connection, parent, first, self._room)
             )
 
         if rows and self._guarded(list(first.values()), table.name, write):
@@ -328,10 +328,10 @@ class _Settlement:
         """Take in what waited for a parent, before what came in this batch."""
         released: dict[type[Event], list[Item]] = {}
         for parked in waited:
-            ledger = Released(self._connection, self._books, parked.account_id)
+            recorder = ReleasedOutcomes(self._connection, self._state, parked.account_id)
             row = row_of(parked.event, parked.stamp_ns)
             released.setdefault(type(parked.event), []).append(
-                (ledger, parked.sequence, parked.event, parked.stamp_ns, row)
+                Item(recorder, parked.sequence, parked.event, parked.stamp_ns, row)
             )
         for kind, items in released.items():
             self._items[kind][:0] = items
@@ -340,50 +340,51 @@ class _Settlement:
         """Tell duplicates from conflicts among events whose id is stored."""
         places: dict[str, list[int]] = {}
         for place, item in enumerate(items):
-            places.setdefault(item[4][0], []).append(place)
+            places.setdefault(item.row[0], []).append(place)
         duplicates: set[int] = set()
         for row in table.stored(self._connection, places):
             is_like = like(row)
-            duplicates.update(place for place in places[row[0]] if is_like(items[place][4]))
+            duplicates.update(place for place in places[row[0]] if is_like(items[place].row))
         for place, item in enumerate(items):
             if place in duplicates:
-                item[0].count_duplicate()
+                item.recorder.count_duplicate()
             else:
-                item[0].reject(
+                item.recorder.reject(
                     item,
                     EventCode.CONFLICT,
-                    f"{item[4][0]!r} is in {table.name} already with other content; "
+                    f"{item.row[0]!r} is in {table.name} already with other content; "
                     "the stored row stays",
                 )
 
     def _park_orphans(self, kind: type[Event], parent: Parent, known: set[str]) -> None:
         """Park the events whose parent is not there, and keep the others."""
         items = self._items[kind]
-        orphans = [item for item in items if item[4][0] not in known]
+        orphans = [item for item in items if item.row[0] not in known]
         if orphans:
-            self._items[kind] = [item for item in items if item[4][0] in known]
-            self._books.parking.expect(self._connection, parent, _ids(orphans), len(orphans))
+            self._items[kind] = [item for item in items if item.row[0] in known]
+            self._state.parking.expect(self._connection, parent, _ids(orphans), len(orphans))
             for item in orphans:
-                item[0].park(item, parent, item[4][0])
+                item.recorder.park(item, parent, item.row[0])
 
     def _end_session(self, item: Item) -> None:
-        end = end_session(self._connection, item[4])
+        end = end_session(self._connection, item.row)
         if end == "duplicate":
-            item[0].count_duplicate()
+            item.recorder.count_duplicate()
         elif end == "conflict":
-            item[0].reject(
+            item.recorder.reject(
                 item,
                 EventCode.CONFLICT,
-                f"session {item[4][0]!r} has ended already in another way; the stored end stays",
+                f"session {item.row[0]!r} has ended already in another way; the stored end stays",
             )
 
     def _write_memories(self, items: Sequence[Item]) -> None:
-        keys = order_keys(self._connection, {item[4][0] for item in items})
+        keys = order_keys(self._connection, {item.row[0] for item in items})
         winners: dict[str, tuple[OrderKey, Row]] = {}
-        for ledger, sequence, _, _, row in items:
-            key = (row[6], ledger.order_producer, sequence)
+        for item in items:
+            row = item.row
+            key = (row[6], item.recorder.order_producer, item.sequence)
             if row[0] in keys and key < keys[row[0]]:
-                ledger.count_superseded()
+                item.recorder.count_superseded()
             else:
                 keys[row[0]] = key
                 winners[row[0]] = (key, row)
@@ -392,7 +393,7 @@ class _Settlement:
 
 def _refuse(item: Item, where: str, why: Exception) -> None:
     message = f"{where}: {why}"[:MESSAGE_CHARS]  # a trigger may quote the row
-    item[0].reject(item, EventCode.REFUSED_BY_DATABASE, message)
+    item.recorder.reject(item, EventCode.REFUSED_BY_DATABASE, message)
 
 
 def _release(connection: sqlite3.Connection, savepoint: str) -> None:
@@ -403,7 +404,7 @@ def _release(connection: sqlite3.Connection, savepoint: str) -> None:
 
 def _ids(*kinds: Sequence[Item]) -> set[str]:
     """The ids that the first column of these rows names."""
-    return {item[4][0] for items in kinds for item in items}
+    return {item.row[0] for items in kinds for item in items}
 
 
 def _like_receipt(stored: Row) -> Callable[[Row], bool]:

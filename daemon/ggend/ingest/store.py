@@ -35,7 +35,7 @@ from ggend.errors import (
 )
 from ggend.ingest.intake import Call, Submission
 from ggend.ingest.settle import ROW_ERRORS, settle
-from ggend.storage.writer_state import Books, Bounds, TakenBack, open_books
+from ggend.storage.writer_state import Bounds, TakenBack, WriterState, open_writer_state
 from ggend_schema.timestamps import format_ms
 
 __all__ = ["DURABILITY", "Store", "open_store", "write_a_page"]
@@ -87,11 +87,11 @@ class Store:
         connection: _Connection,
         keeper: WalKeeper,
         report: Preparation,
-        books: Books,
+        state: WriterState,
     ) -> None:
         self._connection = connection
         self._keeper = keeper
-        self._books = books
+        self._state = state
         self.path = keeper.path
         self.report = report
         #: How far the last checkpoint came, for whoever watches the WAL.
@@ -105,12 +105,12 @@ class Store:
     @property
     def parked(self) -> int:
         """Events that wait for their parent."""
-        return self._books.parking.count
+        return self._state.parking.count
 
     @property
     def noted_releases(self) -> int:
         """How often a parent was noted for which more waits than went with it. It only grows."""
-        return self._books.parking.noted
+        return self._state.parking.noted
 
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function on the writer's thread, in turn, to its end even if cancelled."""
@@ -194,8 +194,8 @@ class Store:
                 hint="nothing of the batch was acknowledged; `ggend check` says more",
             ) from error
         finally:
-            self.was_taken_back = bool(self._books.refusals)
-            self._books.refusals.clear()
+            self.was_taken_back = bool(self._state.refusals)
+            self._state.refusals.clear()
 
     def _transaction(
         self,
@@ -205,21 +205,21 @@ class Store:
         *,
         isolate: bool,
     ) -> list[object]:
-        books = self._books
-        mark = books.mark()
+        state = self._state
+        snapshot = state.snapshot()
         now = format_ms(time.time_ns() // 1_000_000)
         committing = False
         try:
             connection.execute("BEGIN IMMEDIATE")
             begun = len(batch)
-            room = books.parking.room()
-            results = settle(connection, books, batch, now=now, isolate=isolate, room=room)
+            room = state.parking.room()
+            results = settle(connection, state, batch, now=now, isolate=isolate, room=room)
             while late := more():
                 position = len(batch)
                 batch += late  # also for another try, should this one fail
                 results += settle(
                     connection,
-                    books,
+                    state,
                     late,
                     now=now,
                     isolate=isolate,
@@ -232,7 +232,7 @@ class Store:
             connection.execute("COMMIT")
         except BaseException as error:
             judged = self.judge(error, committing=committing)
-            books.forget(mark)
+            state.rollback(snapshot)
             if connection.in_transaction:
                 _roll_back(connection, judged)
             if judged is not None:
@@ -253,7 +253,7 @@ def _roll_back(connection: sqlite3.Connection, why: GgendError | TryAgain | None
         ) from error
 
 
-def write_a_page(connection: sqlite3.Connection, _books: Books) -> None:
+def write_a_page(connection: sqlite3.Connection, _state: WriterState) -> None:
     """Write `user_version` as it is: equal bytes of a row would not be written, this page is."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     connection.execute(f"PRAGMA user_version = {version}")
@@ -276,13 +276,13 @@ async def open_store(
     """
     with keep_wal(path) as keeper:
 
-        async def opened() -> tuple[_Connection, Preparation, Books]:
+        async def opened() -> tuple[_Connection, Preparation, WriterState]:
             report = await _prepare_file(path, upgrade=upgrade, tell=tell)
             keeper.attach(report.database_id)
             return await _connect(path, report, page_cache_mib, bounds)
 
         try:
-            connection, report, books = await opened()
+            connection, report, state = await opened()
         except DatabaseCorrupt as error:
             if not (set_aside_corrupt and await anyio.to_thread.run_sync(is_ours, path)):
                 raise
@@ -291,16 +291,16 @@ async def open_store(
             aside = await anyio.to_thread.run_sync(set_aside, path)
             log.error("damaged, set aside", extra={"why": error, "to": aside})  # noqa: TRY400
             keeper.expect_changes()
-            connection, report, books = await opened()
+            connection, report, state = await opened()
         try:
-            store = Store(connection, keeper, report, books)
+            store = Store(connection, keeper, report, state)
             # What recovery found in the WAL may be in the kernel's memory alone, if a sync has
             # failed: moving it writes it again, before what clients send again is acked as
             # replayed.
             await store.checkpoint()
             yield store
             with contextlib.suppress(sqlite3.Error):  # what waits lives longer then, no shorter
-                await store.run(books.seen.save)
+                await store.run(state.seen.save)
             await store.checkpoint("TRUNCATE", is_last=True)
         finally:
             await connection.close()
@@ -308,15 +308,15 @@ async def open_store(
 
 async def _connect(
     path: Path, report: Preparation, page_cache_mib: int, bounds: Bounds
-) -> tuple[_Connection, Preparation, Books]:
+) -> tuple[_Connection, Preparation, WriterState]:
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(path, isolation_level=None, cached_statements=_STATEMENTS)
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         return connection
 
-    def prepare(connection: sqlite3.Connection) -> Books:
+    def prepare(connection: sqlite3.Connection) -> WriterState:
         _prepare(connection, page_cache_mib)
-        return open_books(connection, bounds, report.version)
+        return open_writer_state(connection, bounds, report.version)
 
     connection = _Connection(connect, iter_chunk_size=64)
     try:

@@ -20,7 +20,7 @@ from ggend.ingest.store import Store, write_a_page
 from ggend.runtime.metrics import Metrics
 from ggend.runtime.systemd import Notifier
 
-__all__ = ["Pulse", "run_pulse"]
+__all__ = ["Watchdog", "run_watchdog"]
 
 #: Seconds without a commit after which a probe is committed; sooner where the watchdog is quicker.
 PROBE_SECONDS = 60.0
@@ -33,7 +33,7 @@ STATUS_SECONDS = 3.0
 HANG_SECONDS = 10.0
 
 
-class Pulse:
+class Watchdog:
     """What is to be said when. Says nothing itself."""
 
     def __init__(
@@ -90,7 +90,7 @@ class Pulse:
         return f"{stored:,} events stored, {connections:,} connections{self._last_commit}"
 
 
-async def run_pulse(
+async def run_watchdog(
     intake: Intake,
     store: Store,
     metrics: Metrics,
@@ -99,7 +99,7 @@ async def run_pulse(
     watchdog_seconds: float | None,
 ) -> None:
     """Tell systemd how it goes, and probe an idle database. Ends cancelled."""
-    pulse = Pulse(metrics, lambda: store.in_call_since, watchdog_seconds=watchdog_seconds)
+    pulse = Watchdog(metrics, lambda: store.in_call_since, watchdog_seconds=watchdog_seconds)
     lane = Lane()
     probing = False
 

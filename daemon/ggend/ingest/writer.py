@@ -19,7 +19,7 @@ from ggend.ingest.gathering import Gathering, Pace
 from ggend.ingest.intake import Call, Intake, Outcome, Submission
 from ggend.ingest.store import Store, write_a_page
 from ggend.runtime.metrics import Metrics
-from ggend.runtime.shutdown import Stopping
+from ggend.runtime.shutdown import Shutdown
 
 __all__ = ["run_writer"]
 
@@ -46,7 +46,7 @@ async def run_writer(
     store: Store,
     metrics: Metrics,
     committed: Callable[[], None],
-    stopping: Stopping,
+    shutdown: Shutdown,
     *,
     batch_events: int,
     checkpoint_events: int,
@@ -62,7 +62,7 @@ async def run_writer(
     while (first := await intake.take(pace.slice_events(most))).items:
         began = time.perf_counter()
         batch, gathering = first.items, Gathering(intake, pace, first, most)
-        results = await _commit(store, batch, gathering, intake, metrics, stopping)
+        results = await _commit(store, batch, gathering, intake, metrics, shutdown)
         intake.make_room()
         if results is None:
             log.error("stopped without storing what waits", extra={"error": metrics.trouble})
@@ -91,7 +91,7 @@ async def _commit(
     gathering: Gathering,
     intake: Intake,
     metrics: Metrics,
-    stopping: Stopping,
+    shutdown: Shutdown,
 ) -> list[object] | None:
     """Commit a batch; try again while there is no room. None: there is no more time to.
 
@@ -111,7 +111,7 @@ async def _commit(
                 await _answer_without_room(store, [*requests, *intake.take_requests()])
                 if not batch:  # whether there is room for anything is to be known all the same
                     batch.append(Call(write_a_page, lambda *_: None, lambda *_: None))
-            with anyio.CancelScope() as patience, stopping.limit(patience):
+            with anyio.CancelScope() as patience, shutdown.limit(patience):
                 await anyio.sleep(delay)
             if patience.cancelled_caught:
                 return None

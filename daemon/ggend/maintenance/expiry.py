@@ -18,12 +18,12 @@ import anyio
 
 from ggend.config import Config
 from ggend.ingest.intake import Call, Intake, Lane
-from ggend.ingest.outcomes import Released
+from ggend.ingest.outcomes import Item, ReleasedOutcomes
 from ggend.storage.parking import Place
-from ggend.storage.writer_state import Books
+from ggend.storage.writer_state import WriterState
 from ggend_schema.codes import EventCode
 
-__all__ = ["begin_round", "forget_silent", "give_up_parked", "run_upkeep"]
+__all__ = ["begin_round", "forget_silent", "give_up_parked", "run_expiry"]
 
 log = logging.getLogger("ggend.upkeep")
 
@@ -44,7 +44,7 @@ _DAY_SECONDS = 86_400
 T = TypeVar("T")
 
 
-async def run_upkeep(intake: Intake, config: Config) -> None:
+async def run_expiry(intake: Intake, config: Config) -> None:
     """Do a round every ten minutes, or more often where events expire sooner. Ends cancelled."""
     age = timedelta(days=config.parked_max_age_days).total_seconds()
     while True:
@@ -72,37 +72,41 @@ async def _round(intake: Intake, config: Config) -> None:
         is_done = await _asked(intake, _remembered_slice(now_s - REMEMBERED_DAYS * _DAY_SECONDS))
 
 
-def begin_round(connection: sqlite3.Connection, books: Books) -> int | None:
+def begin_round(connection: sqlite3.Connection, state: WriterState) -> int | None:
     """Save the seen time and return it; None when the wall clock was set: nothing expires then."""
-    books.seen.save(connection)
-    jumped = books.seen.jump()
+    state.seen.save(connection)
+    jumped = state.seen.jump()
     if not jumped:
-        return books.seen.now()
+        return state.seen.now()
     log.warning("the clock was set, nothing expires in this round", extra={"seconds": jumped})
     return None
 
 
 def _parked_slice(
     before_s: int, days: float, after: Place | None
-) -> Callable[[sqlite3.Connection, Books], Place | None]:
-    return lambda connection, books: give_up_parked(
-        connection, books, before_s=before_s, days=days, after=after
+) -> Callable[[sqlite3.Connection, WriterState], Place | None]:
+    return lambda connection, state: give_up_parked(
+        connection, state, before_s=before_s, days=days, after=after
     )
 
 
-def _silent_slice(before_s: int, after: int) -> Callable[[sqlite3.Connection, Books], int | None]:
-    return lambda connection, books: forget_silent(
-        connection, books, before_s=before_s, after=after
+def _silent_slice(
+    before_s: int, after: int
+) -> Callable[[sqlite3.Connection, WriterState], int | None]:
+    return lambda connection, state: forget_silent(
+        connection, state, before_s=before_s, after=after
     )
 
 
-def _remembered_slice(before_s: int) -> Callable[[sqlite3.Connection, Books], bool]:
-    return lambda connection, books: books.accounts.forget_forgotten(
+def _remembered_slice(before_s: int) -> Callable[[sqlite3.Connection, WriterState], bool]:
+    return lambda connection, state: state.accounts.forget_forgotten(
         connection, before_s=before_s, most=REMEMBERED_PRODUCERS, limit=SLICE_ROWS
     )
 
 
-async def _asked(intake: Intake, run: Callable[[sqlite3.Connection, Books], T | None]) -> T | None:
+async def _asked(
+    intake: Intake, run: Callable[[sqlite3.Connection, WriterState], T | None]
+) -> T | None:
     """Run a slice in the writer's turn; None also where it failed: the next round tries again."""
     done = anyio.Event()
     result: T | None = None
@@ -123,7 +127,7 @@ async def _asked(intake: Intake, run: Callable[[sqlite3.Connection, Books], T | 
 
 def give_up_parked(
     connection: sqlite3.Connection,
-    books: Books,
+    state: WriterState,
     *,
     before_s: int,
     days: float,
@@ -131,17 +135,17 @@ def give_up_parked(
     limit: int = SLICE_ROWS,
 ) -> Place | None:
     """Reject what was parked before a seen time, among the next rows; return where to go on."""
-    expired, place = books.parking.expire(connection, before_s=before_s, after=after, limit=limit)
+    expired, place = state.parking.expire(connection, before_s=before_s, after=after, limit=limit)
     for one in expired:
         parked = one.parked
-        ledger = Released(connection, books, parked.account_id)
-        ledger.reject(
-            (ledger, parked.sequence, parked.event, parked.stamp_ns, None),
+        recorder = ReleasedOutcomes(connection, state, parked.account_id)
+        recorder.reject(
+            Item(recorder, parked.sequence, parked.event, parked.stamp_ns, None),
             EventCode.ORPHANED,
             f"its {one.parent} {one.parent_id!r} did not come within {days:g} days",
         )
-    books.quarantine.save(connection)
-    books.accounts.save(connection)
+    state.quarantine.save(connection)
+    state.accounts.save(connection)
     if expired:
         log.info("given up", extra={"parked events": len(expired)})
     return place
@@ -149,7 +153,7 @@ def give_up_parked(
 
 def forget_silent(
     connection: sqlite3.Connection,
-    books: Books,
+    state: WriterState,
     *,
     before_s: int,
     after: int,
@@ -157,5 +161,5 @@ def forget_silent(
 ) -> int | None:
     """Forget producers last heard of before a seen time, among the next; return where to go on."""
     # Who said Hello in this very batch has been heard of, though its row does not say so yet.
-    books.accounts.save(connection)
-    return books.accounts.forget_silent(connection, before_s=before_s, after=after, limit=limit)
+    state.accounts.save(connection)
+    return state.accounts.forget_silent(connection, before_s=before_s, after=after, limit=limit)

@@ -18,7 +18,7 @@ from ggend.database.migrate import State, recognise
 from ggend.database.sqlite_errors import TryAgain
 from ggend.database.wal_keeper import WalKeeper, keep_wal
 from ggend.errors import DatabaseUnusable
-from ggend.storage.writer_state import Books, Bounds, TakenBack, open_books
+from ggend.storage.writer_state import Bounds, TakenBack, WriterState, open_writer_state
 from ggend_schema.migrations import schema_version
 
 __all__ = ["Offline", "open_offline"]
@@ -33,42 +33,44 @@ _WAL_BYTES = 64 * 1024 * 1024
 
 
 class Offline:
-    """A database that this process alone has, its connection and its books."""
+    """A database that this process alone has, its connection and its writer state."""
 
-    def __init__(self, connection: sqlite3.Connection, books: Books, keeper: WalKeeper) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, state: WriterState, keeper: WalKeeper
+    ) -> None:
         self.connection = connection
-        self.books = books
+        self.state = state
         self._keeper = keeper
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit what is done inside, with the time of now, or take it all back."""
-        connection, books = self.connection, self.books
-        mark = books.mark()
+        connection, state = self.connection, self.state
+        snapshot = state.snapshot()
         connection.execute("BEGIN IMMEDIATE")
         try:
-            books.accounts.now = books.quarantine.now = connection.execute(_NOW).fetchone()[0]
+            state.accounts.now = state.quarantine.now = connection.execute(_NOW).fetchone()[0]
             yield
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            books.forget(mark)
+            state.rollback(snapshot)
             raise
         self.empty_wal()
 
-    def run(self, work: Callable[[sqlite3.Connection, Books], T]) -> T:
+    def run(self, work: Callable[[sqlite3.Connection, WriterState], T]) -> T:
         """Commit what `work` does, again without each row that took the transaction back."""
         try:
             while True:
                 try:
                     with self.transaction():
-                        done = work(self.connection, self.books)
+                        done = work(self.connection, self.state)
                 except TakenBack:
                     continue
                 return done
         finally:
-            self.books.refusals.clear()
+            self.state.refusals.clear()
 
     def empty_wal(self, over_bytes: int = _WAL_BYTES) -> None:
         """Move the WAL into the file if it has become large, as far as that goes now.
@@ -82,7 +84,7 @@ class Offline:
 
 @contextlib.contextmanager
 def open_offline(path: Path) -> Iterator[Offline]:
-    """Hold the lock of a current database and open it for writing, with its books.
+    """Hold the lock of a current database and open it for writing, with its writer state.
 
     Raises AlreadyRunning, DatabaseUnusable, sqlite3.Error.
     """
@@ -108,7 +110,7 @@ def open_offline(path: Path) -> Iterator[Offline]:
                         f"{path} cannot be written: {error}", hint="make room and try again"
                     ) from error
                 yield Offline(
-                    connection, open_books(connection, Bounds(), schema_version()), keeper
+                    connection, open_writer_state(connection, Bounds(), schema_version()), keeper
                 )
 
 

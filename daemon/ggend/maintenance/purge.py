@@ -29,7 +29,7 @@ from msgspec import Struct
 
 from ggend.errors import NoRoom
 from ggend.maintenance.offline import open_offline
-from ggend.storage.writer_state import Books
+from ggend.storage.writer_state import WriterState
 
 __all__ = [
     "SLICE_ROWS",
@@ -105,7 +105,7 @@ def purge_file(
                 with offline.transaction():
                     done = purge_slice(
                         offline.connection,
-                        offline.books,
+                        offline.state,
                         cutoff=cutoff,
                         position=position,
                         limit=rows,
@@ -127,7 +127,7 @@ def purge_file(
 
 def purge_slice(
     connection: sqlite3.Connection,
-    books: Books,
+    state: WriterState,
     *,
     cutoff: str,
     position: Position | None,
@@ -153,8 +153,8 @@ def purge_slice(
         if after is not None:
             reached = Position(step.table, after)
             break
-    books.accounts.purge(connection, work.purged)
-    books.quarantine.leave(work.deleted["rejected_events"], work.freed_bytes)
+    state.accounts.purge(connection, work.purged)
+    state.quarantine.leave(work.deleted["rejected_events"], work.freed_bytes)
     return Slice(dict(+work.deleted), reached)
 
 

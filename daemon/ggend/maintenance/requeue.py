@@ -18,12 +18,11 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from ggend.ingest.outcomes import Item
-from ggend.ingest.outcomes import Requeued as Ledger
+from ggend.ingest.outcomes import Item, RequeuedOutcome
 from ggend.ingest.releases import release_slice
 from ggend.ingest.settle import ROW_ERRORS, settle_again
 from ggend.maintenance.offline import open_offline
-from ggend.storage.writer_state import Books
+from ggend.storage.writer_state import WriterState
 from ggend_schema.codec import decode_event, decode_line
 from ggend_schema.codes import EventCode
 from ggend_schema.errors import InvalidEvent
@@ -65,7 +64,7 @@ def requeue_file(path: Path, ids: Sequence[int]) -> list[Requeued]:
         for first in range(0, len(ids), REQUEUED_IDS):
             some = ids[first : first + REQUEUED_IDS]
             done += offline.run(partial(requeue, ids=some))
-        if offline.books.parking.noted:
+        if offline.state.parking.noted:
             # What the database does not let go, the next daemon tries again.
             with contextlib.suppress(*ROW_ERRORS):
                 while not offline.run(release_slice):
@@ -83,16 +82,18 @@ def purge_rejected_file(path: Path, ids: Sequence[int]) -> int:
         for first in range(0, len(ids), REQUEUED_IDS):
             with offline.transaction():
                 deleted += purge_rejected(
-                    offline.connection, offline.books, ids[first : first + REQUEUED_IDS]
+                    offline.connection, offline.state, ids[first : first + REQUEUED_IDS]
                 )
     return deleted
 
 
-def requeue(connection: sqlite3.Connection, books: Books, ids: Sequence[int]) -> list[Requeued]:
+def requeue(
+    connection: sqlite3.Connection, state: WriterState, ids: Sequence[int]
+) -> list[Requeued]:
     """Try rejected events again, in the open transaction and in the order of `ids`."""
     wanted = list(dict.fromkeys(ids))
     items: dict[int, Item] = {}
-    ledgers: dict[int, Ledger] = {}
+    recorders: dict[int, RequeuedOutcome] = {}
     kept: dict[int, tuple[int, int]] = {}
     done: dict[int, Requeued] = {}
     for rejected_id in wanted:
@@ -104,36 +105,40 @@ def requeue(connection: sqlite3.Connection, books: Books, ids: Sequence[int]) ->
         if encoded is None:
             done[rejected_id] = Requeued(rejected_id, "not_kept")
             continue
-        ledger = ledgers[rejected_id] = Ledger(books, account_id, producer, rejected_id)
+        recorder = RequeuedOutcome(state, account_id, producer, rejected_id)
+        recorders[rejected_id] = recorder
         kept[rejected_id] = account_id, size
         try:
             event = decode_event(encoded) if encoding == "msgpack" else decode_line(encoded)
-            items[rejected_id] = ledger, sequence, event, stamp_ns, row_of(event, stamp_ns)
+            row = row_of(event, stamp_ns)
+            items[rejected_id] = Item(recorder, sequence, event, stamp_ns, row)
         except InvalidEvent as error:
-            ledger.outcome = "rejected"
-            ledger.code, ledger.message = error.code, error.message
+            recorder.outcome = "rejected"
+            recorder.code, recorder.message = error.code, error.message
     # Until its fate is known an event counts as parked: so long its account is not folded, also if
     # what it releases is the last that a finished producer had waiting.
     for account_id, _ in kept.values():
-        books.accounts.requeue(connection, account_id, "parked")
-    settle_again(connection, books, list(items.values()))
-    for rejected_id, ledger in ledgers.items():
-        done[rejected_id] = Requeued(rejected_id, ledger.outcome, ledger.code, ledger.message)
+        state.accounts.requeue(connection, account_id, "parked")
+    settle_again(connection, state, list(items.values()))
+    for rejected_id, recorder in recorders.items():
+        done[rejected_id] = Requeued(rejected_id, recorder.outcome, recorder.code, recorder.message)
         account_id, size = kept[rejected_id]
-        _count(connection, books, account_id, ledger.outcome)
-        if ledger.outcome == "rejected":
-            connection.execute(_REJECT_AGAIN, (ledger.code, ledger.message, rejected_id))
+        _count(connection, state, account_id, recorder.outcome)
+        if recorder.outcome == "rejected":
+            connection.execute(_REJECT_AGAIN, (recorder.code, recorder.message, rejected_id))
         else:
             connection.execute(_DELETE, (rejected_id,))
-            books.quarantine.leave(1, size)
-            books.accounts.accept_requeued(connection, ledger.producer)
-    books.accounts.save(connection)
+            state.quarantine.leave(1, size)
+            state.accounts.accept_requeued(connection, recorder.producer)
+    state.accounts.save(connection)
     return [done[rejected_id] for rejected_id in wanted]
 
 
-def _count(connection: sqlite3.Connection, books: Books, account_id: int, outcome: Outcome) -> None:
+def _count(
+    connection: sqlite3.Connection, state: WriterState, account_id: int, outcome: Outcome
+) -> None:
     """Move a count from `parked`, where it was while the event was tried, to its fate."""
-    release = books.accounts.release
+    release = state.accounts.release
     if outcome == "stored":
         release(account_id, stored=1)
     elif outcome == "duplicate":
@@ -145,7 +150,7 @@ def _count(connection: sqlite3.Connection, books: Books, account_id: int, outcom
         release(account_id)  # nothing more to count, but it may be done now
 
 
-def purge_rejected(connection: sqlite3.Connection, books: Books, ids: Sequence[int]) -> int:
+def purge_rejected(connection: sqlite3.Connection, state: WriterState, ids: Sequence[int]) -> int:
     """Delete rejected events, in the open transaction; return how many there were."""
     purged: Counter[int | None] = Counter()
     size = 0
@@ -153,8 +158,8 @@ def purge_rejected(connection: sqlite3.Connection, books: Books, ids: Sequence[i
     for account_id, kept_bytes in rows:
         purged[account_id] += 1
         size += kept_bytes
-    books.accounts.purge(connection, purged)
-    books.quarantine.leave(len(rows), size)
+    state.accounts.purge(connection, purged)
+    state.quarantine.leave(len(rows), size)
     return len(rows)
 
 

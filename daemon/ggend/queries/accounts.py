@@ -1,6 +1,6 @@
 """Accounts: who sent how many events and what became of them, as rows and in total.
 
-Never writes. Whether the numbers are right is said by `database.balance`.
+Never writes. Whether the numbers are right is said by `database.audit_accounts`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import sqlite3
 import msgspec
 
 from ggend.errors import UsageMistake
-from ggend.queries.run import Result, run
+from ggend.queries.result import Result
+from ggend.queries.run import run
 from ggend.queries.snapshot import columns_of
 
 __all__ = ["COUNTS", "Accounts", "read_accounts"]

@@ -13,7 +13,8 @@ import msgspec
 
 from ggend.database.known_durations import known_duration, knows_unknown
 from ggend.errors import UsageMistake
-from ggend.queries.run import Result, columns_of, run
+from ggend.queries.result import Result
+from ggend.queries.run import columns_of, run
 
 __all__ = ["Execution", "Record", "find_execution", "load_execution", "load_memory"]
 

@@ -16,7 +16,8 @@ import msgspec
 from ggend.database.known_durations import known_duration, knows_unknown
 from ggend.errors import UsageMistake
 from ggend.queries.list_definitions import LISTINGS, UNKNOWN_DURATIONS, Listing
-from ggend.queries.run import Result, columns_of, run
+from ggend.queries.result import Result
+from ggend.queries.run import columns_of, run
 from ggend.queries.time_filters import MOMENT
 
 __all__ = ["Filters", "read_listing"]

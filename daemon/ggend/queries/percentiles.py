@@ -12,7 +12,8 @@ from collections import Counter
 from enum import StrEnum
 
 from ggend.database.rollups import bucket_width, durations_of
-from ggend.queries.run import Result, run
+from ggend.queries.result import Result
+from ggend.queries.run import run
 from ggend.queries.summaries import percentile
 
 __all__ = ["Dimension", "percentiles_of"]

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from msgspec import Struct
 
 from ggend.errors import DatabaseUnusable, UsageMistake
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 from ggend_schema.migrations import schema_version
 
 __all__ = ["Purgeable", "purgeable"]

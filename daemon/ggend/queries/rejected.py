@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Struct
 
 from ggend.errors import UsageMistake
-from ggend.queries.run import Result, run
+from ggend.queries.result import Result
+from ggend.queries.run import run
 
 __all__ = ["Chosen", "content", "count_by_code", "read_ids", "read_one", "read_rejected"]
 

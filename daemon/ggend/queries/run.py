@@ -10,12 +10,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import msgspec
-
 from ggend.database.readonly import STEPS_BETWEEN_LOOKS, open_readonly, primary_code
 from ggend.errors import DatabaseUnusable, TookTooLong, UsageMistake
+from ggend.queries.result import Result
 
-__all__ = ["NAMED", "Result", "columns_of", "open_readonly", "run"]
+__all__ = ["NAMED", "columns_of", "open_readonly", "run"]
 
 RECENT = """
 SELECT *
@@ -51,15 +50,6 @@ _MOST_COLUMNS = 32_767
 
 #: Bytes of text and blobs that a result may have: it is held in memory before it is shown.
 RESULT_BYTES = 256 * 1024 * 1024
-
-
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows of one query. `has_more`: there were more than the limit; `next_page`: how to go on."""
-
-    columns: list[str]
-    rows: list[tuple[object, ...]]
-    has_more: bool = False
-    next_page: str = ""
 
 
 def run(

@@ -10,7 +10,7 @@ from collections import deque
 
 import anyio
 
-__all__ = ["FREE_BYTES", "Budget", "weigh", "weigh_json"]
+__all__ = ["FREE_BYTES", "MemoryBudget", "estimate_json_memory", "estimate_memory"]
 
 #: Bytes that a connection with nothing unsettled may have without asking, so that one small event
 #: never waits behind large ones. 4,096 connections can have 128 MiB like that.
@@ -34,7 +34,7 @@ _OBJECTS = bytes([*range(0x80, 0xC0), *range(0xCC, 0xD4), *range(0xDC, 0xFB)])
 _SMALL_BYTES = 256
 
 
-def weigh(encoded: bytes | memoryview) -> int:
+def estimate_memory(encoded: bytes | memoryview) -> int:
     """Return about how many bytes decoded msgpack takes at most, its own among them."""
     size = len(encoded)
     if size <= _SMALL_BYTES:
@@ -43,7 +43,7 @@ def weigh(encoded: bytes | memoryview) -> int:
     return size * _PLACE_BYTES + objects * _OBJECT_BYTES
 
 
-def weigh_json(text: bytes) -> int:
+def estimate_json_memory(text: bytes) -> int:
     """Return about how many bytes decoded JSON takes at most, its own among them."""
     return (
         len(text) * _JSON_TEXT_BYTES
@@ -53,7 +53,7 @@ def weigh_json(text: bytes) -> int:
     )
 
 
-class Budget:
+class MemoryBudget:
     """So many bytes in all; `held` says how many are taken."""
 
     def __init__(self, limit: int) -> None:

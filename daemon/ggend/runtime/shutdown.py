@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 import anyio
 
-__all__ = ["Stopping"]
+__all__ = ["Shutdown"]
 
 
-class Stopping:
+class Shutdown:
     """Asked by a signal; waited for by the stages."""
 
     def __init__(self, drain_seconds: float) -> None:

@@ -25,9 +25,9 @@ from anyio.abc import SocketAttribute, SocketStream
 
 from ggend.config import Config
 from ggend.ingest.intake import Call, Intake, Lane, Submission
-from ggend.runtime.memory_budget import FREE_BYTES, Budget
+from ggend.runtime.memory_budget import FREE_BYTES, MemoryBudget
 from ggend.runtime.metrics import Metrics
-from ggend.server.shared_limits import Shared
+from ggend.server.shared_limits import SharedLimit
 from ggend.storage.accounts import Sender
 from ggend_schema import limits
 
@@ -120,9 +120,9 @@ class Services:
         self.database_id = database_id
         self.status = status
         self.reload = reload
-        self.budget = Budget(config.intake_mib * 1024 * 1024)
-        self.partials = Shared(PARTIAL_BYTES)
-        self.answers = Shared(ANSWER_BYTES)
+        self.budget = MemoryBudget(config.intake_mib * 1024 * 1024)
+        self.partials = SharedLimit(PARTIAL_BYTES)
+        self.answers = SharedLimit(ANSWER_BYTES)
         self.decoding = anyio.Lock()
         self.connections: set[Connection] = set()
         #: Who speaks for each account of a producer at the moment.
@@ -144,10 +144,10 @@ class Dialogue(Protocol):
     def completed(self) -> int:
         """How many frames or blocks of lines are complete so far."""
 
-    async def hear(self, chunk: bytes) -> bool:
+    async def feed(self, chunk: bytes) -> bool:
         """Take in what the peer sent; return False when the dialogue is over."""
 
-    async def hear_end(self) -> None:
+    async def feed_end(self) -> None:
         """Take in that the peer has finished sending."""
 
     def end(self, reason: End) -> None:
@@ -231,7 +231,7 @@ class Connection:
             if len(chunk) > _BRIEF_BYTES:
                 async with self.services.decoding:
                     await anyio.lowlevel.checkpoint()
-            if not await dialogue.hear(chunk):
+            if not await dialogue.feed(chunk):
                 return End.PEER_FINISHED
             if not dialogue.is_partial or dialogue.completed > completed:
                 completed = dialogue.completed
@@ -250,7 +250,7 @@ class Connection:
                 chunk = await self._receive(partial_since)
             except TimeoutError:
                 return End.HALF_SENT
-        await dialogue.hear_end()
+        await dialogue.feed_end()
         return End.PEER_FINISHED
 
     async def _receive(self, partial_since: float | None) -> bytes:
@@ -322,7 +322,9 @@ class Connection:
         while self.unsettled:
             await self._changed_once()
 
-    async def apart(self, size: int, function: Callable[[*Args], T], *arguments: *Args) -> T:
+    async def offload_if_large(
+        self, size: int, function: Callable[[*Args], T], *arguments: *Args
+    ) -> T:
         """Call a function on what weighs so much; in a thread where others would notice."""
         if size <= HEAVY_BYTES:
             return function(*arguments)
@@ -383,7 +385,7 @@ class Connection:
         self._has_free = not self.unsettled
         self._notify()
 
-    def tell(self, encoded: bytes) -> None:
+    def send(self, encoded: bytes) -> None:
         """Send bytes to the peer: what it has room for at once, the rest when it reads."""
         if not self._outbox and not self._sending:
             with suppress(OSError):  # no room, or nobody there: that is noticed below

@@ -18,7 +18,7 @@ import msgspec
 from ggend.errors import RefusedByDatabase
 from ggend.ingest.intake import Call, Outcome, Submission
 from ggend.ingest.store import DURABILITY
-from ggend.runtime.memory_budget import weigh
+from ggend.runtime.memory_budget import estimate_memory
 from ggend.server.connection import Connection, End
 from ggend.server.decode import batch_entries, check_batch
 from ggend.server.requests import (
@@ -30,7 +30,7 @@ from ggend.server.requests import (
 )
 from ggend.server.shared_limits import STALL_SECONDS
 from ggend.storage.accounts import NotYours, Sender, UnknownProducer, account_key
-from ggend.storage.writer_state import Books
+from ggend.storage.writer_state import WriterState
 from ggend_schema import limits
 from ggend_schema.codec import SalvagedBatch, decode_client_message, encode_frame
 from ggend_schema.codes import EventCode, GoodbyeCode
@@ -49,7 +49,7 @@ from ggend_schema.messages import (
     Welcome,
 )
 
-__all__ = ["Framed"]
+__all__ = ["FramedDialogue"]
 
 log = logging.getLogger("ggend.framed")
 
@@ -75,7 +75,7 @@ class _Run:
         self.shed = max(self.shed, batch.shed)
 
 
-class Framed:
+class FramedDialogue:
     """One peer that speaks frames."""
 
     def __init__(self, connection: Connection) -> None:
@@ -102,18 +102,20 @@ class Framed:
         """How many frames are complete so far."""
         return self._splitter.completed
 
-    async def hear(self, chunk: bytes) -> bool:
+    async def feed(self, chunk: bytes) -> bool:
         """Take in the frames that this chunk completes."""
         run: _Run | None = None
         try:
             for payload in self._splitter.feed(chunk):
-                size = weigh(payload)
+                size = estimate_memory(payload)
                 reserved = self._connection.try_reserve(size)
                 if reserved is None:
                     await self._submit(run)
                     run = None
                     reserved = await self._connection.reserve(size)
-                message = await self._connection.apart(size, decode_client_message, payload)
+                message = await self._connection.offload_if_large(
+                    size, decode_client_message, payload
+                )
                 if isinstance(message, (Batch, SalvagedBatch)):
                     if self.sender is None or self.sender.producer is None:
                         raise MessageMalformed("a Batch before a Hello with a producer id")
@@ -130,7 +132,7 @@ class Framed:
                     continue
                 await self._submit(run)
                 run = None
-                goes_on = await self._hear_message(message)
+                goes_on = await self._handle_message(message)
                 del message
                 self._connection.release(reserved)
                 if not goes_on:
@@ -139,54 +141,54 @@ class Framed:
                 raise self._splitter.error
         except ProtocolError as error:
             await self._submit(run)
-            self._part(error.code, error.message)
+            self._say_goodbye(error.code, error.message)
         else:
             await self._submit(run)
         return self._goodbye is None
 
-    async def _hear_message(self, message: Hello | Request | Goodbye) -> bool:
+    async def _handle_message(self, message: Hello | Request | Goodbye) -> bool:
         if isinstance(message, Hello):
-            await self._hear_hello(message)
+            await self._handle_hello(message)
         elif isinstance(message, Request):
-            await self._hear_request(message)
+            await self._handle_request(message)
         else:
-            return await self._hear_goodbye(message)
+            return await self._handle_goodbye(message)
         return True
 
-    async def hear_end(self) -> None:
+    async def feed_end(self) -> None:
         """Half a frame at the end is nothing: it was not acked, and will be sent again."""
 
     def end(self, reason: End) -> None:
         """Say goodbye, unless that was said already."""
         if reason is End.DRAINING:
-            self._part(GoodbyeCode.DRAINING, "ggend is stopping; what was acked is stored")
+            self._say_goodbye(GoodbyeCode.DRAINING, "ggend is stopping; what was acked is stored")
         elif reason is End.HALF_SENT:
             seconds = self._services.config.partial_timeout_seconds
-            self._part(
+            self._say_goodbye(
                 GoodbyeCode.TIMEOUT, f"half a frame came, and nothing more for {seconds:g} s"
             )
         elif reason is End.STALLED:
-            self._part(
+            self._say_goodbye(
                 GoodbyeCode.TIMEOUT,
                 f"half a frame came, and nothing more for {STALL_SECONDS:g} s in which others "
                 "waited for room",
             )
         elif reason is End.IDLE:
             seconds = self._services.config.idle_timeout_seconds
-            self._part(GoodbyeCode.TIMEOUT, f"nothing came for {seconds:g} s")
+            self._say_goodbye(GoodbyeCode.TIMEOUT, f"nothing came for {seconds:g} s")
         if self._goodbye is not None:
-            self._connection.tell(encode_frame(self._goodbye))
+            self._connection.send(encode_frame(self._goodbye))
         if self.sender is not None and self.sender.producer is not None:
             owners = self._services.owners
             key = account_key(self.sender)
             if owners.get(key) is self:
                 del owners[key]
 
-    async def _hear_hello(self, hello: Hello) -> None:
+    async def _handle_hello(self, hello: Hello) -> None:
         if self.sender is not None:
             raise MessageMalformed("a second Hello on one connection")
         if hello.protocol != PROTOCOL:
-            self._part(
+            self._say_goodbye(
                 GoodbyeCode.UNSUPPORTED_VERSION,
                 f"ggend speaks protocol {PROTOCOL}, not {hello.protocol}",
             )
@@ -202,13 +204,13 @@ class Framed:
             return
         producer = hello.producer
 
-        def last_sequence(connection: sqlite3.Connection, books: Books) -> int:
-            if hello.acked and not books.accounts.is_known(connection, sender):
+        def last_sequence(connection: sqlite3.Connection, state: WriterState) -> int:
+            if hello.acked and not state.accounts.is_known(connection, sender):
                 raise UnknownProducer(producer, hello.acked)
-            last_sequence = books.accounts.of(connection, sender).last_sequence
+            last_sequence = state.accounts.of(connection, sender).last_sequence
             # That it was heard of is saved now: the next batch may be rolled back, and whoever was
             # welcomed must not be forgotten for its silence.
-            books.accounts.save(connection)
+            state.accounts.save(connection)
             return last_sequence
 
         def welcome(last_sequence: int) -> None:
@@ -223,10 +225,10 @@ class Framed:
 
     def take_over(self) -> None:
         """A newer connection speaks for the producer now."""
-        self._part(GoodbyeCode.TAKEN_OVER, "a newer connection uses this producer id")
+        self._say_goodbye(GoodbyeCode.TAKEN_OVER, "a newer connection uses this producer id")
 
     def _welcome(self, last_sequence: int) -> None:
-        self._connection.tell(
+        self._connection.send(
             encode_frame(
                 Welcome(
                     protocol=PROTOCOL,
@@ -245,7 +247,7 @@ class Framed:
             code = GoodbyeCode.NOT_YOURS
         else:
             code = GoodbyeCode.INTERNAL
-        self._part(code, str(error))
+        self._say_goodbye(code, str(error))
 
     async def _submit(self, run: _Run | None) -> None:
         if run is None or self.sender is None:
@@ -253,7 +255,7 @@ class Framed:
         await self._connection.submit(
             Submission(
                 self.sender,
-                await self._connection.apart(run.size, batch_entries, run.batches),
+                await self._connection.offload_if_large(run.size, batch_entries, run.batches),
                 self._settled,
                 size=run.size,
                 first_sequence=run.first_sequence,
@@ -268,22 +270,22 @@ class Framed:
 
     def _answer(self, outcome: Outcome) -> None:
         if outcome.failure is EventCode.GAP:
-            self._part(
+            self._say_goodbye(
                 GoodbyeCode.GAP,
                 f"numbers after {outcome.last_sequence} are missing; send them or say `lost`",
                 last_sequence=outcome.last_sequence,
             )
         elif outcome.failure is EventCode.NOT_YOURS:
-            self._part(GoodbyeCode.NOT_YOURS, "the producer id belongs to another user")
+            self._say_goodbye(GoodbyeCode.NOT_YOURS, "the producer id belongs to another user")
         else:
             told = [
                 encode_frame(Reject(sequence=sequence, code=code, message=message))
                 for sequence, code, message in outcome.rejects
             ]
             told.append(encode_frame(Ack(sequence=outcome.last_sequence)))
-            self._connection.tell(b"".join(told))
+            self._connection.send(b"".join(told))
 
-    async def _hear_request(self, request: Request) -> None:
+    async def _handle_request(self, request: Request) -> None:
         if self.sender is None:
             raise MessageMalformed("a Request before Hello")
 
@@ -296,12 +298,12 @@ class Framed:
                 if len(encoded) > limits.FRAME_BYTES:
                     refuse(AnswerTooLarge(len(encoded)))
                 else:
-                    self._connection.tell(encoded)
+                    self._connection.send(encoded)
 
         def refuse(error: Exception) -> None:
             is_refused = isinstance(error, sqlite3.IntegrityError)  # by somebody's trigger, say
             code = RefusedByDatabase.code if is_refused else getattr(error, "code", "failed")
-            self._connection.tell(
+            self._connection.send(
                 encode_frame(Answer(id=request.id, code=code, message=str(error)))
             )
 
@@ -320,7 +322,7 @@ class Framed:
             # this is how `status` answers while the writer cannot write.
             answer(local())
         elif local is not None:
-            await self._call(lambda _connection, _books: None, lambda _: answer(local()), refuse)
+            await self._call(lambda _connection, _state: None, lambda _: answer(local()), refuse)
         elif stored is not None:
             async with self._connection.answering():
                 await self._connection.wait_until_settled()
@@ -331,35 +333,35 @@ class Framed:
     def _unless_abandoned(self, run: Stored) -> Stored:
         """Do nothing for somebody who has given up waiting, and may have done something else."""
 
-        def run_for_somebody(connection: sqlite3.Connection, books: Books) -> object:
+        def run_for_somebody(connection: sqlite3.Connection, state: WriterState) -> object:
             if self._connection.is_abandoned():
                 raise LookupError("nobody waits for the answer any more")
-            return run(connection, books)
+            return run(connection, state)
 
         return run_for_somebody
 
-    async def _hear_goodbye(self, goodbye: Goodbye) -> bool:
+    async def _handle_goodbye(self, goodbye: Goodbye) -> bool:
         sender = self.sender
         if goodbye.code == GoodbyeCode.DONE and sender is not None and sender.producer is not None:
 
-            def finish(connection: sqlite3.Connection, books: Books) -> None:
-                books.accounts.finish(connection, sender)
+            def finish(connection: sqlite3.Connection, state: WriterState) -> None:
+                state.accounts.finish(connection, sender)
 
             await self._call(finish, lambda _: None, self._refuse)
         return False
 
     async def _call(
         self,
-        run: Callable[[sqlite3.Connection, Books], object],
+        run: Callable[[sqlite3.Connection, WriterState], object],
         done: Callable[[Any], None],
         failed: Callable[[Exception], None],
         *,
         waits: bool = True,
     ) -> None:
-        def settled_then(tell: Callable[[Any], None]) -> Callable[[Call, Any], None]:
+        def settled_then(send: Callable[[Any], None]) -> Callable[[Call, Any], None]:
             def settle(call: Call, value: Any) -> None:
                 self._connection.settled(call)
-                tell(value)
+                send(value)
 
             return settle
 
@@ -367,7 +369,9 @@ class Framed:
             Call(run, settled_then(done), settled_then(failed), waits=waits)
         )
 
-    def _part(self, code: GoodbyeCode, message: str, *, last_sequence: int | None = None) -> None:
+    def _say_goodbye(
+        self, code: GoodbyeCode, message: str, *, last_sequence: int | None = None
+    ) -> None:
         """Read nothing more; say goodbye when all is settled. The first reason counts."""
         if self._goodbye is not None:
             return

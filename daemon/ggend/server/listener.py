@@ -18,11 +18,11 @@ import anyio.abc
 import anyio.lowlevel
 from anyio.abc import SocketListener, SocketStream
 
-from ggend.runtime.shutdown import Stopping
+from ggend.runtime.shutdown import Shutdown
 from ggend.server.connection import Connection, Dialogue, End, Services
-from ggend.server.frames import Framed
-from ggend.server.ndjson import Lines
-from ggend.server.socket_claim import Claim
+from ggend.server.frames import FramedDialogue
+from ggend.server.ndjson import NdjsonDialogue
+from ggend.server.socket_claim import SocketClaim
 from ggend_schema.framing import is_ndjson
 
 __all__ = ["run_listener"]
@@ -112,17 +112,17 @@ def _waiting(listening: socket.socket) -> int:
     return sum(len(field) == 8 and field[5] == b"02" and field[7] == name for field in fields)
 
 
-async def run_listener(claim: Claim, services: Services, stopping: Stopping) -> None:
-    """Accept until `stopping` is asked for; then let every connection end in order.
+async def run_listener(claim: SocketClaim, services: Services, shutdown: Shutdown) -> None:
+    """Accept until `shutdown` is asked for; then let every connection end in order.
 
     What has not ended by its deadline is cut off: nothing that was acked is lost.
     """
-    with anyio.CancelScope() as patience, stopping.limit(patience):
+    with anyio.CancelScope() as patience, shutdown.limit(patience):
         async with anyio.create_task_group() as peers:
             async with anyio.create_task_group() as accepting:
                 accepting.start_soon(_keep_doors, claim, services, peers)
                 accepting.start_soon(_end_idle, services)
-                await stopping.asked.wait()
+                await shutdown.asked.wait()
                 accepting.cancel_scope.cancel()
             await anyio.lowlevel.checkpoint()  # who was accepted just now becomes a connection
             for connection in services.connections:
@@ -140,7 +140,7 @@ async def _end_idle(services: Services) -> None:
                 connection.drain(End.IDLE)
 
 
-async def _keep_doors(claim: Claim, services: Services, peers: anyio.abc.TaskGroup) -> None:
+async def _keep_doors(claim: SocketClaim, services: Services, peers: anyio.abc.TaskGroup) -> None:
     """Accept at all sockets of the claim, which is looked at again and again."""
     desk = _Desk(services.metrics.max_connections)
     doors: dict[socket.socket, _Door] = {}
@@ -197,4 +197,4 @@ async def _serve(stream: SocketStream, services: Services, desk: _Desk) -> None:
 
 
 def _choose(connection: Connection, first_byte: int) -> Dialogue:
-    return Lines(connection) if is_ndjson(first_byte) else Framed(connection)
+    return NdjsonDialogue(connection) if is_ndjson(first_byte) else FramedDialogue(connection)

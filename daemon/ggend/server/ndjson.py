@@ -14,7 +14,7 @@ import anyio.lowlevel
 import msgspec
 
 from ggend.ingest.intake import Entry, Outcome, Rejection, Submission
-from ggend.runtime.memory_budget import weigh_json
+from ggend.runtime.memory_budget import estimate_json_memory
 from ggend.server.connection import HEAVY_BYTES, READ_BYTES, Connection, End
 from ggend.server.decode import block_entries, line_entry
 from ggend.server.shared_limits import STALL_SECONDS
@@ -26,7 +26,7 @@ from ggend_schema.errors import InvalidEvent
 from ggend_schema.framing import LineSplitter, OverlongLine
 from ggend_schema.messages import LineError, LinesAnswer
 
-__all__ = ["Lines"]
+__all__ = ["NdjsonDialogue"]
 
 #: Lines that are decoded one by one before others have their turn: some 5 ms of bad ones. All that
 #: come in one read would be 100 ms.
@@ -61,7 +61,7 @@ class _Run:
         return self.first_sequence is None or sequence == self.first_sequence + len(self.entries)
 
 
-class Lines:
+class NdjsonDialogue:
     """One peer that speaks NDJSON."""
 
     def __init__(self, connection: Connection, clock: Callable[[], int] = time.time_ns) -> None:
@@ -91,20 +91,20 @@ class Lines:
         """How many blocks of lines are complete so far."""
         return self._splitter.completed
 
-    async def hear(self, chunk: bytes) -> bool:
+    async def feed(self, chunk: bytes) -> bool:
         """Take in the lines that this chunk completes."""
         for block in self._splitter.feed(chunk):
             if isinstance(block, OverlongLine):
-                await self._hear_overlong(block)
+                await self._feed_overlong(block)
             else:
-                await self._hear_block(block)
+                await self._feed_block(block)
         return True
 
-    async def hear_end(self) -> None:
+    async def feed_end(self) -> None:
         """Take in the last line, which needs no LF."""
         last = self._splitter.finish()
         if last:
-            await self._hear_block(last)
+            await self._feed_block(last)
 
     def end(self, reason: End) -> None:
         """Answer with what became of the lines."""
@@ -119,7 +119,7 @@ class Lines:
             counts["refused"] += 1
             told = f"half a line came, and nothing more for {why}"
             self._report([(0, EventCode.MALFORMED, told)], lambda: [self._line])
-        self._connection.tell(
+        self._connection.send(
             encode_answer_line(
                 LinesAnswer(
                     lines=sum(counts.values()) - counts["parked"],
@@ -131,17 +131,17 @@ class Lines:
             )
         )
 
-    async def _hear_block(self, block: bytes) -> None:
+    async def _feed_block(self, block: bytes) -> None:
         stamp_ns = self._clock()
         first_line = self._line
         self._line += block.count(b"\n") + 1
-        size = weigh_json(block)
+        size = estimate_json_memory(block)
         reserved = self._connection.try_reserve(size)
         if reserved is None:
             reserved = await self._connection.reserve(size)
-        entries = await self._connection.apart(size, block_entries, block, stamp_ns)
+        entries = await self._connection.offload_if_large(size, block_entries, block, stamp_ns)
         if entries is None:
-            await self._hear_singly(block, first_line, stamp_ns, reserved)
+            await self._feed_singly(block, first_line, stamp_ns, reserved)
         elif entries:
             await self._submit(
                 self._connection.peer,
@@ -153,13 +153,13 @@ class Lines:
         else:
             self._connection.release(reserved)
 
-    async def _hear_singly(
+    async def _feed_singly(
         self, block: bytes, first_line: int, stamp_ns: int, reserved: int
     ) -> None:
         """Submit lines that must be looked at one by one; the last run holds what they weigh."""
         runs = _runs(block.split(b"\n"), first_line, stamp_ns)
         weight = len(block) * _SINGLE_WEIGHT
-        run = await self._connection.apart(weight, next, runs, None)
+        run = await self._connection.offload_if_large(weight, next, runs, None)
         taken = _TURN_LINES
         while run is not None:
             # Lines taken one by one are slow: others have their turn in between, though not after
@@ -168,7 +168,7 @@ class Lines:
             if taken >= _TURN_LINES:
                 taken = 0
                 await anyio.lowlevel.checkpoint()
-            following = await self._connection.apart(weight, next, runs, None)
+            following = await self._connection.offload_if_large(weight, next, runs, None)
             await self._submit(
                 self._sender(run),
                 run.first_sequence,
@@ -181,7 +181,7 @@ class Lines:
             run = following
         self._connection.release(reserved)
 
-    async def _hear_overlong(self, overlong: OverlongLine) -> None:
+    async def _feed_overlong(self, overlong: OverlongLine) -> None:
         line = self._line
         self._line += 1
         message = f"a line is over the limit of {limits.EVENT_BYTES} bytes"

@@ -20,7 +20,7 @@ from ggend.database.rollups import clear
 from ggend.maintenance.purge import SLICE_ROWS, Position, purge_slice
 from ggend.maintenance.requeue import REQUEUED_IDS, purge_rejected, requeue
 from ggend.storage.memories import load_memory
-from ggend.storage.writer_state import Books
+from ggend.storage.writer_state import WriterState
 from ggend_schema.errors import SchemaError
 from ggend_schema.limits import FRAME_BYTES
 from ggend_schema.portable import portable, portable_line
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 #: Asked on the writer's thread, inside the transaction.
-Stored: TypeAlias = Callable[[sqlite3.Connection, Books], object]
+Stored: TypeAlias = Callable[[sqlite3.Connection, WriterState], object]
 
 
 class RequestRefused(SchemaError):
@@ -129,7 +129,7 @@ def _load_memory(arguments: Mapping[str, Any]) -> Stored:
     agent_id = arguments.get("agent_id")
     if not isinstance(agent_id, str):
         raise UnknownRequest("load_memory needs the argument agent_id, a string")
-    return lambda connection, _books: _memory(connection, agent_id)
+    return lambda connection, _state: _memory(connection, agent_id)
 
 
 def _memory(connection: sqlite3.Connection, agent_id: str) -> dict[str, object] | None:
@@ -161,10 +161,10 @@ def _purge(arguments: Mapping[str, Any]) -> Stored:
     if wanted.cutoff > now:
         raise UnknownRequest(f"the cutoff {wanted.cutoff} of a purge is later than now ({now})")
 
-    def purge(connection: sqlite3.Connection, books: Books) -> object:
+    def purge(connection: sqlite3.Connection, state: WriterState) -> object:
         done = purge_slice(
             connection,
-            books,
+            state,
             cutoff=wanted.cutoff,
             position=wanted.position,
             limit=wanted.limit,
@@ -177,20 +177,20 @@ def _purge(arguments: Mapping[str, Any]) -> Stored:
 
 def _requeue(arguments: Mapping[str, Any]) -> Stored:
     ids = _ids(arguments, "requeue")
-    return lambda connection, books: [
-        msgspec.to_builtins(done) for done in requeue(connection, books, ids)
+    return lambda connection, state: [
+        msgspec.to_builtins(done) for done in requeue(connection, state, ids)
     ]
 
 
 def _purge_rejected(arguments: Mapping[str, Any]) -> Stored:
     ids = _ids(arguments, "purge_rejected")
-    return lambda connection, books: {"deleted": purge_rejected(connection, books, ids)}
+    return lambda connection, state: {"deleted": purge_rejected(connection, state, ids)}
 
 
 def _rebuild_rollups(arguments: Mapping[str, Any]) -> Stored:
     if arguments:
         raise UnknownRequest(f"rebuild_rollups takes no arguments, not {', '.join(arguments)}")
-    return lambda connection, _books: clear(connection)
+    return lambda connection, _state: clear(connection)
 
 
 def _ids(arguments: Mapping[str, Any], op: str) -> list[int]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import anyio
 
-__all__ = ["STALL_SECONDS", "Hold", "Shared"]
+__all__ = ["STALL_SECONDS", "Hold", "SharedLimit"]
 
 #: Seconds without progress after which a peer is cut off, while others wait.
 STALL_SECONDS = 3.0
@@ -25,12 +25,12 @@ _LOOK_SECONDS = 0.5
 
 
 class Hold:
-    """What one connection holds. Made by `Shared.hold`."""
+    """What one connection holds. Made by `SharedLimit.hold`."""
 
     __slots__ = ("_cut_off", "_idle_seconds", "_shared", "amount", "is_waiting")
 
     def __init__(
-        self, shared: Shared, idle_seconds: Callable[[], float], cut_off: Callable[[], None]
+        self, shared: SharedLimit, idle_seconds: Callable[[], float], cut_off: Callable[[], None]
     ) -> None:
         self._shared = shared
         self._idle_seconds = idle_seconds
@@ -58,7 +58,7 @@ class Hold:
             self._cut_off()
 
 
-class Shared:
+class SharedLimit:
     """So much in all; `held` says how much is taken."""
 
     def __init__(self, limit: int) -> None:

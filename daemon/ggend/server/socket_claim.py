@@ -21,7 +21,7 @@ from typing import Protocol, TypeAlias
 from ggend.database.lock import hold_lock, lock_path
 from ggend.errors import AlreadyRunning, SocketUnusable
 
-__all__ = ["Claim", "adopt_sockets", "claim_path"]
+__all__ = ["SocketClaim", "adopt_sockets", "claim_socket"]
 
 log = logging.getLogger("ggend.claim")
 
@@ -35,7 +35,7 @@ _NOBODY = {errno.ECONNREFUSED, errno.ENOENT}
 Identity: TypeAlias = tuple[int, int]
 
 
-class Claim(Protocol):
+class SocketClaim(Protocol):
     """Sockets that listen."""
 
     sockets: list[socket.socket]
@@ -49,7 +49,7 @@ class Claim(Protocol):
 
 
 @contextlib.contextmanager
-def claim_path(path: Path, mode: int) -> Iterator[Claim]:
+def claim_socket(path: Path, mode: int) -> Iterator[SocketClaim]:
     """Listen on a path. At the end its file is removed, if it is still ours.
 
     Raises AlreadyRunning, SocketUnusable.
@@ -62,7 +62,7 @@ def claim_path(path: Path, mode: int) -> Iterator[Claim]:
 
 
 @contextlib.contextmanager
-def adopt_sockets(descriptors: Iterable[int]) -> Iterator[Claim]:
+def adopt_sockets(descriptors: Iterable[int]) -> Iterator[SocketClaim]:
     """Take over listening sockets that systemd passed, all of them. Raises SocketUnusable."""
     with contextlib.ExitStack() as held:
         yield _Passed([held.enter_context(_adopt(descriptor)) for descriptor in descriptors])

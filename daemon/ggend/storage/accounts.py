@@ -272,7 +272,7 @@ class Accounts:
             connection.execute(_OPEN_FOLDED, (self.now, self.now))
             connection.execute(_PURGE_FOLDED, (unnamed,))
 
-    def forget(self) -> None:
+    def rollback(self) -> None:
         """Drop the cache: what it holds was rolled back."""
         self._by_key.clear()
         self._touched.clear()

@@ -393,7 +393,7 @@ class Parking:
         self.count -= events
         self.bytes -= size
 
-    def forget(self, count: int, size: int) -> None:
+    def rollback(self, count: int, size: int) -> None:
         """Drop what was not saved: the transaction was rolled back to so many parked events."""
         self._pending.clear()
         self._counts.clear()

@@ -102,7 +102,7 @@ class Quarantine:
         connection.executemany(_REJECT, self._pending)
         self._pending.clear()
 
-    def forget(self, count: int, size: int) -> None:
+    def rollback(self, count: int, size: int) -> None:
         """Drop what was not saved: the transaction was rolled back to so many rejected events."""
         self._pending.clear()
         self.count, self.bytes = count, size

@@ -19,10 +19,10 @@ from ggend.storage.quarantine import Quarantine
 from ggend.storage.seen_time import SeenTime, open_seen_time
 from ggend_schema.limits import EVENT_BYTES
 
-__all__ = ["Books", "Bounds", "Mark", "TakenBack", "open_books"]
+__all__ = ["Bounds", "Snapshot", "TakenBack", "WriterState", "open_writer_state"]
 
-#: What the books hold at the beginning of a transaction.
-Mark: TypeAlias = tuple[int, int, int, int]
+#: What it holds at the beginning of a transaction.
+Snapshot: TypeAlias = tuple[int, int, int, int]
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -43,10 +43,10 @@ class Bounds(Struct, frozen=True, kw_only=True):
 
 
 class TakenBack(Exception):
-    """The transaction went with one refused row; the books know that row at the next try."""
+    """One refused row took the transaction with it; the next try knows that row."""
 
 
-class Books:
+class WriterState:
     """The accounts, the parked and the rejected events of one database."""
 
     __slots__ = ("accounts", "parking", "quarantine", "refusals", "seen")
@@ -60,30 +60,30 @@ class Books:
         #: the same batch does without. Whoever tries again empties it at the end.
         self.refusals: dict[Hashable, Exception] = {}
 
-    def mark(self) -> Mark:
-        """Return what `forget` needs to come back to here."""
+    def snapshot(self) -> Snapshot:
+        """Return what `rollback` needs to return to this point."""
         parking, quarantine = self.parking, self.quarantine
         return parking.count, parking.bytes, quarantine.count, quarantine.bytes
 
-    def forget(self, mark: Mark) -> None:
-        """Drop what was not saved: the transaction was rolled back to where `mark` was taken."""
-        self.accounts.forget()
-        self.parking.forget(*mark[:2])
-        self.quarantine.forget(*mark[2:])
+    def rollback(self, snapshot: Snapshot) -> None:
+        """Drop what was not saved: the transaction was rolled back to this snapshot."""
+        self.accounts.rollback()
+        self.parking.rollback(*snapshot[:2])
+        self.quarantine.rollback(*snapshot[2:])
 
 
-def open_books(
+def open_writer_state(
     connection: sqlite3.Connection,
     bounds: Bounds,
     schema_version: int,
     boot: Callable[[], int] = boot_ns,
-) -> Books:
-    """Return the books of a database as they stand. `boot` is the clock of the seen time."""
+) -> WriterState:
+    """Return the writer state of a database as it stands. `boot` is the clock of the seen time."""
     parked, parked_bytes = connection.execute(_PARKED).fetchone()
     (noted,) = connection.execute(_NOTED).fetchone()
     rejected, rejected_bytes = connection.execute(_REJECTED).fetchone()
     seen = open_seen_time(connection, boot=boot)
-    return Books(
+    return WriterState(
         Parking(
             count=parked,
             size=parked_bytes,

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from support.patience import PATIENCE_SECONDS
-from version1 import make_version_1
+from support.version_1 import make_version_1
 
 __all__ = ["make"]
 

@@ -11,11 +11,11 @@ import typer
 
 from ggend.cli.common.options import DatabaseOption, FormatOption, LimitOption, chosen_database
 from ggend.cli.render.output import Format, complain, show, show_json, show_line
-from ggend.database.check.accounting import balance
+from ggend.database.check.accounting import audit_accounts
 from ggend.database.findings import Verdict
 from ggend.errors import DatabaseUnusable
 from ggend.queries.accounts import COUNTS, Accounts, read_accounts
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 from ggend.queries.snapshot import columns_of, snapshot
 
 __all__ = ["accounts"]
@@ -63,7 +63,7 @@ def accounts(
                 hint="`ggend init` upgrades a database in place",
             )
         found = read_accounts(connection, limit=limit, producer=producer, client=client)
-        findings = balance(connection)
+        findings = audit_accounts(connection)
     if form is Format.JSON:
         rows = [dict(zip(found.rows.columns, row, strict=True)) for row in found.rows.rows]
         for row in rows:

@@ -14,7 +14,7 @@ from ggend.cli.render.output import show_json
 from ggend.cli.render.sections import ReportForm, ReportFormOption, show_sections
 from ggend.errors import UsageMistake
 from ggend.queries.analytics import Analytics, Count, Period, analyse
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 from ggend.queries.snapshot import snapshot
 from ggend.queries.summaries import Bucket, Group, Summary
 from ggend.queries.time_filters import parse_moment

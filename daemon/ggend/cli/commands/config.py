@@ -10,7 +10,7 @@ import typer
 
 from ggend.cli.render.output import show, show_json
 from ggend.config import Config, describe, load_config
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 
 __all__ = ["config"]
 

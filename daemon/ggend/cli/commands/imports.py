@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from ggend.cli.commands.import_database import database
-from ggend.cli.commands.import_events import events
-from ggend.cli.commands.import_log import ggen_log
-from ggend.cli.commands.import_receipts import receipts
+from ggend.cli.common.lazy_group import lazy_group
 
 __all__ = ["imports"]
 
 imports = typer.Typer(
+    cls=lazy_group(
+        {
+            "ggen-log": "ggend.cli.commands.import_log:ggen_log",
+            "receipts": "ggend.cli.commands.import_receipts:receipts",
+            "events": "ggend.cli.commands.import_events:events",
+            "database": "ggend.cli.commands.import_database:database",
+        }
+    ),
     help="Bring in what other programs have logged. Importing again adds nothing.",
     no_args_is_help=True,
 )
@@ -20,9 +25,3 @@ imports = typer.Typer(
 @imports.callback()
 def _group() -> None:
     """Bring in what other programs have logged. Importing again adds nothing."""
-
-
-imports.command(name="ggen-log")(ggen_log)
-imports.command(name="receipts")(receipts)
-imports.command(name="events")(events)
-imports.command(name="database")(database)

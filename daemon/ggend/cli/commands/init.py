@@ -50,7 +50,7 @@ def init(
     """
     import sqlite3
 
-    from ggend.database.check.environment import preflight
+    from ggend.database.check.environment import check_environment
     from ggend.database.check.run import self_test, table_sizes, verify
     from ggend.database.findings import Finding, Verdict
     from ggend.database.lock import hold_lock
@@ -61,7 +61,7 @@ def init(
     database = chosen_database(path)
     try:
         database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        findings = preflight(database)
+        findings = check_environment(database)
     except OSError as error:
         raise DatabaseUnusable(
             f"{database} cannot be made: {error}",

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ggend.cli.common.daemon_client import REFUSED_HINT, ask_holder, socket_of_holder
+from ggend.cli.common.daemon_client import REFUSED_HINT, ask_daemon, daemon_socket
 from ggend.cli.common.options import DatabaseOption, SocketOption, chosen_database, chosen_socket
 from ggend.cli.render.output import progress, show_line
 from ggend.errors import AlreadyRunning, DatabaseUnusable, RefusedByDatabase, UsageMistake
@@ -64,8 +64,8 @@ def maintain(
                         bar.update(task, completed=hook.seen, total=hook.seen + left)
                         offline.empty_wal()
     except AlreadyRunning as error:
-        place = socket_of_holder(path, chosen_socket(socket), otherwise=error)
-        ask_holder(place, "rebuild_rollups", {})
+        place = daemon_socket(path, chosen_socket(socket), otherwise=error)
+        ask_daemon(place, "rebuild_rollups", {})
         _watch(path, place)
     except sqlite3.IntegrityError as error:
         raise RefusedByDatabase(str(error), hint=REFUSED_HINT) from error
@@ -94,5 +94,5 @@ def _watch(path: Path, place: Path) -> None:
                 bar.update(tasks[source], completed=done.watermark, total=done.newest)
             if all(done.left < SLICE_ROWS for done in found.values()):
                 return
-            ask_holder(place, "status", {})
+            ask_daemon(place, "status", {})
             time.sleep(_LOOK_SECONDS)

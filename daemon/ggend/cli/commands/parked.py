@@ -16,7 +16,7 @@ from ggend.cli.render.durations import age_text
 from ggend.cli.render.output import Format, complain, show
 from ggend.errors import DatabaseUnusable
 from ggend.queries.parked import Waiting, read_parked
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 from ggend.queries.snapshot import columns_of, snapshot
 from ggend.queries.time_filters import parse_moment
 from ggend_schema.timestamps import parse_us

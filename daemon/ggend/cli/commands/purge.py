@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ggend.cli.common.daemon_client import ask_holder, socket_of_holder
+from ggend.cli.common.daemon_client import ask_daemon, daemon_socket
 from ggend.cli.common.options import (
     DatabaseOption,
     FormatOption,
@@ -29,7 +29,7 @@ from ggend.errors import (
     RefusedByDatabase,
     UsageMistake,
 )
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 from ggend.queries.time_filters import parse_moment
 
 __all__ = ["purge"]
@@ -171,12 +171,12 @@ def _purge_by_daemon(
     # From here on this socket alone: another daemon would purge another database.
     from ggend.maintenance.purge import SLICE_ROWS, smaller_slice
 
-    place = socket_of_holder(path, socket, otherwise=otherwise)
+    place = daemon_socket(path, socket, otherwise=otherwise)
     rows = SLICE_ROWS
     arguments: dict[str, Any] = {"cutoff": cutoff} | ({"kept": list(kept)} if kept else {})
     while "position" not in arguments or arguments["position"] is not None:
         try:
-            done: dict[str, Any] = ask_holder(place, "purge", arguments, refused_hint=_REFUSED_HINT)
+            done: dict[str, Any] = ask_daemon(place, "purge", arguments, refused_hint=_REFUSED_HINT)
         except NoRoom as error:
             arguments["limit"] = rows = smaller_slice(path, rows, error.message)
             continue

@@ -13,7 +13,7 @@ from ggend.cli.commands import list_commands
 from ggend.cli.commands.percentiles import percentiles
 from ggend.cli.common import filters as by
 from ggend.cli.common.options import DatabaseOption, FormatOption, LimitOption, chosen_database
-from ggend.cli.render.execution_view import as_json, decoded, portrait
+from ggend.cli.render.execution_view import as_json, decoded, execution_view
 from ggend.cli.render.output import Format, show, show_json, show_text
 from ggend.queries.execution import find_execution, load_execution, load_memory
 from ggend.queries.list_query import read_listing
@@ -75,7 +75,7 @@ def execution(
     elif json:
         show_json(as_json(found))
     else:
-        show_text(portrait(found))
+        show_text(execution_view(found))
 
 
 query.command()(list_commands.agents)

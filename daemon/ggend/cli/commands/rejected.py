@@ -11,7 +11,7 @@ from ggend.cli.commands.rejected_changes import CodeOption, moment_of, purge_rej
 from ggend.cli.common import filters as by
 from ggend.cli.common.options import DatabaseOption, FormatOption, LimitOption, chosen_database
 from ggend.cli.render.output import Format, complain, show, show_json, show_text
-from ggend.cli.render.rejected_view import as_json, portrait, short
+from ggend.cli.render.rejected_view import as_json, rejected_view, short
 from ggend.errors import UsageMistake
 from ggend.queries.rejected import Chosen, count_by_code, read_one, read_rejected
 from ggend.queries.snapshot import snapshot
@@ -85,7 +85,7 @@ def show_rejected(
     elif raw:
         _write_raw(found["event"], rejected_id)
     else:
-        show_text(portrait(found))
+        show_text(rejected_view(found))
 
 
 def _write_raw(event: object, rejected_id: int) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 import typer
 
-from ggend.cli.common.daemon_client import REFUSED_HINT, ask_holder, socket_of_holder
+from ggend.cli.common.daemon_client import REFUSED_HINT, ask_daemon, daemon_socket
 from ggend.cli.common.options import (
     DatabaseOption,
     FormatOption,
@@ -26,7 +26,7 @@ from ggend.cli.render.output import Format, complain, progress, show, show_line
 from ggend.cli.render.rejected_view import short
 from ggend.errors import AlreadyRunning, DatabaseUnusable, RefusedByDatabase, UsageMistake
 from ggend.queries.rejected import Chosen, read_ids
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 from ggend.queries.snapshot import snapshot
 from ggend.queries.time_filters import parse_moment
 from ggend_schema.codes import EventCode
@@ -197,7 +197,7 @@ def _in_parts(
                     yield here(path, part)
                 except AlreadyRunning as error:
                     # From here on this socket alone: another daemon has another database.
-                    place = socket_of_holder(path, socket, otherwise=error)
+                    place = daemon_socket(path, socket, otherwise=error)
                 except sqlite3.IntegrityError as error:
                     raise RefusedByDatabase(str(error), hint=REFUSED_HINT) from error
                 except sqlite3.Error as error:
@@ -205,7 +205,7 @@ def _in_parts(
                         f"{path} cannot be written: {error}", hint="run it again: it goes on"
                     ) from error
             if place is not None:
-                yield answer(ask_holder(place, op, {"ids": list(part)}))
+                yield answer(ask_daemon(place, op, {"ids": list(part)}))
             bar.advance(task, len(part))
 
 

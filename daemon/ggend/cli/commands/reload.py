@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ggend.cli.common.daemon_client import ask_holder
+from ggend.cli.common.daemon_client import ask_daemon
 from ggend.cli.common.options import SocketOption, chosen_socket
 from ggend.cli.render.output import show_line
 from ggend.errors import BadConfig
@@ -28,7 +28,7 @@ def reload(
 
         ggend reload
     """
-    answer: dict[str, Any] = ask_holder(
+    answer: dict[str, Any] = ask_daemon(
         chosen_socket(socket), "reload", {}, timeout=timeout, hint=""
     )
     if answer["error"] is not None:

@@ -13,7 +13,7 @@ from ggend.cli.common.options import DatabaseOption, chosen_database
 from ggend.cli.render.output import show_json
 from ggend.cli.render.sections import ReportForm, ReportFormOption, show_sections
 from ggend.queries.collisions import CollisionReport, report_collisions
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 from ggend.queries.snapshot import snapshot
 from ggend.queries.time_filters import parse_moment
 

@@ -12,7 +12,7 @@ import typer
 from ggend.cli.common.options import chosen_database
 from ggend.cli.render.output import complain, escape, show, show_line
 from ggend.errors import DatabaseUnusable, UsageMistake
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 
 __all__ = ["reset"]
 

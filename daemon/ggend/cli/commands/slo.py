@@ -14,7 +14,7 @@ from ggend.cli.common.options import DatabaseOption, FormatOption, chosen_databa
 from ggend.cli.render.output import Format, progress, show, show_json, show_line
 from ggend.config import load_config
 from ggend.errors import UsageMistake
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 from ggend.queries.snapshot import snapshot
 from ggend.queries.time_filters import parse_moment
 from ggend.slo.backtest import backtest

@@ -17,7 +17,7 @@ from ggend.cli.common.options import FormatOption, SocketOption, chosen_socket
 from ggend.cli.render.durations import age_text
 from ggend.cli.render.output import Format, complain, show, show_line
 from ggend.errors import DaemonUnreachable, UsageMistake
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 from ggend_client.errors import SpoolUnusable
 from ggend_client.options import Options
 from ggend_client.replay import replay

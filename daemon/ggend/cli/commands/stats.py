@@ -9,7 +9,7 @@ import typer
 from ggend.cli.common.options import DatabaseOption, chosen_database
 from ggend.cli.render.output import Format, show, show_json
 from ggend.errors import UsageMistake
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 from ggend.queries.snapshot import snapshot
 from ggend.queries.stats import Stats, stats_of
 

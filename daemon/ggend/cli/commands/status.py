@@ -9,7 +9,7 @@ import typer
 from ggend.cli.common.options import SocketOption, chosen_socket
 from ggend.cli.render.output import show, show_json
 from ggend.errors import DaemonUnreachable
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 from ggend_client import ClientError, ask
 
 __all__ = ["status"]

@@ -22,7 +22,7 @@ from ggend.errors import (
 from ggend_client import ClientError, RequestRefused, ask
 from ggend_schema.places import client_sockets
 
-__all__ = ["REFUSED_HINT", "ask_holder", "socket_of_holder"]
+__all__ = ["REFUSED_HINT", "ask_daemon", "daemon_socket"]
 
 #: What a person does about a trigger or a constraint of theirs.
 REFUSED_HINT = "drop the trigger or the constraint that says so, and run it again"
@@ -31,7 +31,7 @@ REFUSED_HINT = "drop the trigger or the constraint that says so, and run it agai
 _PATIENCE_SECONDS = 30.0
 
 
-def socket_of_holder(path: Path, socket: Path | None, *, otherwise: AlreadyRunning) -> Path:
+def daemon_socket(path: Path, socket: Path | None, *, otherwise: AlreadyRunning) -> Path:
     """Return the socket of the daemon that holds the lock of a database.
 
     Raises AlreadyRunning where none of the sockets is its, with what is known from `otherwise`.
@@ -49,7 +49,7 @@ def socket_of_holder(path: Path, socket: Path | None, *, otherwise: AlreadyRunni
     )
 
 
-def ask_holder(
+def ask_daemon(
     place: Path | None,
     op: str,
     arguments: Mapping[str, Any],

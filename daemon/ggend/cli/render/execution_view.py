@@ -16,12 +16,12 @@ from ggend.cli.render.formats import cell, escape
 from ggend.cli.render.output import STYLES, table_text
 from ggend.cli.render.waterfall import Span, waterfall
 from ggend.queries.execution import Execution, Record
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["as_json", "decoded", "portrait"]
+__all__ = ["as_json", "decoded", "execution_view"]
 
 #: Columns of the output where it goes to no terminal.
 _PIPE_WIDTH = 100
@@ -30,7 +30,7 @@ _PIPE_WIDTH = 100
 _LABEL = 13
 
 
-def portrait(found: Execution) -> str:
+def execution_view(found: Execution) -> str:
     """Return everything about one execution as text that is safe to print."""
     from rich.console import Console
     from rich.text import Text

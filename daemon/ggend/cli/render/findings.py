@@ -16,7 +16,7 @@ import typer
 from ggend.cli.render.output import escape, show, show_json, show_line
 from ggend.database.findings import Finding, Verdict
 from ggend.errors import UsageMistake
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 
 __all__ = ["Report", "at_work", "finish", "log_report"]
 

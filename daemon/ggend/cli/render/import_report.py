@@ -12,7 +12,7 @@ import msgspec
 
 from ggend.cli.render.formats import Format
 from ggend.cli.render.output import complain, show
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 from ggend_schema.messages import LinesAnswer
 
 __all__ = ["Problems", "show_reports"]

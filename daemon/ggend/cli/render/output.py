@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ggend.cli.render.formats import Format, cell, escape, is_numeric, json_text, pieces
 from ggend.cli.render.pager import page
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -15,11 +15,11 @@ import msgspec
 
 from ggend.cli.render.formats import cell, json_text
 from ggend.queries.rejected import content
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.timestamps import format_ms
 
-__all__ = ["as_json", "portrait", "short"]
+__all__ = ["as_json", "rejected_view", "short"]
 
 #: Columns of the longest label, and a gap.
 _LABEL = 15
@@ -39,7 +39,7 @@ _GAP = 3
 _NOT_PRINTABLE = re.compile(rb"[^\x20-\x7e]")
 
 
-def portrait(found: Mapping[str, Any]) -> str:
+def rejected_view(found: Mapping[str, Any]) -> str:
     """Return everything about one rejected event as text that is safe to print."""
     lines = [f"{label.ljust(_LABEL)}{cell(value)}" for label, value in _fields(found)]
     event = found["event"]

@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from ggend.cli.render.output import Format, show, show_line, show_text
-from ggend.queries.run import Result
+from ggend.queries.result import Result
 
 __all__ = ["ReportForm", "ReportFormOption", "show_sections"]
 

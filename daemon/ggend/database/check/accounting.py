@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from ggend.database.findings import Finding, Verdict
 
-__all__ = ["balance"]
+__all__ = ["audit_accounts"]
 
 #: Problems of one kind that are spelled out.
 _SPELLED_OUT = 5
@@ -33,7 +33,7 @@ class _Owner(Struct, array_like=True, gc=False):
 _owners: msgspec.msgpack.Decoder[list[_Owner]] = msgspec.msgpack.Decoder(list[_Owner])
 
 
-def balance(connection: sqlite3.Connection) -> list[Finding]:
+def audit_accounts(connection: sqlite3.Connection) -> list[Finding]:
     """Compare the accounts with what can be counted, as of one moment. Raises sqlite3.Error."""
     with _one_moment(connection):
         return [

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ggend.database.findings import Finding, Verdict
 
-__all__ = ["preflight"]
+__all__ = ["check_environment"]
 
 #: PRAGMA table_list; everything else that ggend uses is older.
 _SQLITE_MINIMUM = (3, 37, 0)
@@ -29,7 +29,7 @@ _FREE_BYTES = 256 * 1024 * 1024
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "lustre"})
 
 
-def preflight(path: Path) -> list[Finding]:
+def check_environment(path: Path) -> list[Finding]:
     """Look at everything that can be known before the database is opened."""
     directory = path.parent
     if not directory.is_dir():

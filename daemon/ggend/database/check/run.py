@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from ggend.database.check.accounting import balance
+from ggend.database.check.accounting import audit_accounts
 from ggend.database.check.constraints import probe, refusals
 from ggend.database.findings import Finding, Verdict
-from ggend.database.legacy_rows import count_oddities
+from ggend.database.legacy_rows import count_legacy_rows
 from ggend.database.rollups import compare
 from ggend.database.schema import (
     Difference,
@@ -93,7 +93,7 @@ def verify(
     yield _json_functions(connection)
     yield _journal(connection)
     if version > 0:
-        yield from balance(connection)
+        yield from audit_accounts(connection)
     if pages:
         yield from _pages(connection, tell)
     if rollups:
@@ -252,7 +252,7 @@ def _pages(connection: sqlite3.Connection, tell: Callable[[str], None]) -> Itera
     yield _of("integrity", problems, "every page, row and index entry")
     if problems:
         return
-    oddities = count_oddities(connection, watch)
+    oddities = count_legacy_rows(connection, watch)
     connection.set_progress_handler(None, 0)
     for oddity in oddities:
         yield Finding("odd rows", Verdict.WARNING, str(oddity))

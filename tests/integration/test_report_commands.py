@@ -1,0 +1,237 @@
+"""`ggend stats`, `ggend analytics` and `ggend export` on real databases."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ggend.cli import app
+from ggend.errors import GgendError
+from support.daemon_process import Daemon
+from support.framed_peer import audit, line_of
+from support.processes import run_ggend
+from support.version_1 import TABLES, make_version_1
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("version1") / "old.db"
+    make_version_1(path)
+    return path
+
+
+@pytest.fixture
+def old(made_once: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(made_once, tmp_path))
+
+
+def ggend(*arguments: object) -> Result:
+    """Run a command in this process; what it printed is in `stdout`."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def answer(*arguments: object) -> str:
+    ran = ggend(*arguments)
+    assert ran.exit_code == 0, ran.output + repr(ran.exception)
+    return ran.stdout
+
+
+def rows_of(path: Path, table: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(f"SELECT * FROM {table} ORDER BY id").fetchall()
+
+
+def values_of(text: str) -> list[tuple[object, ...]]:
+    return [tuple(json.loads(line).values()) for line in text.splitlines()]
+
+
+def test_stats_counts_the_rows_of_version_1(old: Path) -> None:
+    found = json.loads(answer("stats", "--database", old, "--format", "json"))
+    assert found["rows"] == {table: len(rows_of(old, table)) for table in TABLES}
+    assert found["agents"] == 7
+    assert found["receipts_by_status"] == {
+        "cancelled": 10,
+        "failed": 10,
+        "partial": 10,
+        "passed": 20,
+    }
+    assert found["accounts"] is None
+    assert "1.0.0" in answer("stats", "--database", old)
+
+
+def test_the_commands_read_beside_a_running_daemon(daemon: Daemon) -> None:
+    daemon.exchange(
+        b'{"type":"receipt_emitted","execution_id":"e","agent_id":"me","operation":"watch",'
+        b'"status":"passed","duration_ms":30}\n'
+        b'{"type":"stage_completed","execution_id":"later","stage":"emit","status":"passed",'
+        b'"duration_ms":3}\n'
+    )
+
+    def run(*arguments: str) -> str:
+        ran = run_ggend(*arguments, environ={"GGEND_DATABASE": os.fspath(daemon.database)})
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    stats = json.loads(run("stats", "--format", "json"))
+    assert stats["parked"] == stats["accounts"]["parked"] == 1
+    assert stats["accounts"]["last_sequence"] == 2
+    analytics = json.loads(run("analytics", "--format", "json"))
+    assert analytics["executions"]["p95_ms"] == 30
+    tables = [json.loads(line) for line in run("export", "all").splitlines()]
+    assert {"receipts", "parked_events", "producers", "database_identity"} <= {
+        row["table"] for row in tables
+    }
+    (parked,) = (row for row in tables if row["table"] == "parked_events")
+    stored = daemon.query("SELECT payload FROM parked_events")[0][0]
+    assert bytes.fromhex(parked["payload"]["$blob"]) == stored
+
+
+@pytest.mark.parametrize("form", ["table", "json", "markdown"])
+def test_analytics_of_version_1_in_each_form(old: Path, form: str) -> None:
+    text = answer(
+        "analytics", "-d", old, "--until", "2026-01-30", "--period", "7d", "--format", form
+    )
+    assert "execution" in text
+    assert "agent-3" in text
+    assert "SHACL" in text
+    if form == "json":
+        assert json.loads(text)["executions"]["executions"] == 50
+
+
+def test_analytics_of_one_agent_names_no_other(old: Path) -> None:
+    text = answer("analytics", "-d", old, "--until", "2026-01-30", "--agent", "agent-3")
+    assert "agent-3" in text
+    assert "agent-4" not in text
+
+
+def test_a_period_before_1970_is_a_mistake_of_usage(old: Path) -> None:
+    ran = ggend("analytics", "-d", old, "--until", "1970-01-20", "--period", "30d")
+    assert isinstance(ran.exception, GgendError)
+    assert ran.exception.exit_status == os.EX_USAGE
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_ndjson_holds_every_value_as_it_is_stored(old: Path, table: str) -> None:
+    assert values_of(answer("export", table, "-d", old)) == rows_of(old, table)
+
+
+def test_json_is_the_same_as_ndjson(old: Path) -> None:
+    lines = values_of(answer("export", "audit_log", "-d", old))
+    (whole,) = [json.loads(answer("export", "audit_log", "-d", old, "-f", "json"))]
+    assert [tuple(row.values()) for row in whole] == lines
+
+
+def test_csv_tells_nothing_from_the_empty_text(old: Path, tmp_path: Path) -> None:
+    output = tmp_path / "audit.csv"
+    answer("export", "audit_log", "-d", old, "-f", "csv", "-o", output)
+    text = output.read_text(encoding="utf-8")
+    stored = rows_of(old, "audit_log")
+    parsed = list(csv.reader(io.StringIO(text)))[1:]
+    assert parsed == [["" if value is None else str(value) for value in row] for row in stored]
+    (odd,) = (line for line in text.splitlines() if '"no time"' in line)
+    assert odd.split(",")[1] == '""'  # the timestamp is an empty text
+    assert odd.split(",")[5] == ""  # there is no duration
+
+
+def test_a_value_that_json_has_no_word_for_is_marked(old: Path) -> None:
+    with closing(sqlite3.connect(old)) as connection:
+        connection.execute(
+            "INSERT INTO slo_violations (execution_id, metric, target_value, actual_value, "
+            "severity, timestamp, description) VALUES ('e', CAST(x'ff' AS TEXT), 9e999, 0.1, "
+            "'warning', char(155) || '\N{RIGHT-TO-LEFT OVERRIDE}', x'00ff')"
+        )
+        connection.commit()
+    line = answer("export", "slo_violations", "-d", old).splitlines()[-1]
+    row = json.loads(line)
+    assert row["metric"] == {"$text": "ff"}
+    assert row["target_value"] == {"$real": "inf"}
+    assert row["actual_value"] == 0.1
+    assert row["description"] == {"$blob": "00ff"}
+    assert row["timestamp"] == "\x9b\N{RIGHT-TO-LEFT OVERRIDE}"
+    assert line.isprintable()
+    last = answer("export", "slo_violations", "-d", old, "-f", "csv").splitlines()[-1]
+    assert "$text:ff,$real:inf,0.1," in last
+    assert "$blob:00ff" in last
+
+
+def test_since_and_until_understand_every_notation(old: Path) -> None:
+    arguments = ("export", "receipts", "-d", old, "--since", "2026-01-29T00:00:10Z")
+    kept = values_of(answer(*arguments, "--until", "2026-01-29T00:00:20Z"))
+    # 0.75 s apart; the notations without milliseconds cut them off.
+    assert [row[0] for row in kept] == [
+        number + 1
+        for number in range(50)
+        if 10_000 <= number * 750 - (number * 750 % 1000 if number % 4 in (1, 2) else 0) < 20_000
+    ]
+
+
+def test_all_writes_one_file_for_each_table(old: Path, tmp_path: Path) -> None:
+    output = tmp_path / "exported"
+    answer("export", "all", "-d", old, "--output", output)
+    assert {path.name for path in output.iterdir()} == {f"{table}.ndjson" for table in TABLES}
+    for table in TABLES:
+        text = (output / f"{table}.ndjson").read_text(encoding="utf-8")
+        assert values_of(text) == rows_of(old, table)
+
+
+def test_an_export_that_fails_leaves_the_older_file_alone(
+    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "receipts.ndjson"
+    output.write_text("older")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    ran = ggend("export", "receipts", "-d", old, "-o", output)
+    assert isinstance(ran.exception, GgendError)
+    assert ran.exception.exit_status == os.EX_IOERR
+    assert output.read_text() == "older"
+    assert [path for path in tmp_path.iterdir() if path.suffix == ".partial"] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["receipt"],
+        ["all", "--format", "csv"],
+        ["receipts", "--since", "yesterday"],
+        ["sqlite_sequence"],
+    ],
+)
+def test_an_export_that_makes_no_sense_is_refused(old: Path, arguments: list[str]) -> None:
+    ran = ggend("export", *arguments, "-d", old)
+    assert isinstance(ran.exception, GgendError)
+    assert ran.exception.exit_status == os.EX_USAGE
+
+
+def test_producers_that_lie_about_their_losses_overflow_no_sum(daemon: Daemon) -> None:
+    """`stats`, `accounts` and `check` add up what no integer of SQLite holds."""
+    lie = 10**15  # as it was once allowed
+    liars = 2**63 // lie + 2
+    daemon.exchange(line_of(audit("agent")))
+    daemon.stop()
+    with closing(sqlite3.connect(daemon.database)) as connection, connection:
+        connection.execute(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+            "INSERT INTO producers "
+            "(kind, producer, uid, first_seen, last_seen, last_sequence, lost) "
+            "SELECT 'producer', CAST(printf('%016d', i) AS BLOB), 0, '', '', ?, ? FROM n",
+            (liars, lie, lie),
+        )
+    environ = {"GGEND_DATABASE": os.fspath(daemon.database)}
+    for command in (["stats"], ["accounts", "--limit", "1"], ["check"]):
+        ran = run_ggend(*command, environ=environ)
+        assert ran.returncode == 0, ran.stderr
+    ran = run_ggend("stats", "--format", "json", environ=environ)
+    assert json.loads(ran.stdout)["accounts"]["lost"] == liars * lie

@@ -36,34 +36,34 @@ Days: TypeAlias = Annotated[float, Meta(gt=0, le=36_500)]
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `ggend serve` runs with."""
+    """The settings of `ggend serve`."""
 
     socket: Annotated[Path, Meta(description="The Unix socket that producers connect to.")]
     database: Annotated[Path, Meta(description="The SQLite file.")]
     objectives: Annotated[
         Path | None,
-        Meta(description="The TOML file of objectives; without one, the shipped ones hold."),
+        Meta(description="The TOML file of objectives. Default: the built-in objectives."),
     ] = None
     upgrade: Annotated[
         bool,
-        Meta(description="Whether a database of an older version is upgraded, after a backup."),
+        Meta(description="Whether to upgrade a database of an older version, after a backup."),
     ] = True
     socket_mode: Annotated[
-        Mode, Meta(description="Who may connect: permissions of the socket, octal, in quotes.")
+        Mode, Meta(description="Permissions of the socket: an octal mode in quotes.")
     ] = "0600"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        Meta(description="The least important messages that are logged."),
+        Meta(description="The lowest level of messages that are logged."),
     ] = "info"
     batch_events: Annotated[
-        int, Meta(ge=1, le=100_000, description="Events in one transaction at most.")
+        int, Meta(ge=1, le=100_000, description="Maximum events in one transaction.")
     ] = 4096
     intake_events: Annotated[
-        int, Meta(ge=1, le=10_000_000, description="Events that wait for the writer at most.")
+        int, Meta(ge=1, le=10_000_000, description="Maximum events that wait for the writer.")
     ] = 16_384
-    #: What decoded events take is estimated from above: of usual ones, 3 to 4 KiB each.
+    #: The memory of decoded events is estimated from above: 3 to 4 KiB for each usual event.
     intake_mib: Annotated[
-        int, Meta(ge=8, le=65_536, description="MiB of memory for events until they are stored.")
+        int, Meta(ge=8, le=65_536, description="Maximum MiB of memory for events not yet stored.")
     ] = 128
     page_cache_mib: Annotated[
         int, Meta(ge=1, le=65_536, description="MiB of database pages kept in memory.")
@@ -73,57 +73,57 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = 20_000
     wal_alarm_mib: Annotated[
         int,
-        Meta(ge=1, le=1_000_000, description="MiB of WAL from which on its readers are named."),
+        Meta(ge=1, le=1_000_000, description="Size of the WAL in MiB that logs its readers."),
     ] = 128
     set_aside_corrupt: Annotated[
         bool,
-        Meta(description="Whether a damaged database is renamed at start, and a new one begun."),
+        Meta(description="Whether to rename a damaged database at start and create a new one."),
     ] = False
     parked_max_events: Annotated[
         int,
-        Meta(ge=0, le=10**9, description="Events that may wait for their receipt or session."),
+        Meta(ge=0, le=10**9, description="Maximum parked events (their parent is missing)."),
     ] = 1_000_000
     parked_max_mib: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="MiB of events that may wait like that.")
+        int, Meta(ge=1, le=1_000_000, description="Maximum MiB of parked events.")
     ] = 1_024
     parked_max_age_days: Annotated[
-        Days, Meta(description="How long an event may wait like that before it is rejected.")
+        Days, Meta(description="Days after which a parked event is rejected.")
     ] = 7.0
     rejected_max_events: Annotated[
-        int, Meta(ge=0, le=10**9, description="Rejected events that are kept with their bytes.")
+        int, Meta(ge=0, le=10**9, description="Maximum rejected events kept with their bytes.")
     ] = 100_000
     rejected_max_mib: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="MiB of rejected events that are kept.")
+        int, Meta(ge=1, le=1_000_000, description="Maximum MiB of rejected events that are kept.")
     ] = 256
-    #: The largest valid event is 2.25 MiB: what can be repaired and put back is kept whole.
+    #: The largest valid event is 2.25 MiB: every event that can be repaired is kept whole.
     undecodable_max_bytes: Annotated[
         int,
         Meta(
             ge=0,
             le=EVENT_BYTES,
-            description="Bytes of a rejected event that cannot be decoded up to which it is kept; "
-            "of a larger one, and of all at 0, hash and length.",
+            description="Maximum size in bytes of an undecodable rejected event that is kept. Of a "
+            "larger one, only the hash and length are kept; 0 keeps none.",
         ),
     ] = EVENT_BYTES
-    #: A spool of 30 days may still come: a producer is forgotten later than that, never earlier.
+    #: A spool of 30 days may still arrive, so a producer is never forgotten before that.
     producer_max_silence_days: Annotated[
         float,
-        Meta(gt=30, le=36_500, description="How long the account of a silent producer is kept."),
+        Meta(gt=30, le=36_500, description="Days that the account of a silent producer is kept."),
     ] = 60.0
     partial_timeout_seconds: Annotated[
-        Seconds, Meta(description="How long half a frame may wait for its other half.")
+        Seconds, Meta(description="Seconds until the rest of an incomplete frame must arrive.")
     ] = 30.0
     idle_timeout_seconds: Annotated[
-        Seconds, Meta(description="How long a connection may send nothing before it is ended.")
+        Seconds, Meta(description="Seconds after which an idle connection is closed.")
     ] = 3_600.0
     answer_timeout_seconds: Annotated[
-        Seconds, Meta(description="How long a peer may leave its answers unread.")
+        Seconds, Meta(description="Seconds that a peer may leave its answers unread.")
     ] = 30.0
     drain_timeout_seconds: Annotated[
-        Seconds, Meta(description="How long a stop waits for what has arrived to be stored.")
+        Seconds, Meta(description="Seconds that a stopping daemon waits to store received events.")
     ] = 10.0
     max_connections: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="Connections at the same time at most.")
+        int, Meta(ge=1, le=1_000_000, description="Maximum simultaneous connections.")
     ] = 4096
 
     @property
@@ -154,9 +154,9 @@ def load_config(
     flags: Mapping[str, object],
     uid: int | None = None,
 ) -> LoadedConfig:
-    """Put the layers on top of each other and check every value. Raises BadConfig.
+    """Merge the layers and check every value. Raises BadConfig.
 
-    `path` is what `--config` said, `flags` what the other options said, None for those not given.
+    `path` is the value of `--config`; `flags` has the other options, None for those not given.
     """
     settings = {
         "socket": _Setting(value=places.user_socket(environ), source="default"),
@@ -191,7 +191,7 @@ def _files(path: Path | None, environ: Mapping[str, str], uid: int) -> list[Path
             origin = "--config" if path else "GGEND_CONFIG"
             raise BadConfig(
                 f"the configuration file {chosen} ({origin}) does not exist",
-                hint="create it, or leave the option out to run with the defaults",
+                hint="create the file, or leave the option out to use the defaults",
             )
         return [chosen]
     candidates = [places.user_config(environ)]
@@ -212,7 +212,7 @@ def _read(file: Path) -> dict[str, object]:
 def _unknown(key: str, value: object, file: Path) -> BadConfig:
     nearest = difflib.get_close_matches(key.lower().replace("-", "_"), _FIELDS, n=1, cutoff=0.0)
     if isinstance(value, dict):
-        hint = "settings stand at the top of the file, not in a [section]"
+        hint = "put settings at the top of the file, not in a [section]"
     else:
         hint = f"the nearest known key is `{nearest[0]}`; `ggend config show` lists them all"
     return BadConfig(f"{file}: unknown key `{key}`", hint=hint)
@@ -221,7 +221,7 @@ def _unknown(key: str, value: object, file: Path) -> BadConfig:
 def _check(key: str, setting: _Setting, environ: Mapping[str, str]) -> object:
     if key in ("socket", "database", "objectives"):
         return _check_path(key, setting, environ)
-    # A variable is text; what a file or a flag says has a type already.
+    # A variable is text; values of a file or a flag have a type already.
     is_text = setting.source.startswith("GGEND_")
     try:
         return msgspec.convert(setting.value, _FIELDS[key].type, strict=not is_text)
@@ -249,7 +249,7 @@ def _check_path(key: str, setting: _Setting, environ: Mapping[str, str]) -> Path
 def _bad(key: str, setting: _Setting, allowed: str) -> BadConfig:
     shown = str(setting.value) if isinstance(setting.value, Path) else setting.value
     return BadConfig(
-        f"`{key}` cannot be {shown!r} (from {setting.source})", hint=f"allowed is {allowed}"
+        f"`{key}` cannot be {shown!r} (from {setting.source})", hint=f"it must be {allowed}"
     )
 
 

@@ -43,21 +43,21 @@ class GgendError(Exception):
 
 
 class UsageMistake(GgendError):
-    """What was typed cannot be done."""
+    """The command line is wrong."""
 
     code = "usage"
     exit_status = os.EX_USAGE
 
 
 class TookTooLong(GgendError):
-    """A query was ended: it ran longer than it may, or its result is larger than it may be."""
+    """A query was stopped: it exceeded its timeout, or its result was too large."""
 
     code = "took_too_long"
     exit_status = os.EX_TEMPFAIL
 
 
 class BadConfig(GgendError):
-    """A configuration value is not what is allowed there."""
+    """A configuration value is not allowed."""
 
     code = "bad_config"
     exit_status = os.EX_CONFIG
@@ -71,7 +71,7 @@ class AlreadyRunning(GgendError):
 
 
 class NoDescriptors(GgendError):
-    """The process, or the host, may have no more files and sockets open."""
+    """The process or the host cannot open more files and sockets."""
 
     code = "no_descriptors"
     exit_status = os.EX_OSERR
@@ -85,67 +85,67 @@ class SocketUnusable(GgendError):
 
 
 class DatabaseUnusable(GgendError):
-    """The database cannot be opened, or is not one that this version may write to."""
+    """The database cannot be opened, or this version must not write to it."""
 
     code = "database_unusable"
     exit_status = os.EX_DATAERR
 
 
 class RefusedByDatabase(GgendError):
-    """A trigger or a constraint that somebody added refuses a change; it would again."""
+    """A trigger or constraint that ggend did not create refuses a change. A retry fails too."""
 
     code = "refused_by_database"
     exit_status = os.EX_DATAERR
 
 
 class DatabaseCorrupt(DatabaseUnusable):
-    """What the database file holds is not what SQLite wrote there."""
+    """The content of the database file is not what SQLite wrote."""
 
     code = "database_corrupt"
 
     @classmethod
     def of(cls, path: Path, why: str) -> DatabaseCorrupt:
-        """Say of a file what is wrong with it, and what helps."""
+        """Return the error for a damaged file, with the ways to repair it."""
         return cls(
             f"{path} is damaged: {why}",
-            hint=f"it was not touched: `ggend check {path}` says what is broken; restore a backup, "
-            "or read it with `.recover` of sqlite3; with `set_aside_corrupt = true` it is renamed "
-            "and a new one begun",
+            hint=f"the file was not changed; `ggend check {path}` shows the damage; restore a "
+            "backup, or recover the rows with `.recover` of sqlite3; with `set_aside_corrupt = "
+            "true` the daemon renames the file and creates a new one",
         )
 
 
 class WalNotOurs(DatabaseUnusable):
-    """SQLite would recover a WAL into a file that it was not made for."""
+    """SQLite would recover a WAL into a file that it does not belong to."""
 
     code = "wal_not_ours"
 
     @classmethod
     def of(cls, path: Path, why: str) -> WalNotOurs:
-        """Say of a file what is wrong with its WAL, and which choices there are."""
+        """Return the error for a file whose WAL does not belong to it, with the choices."""
         return cls(
             f"{path} is not opened: {why}",
-            hint="nothing was touched. `ggend restore --without-wal` keeps the file and sets its "
-            "WAL aside; `ggend restore --with-wal` takes both, if they were copied together; "
-            "`ggend restore FILE` puts a backup in their place",
+            hint="nothing was changed. `ggend restore --without-wal` keeps the file and sets its "
+            "WAL aside; `ggend restore --with-wal` keeps both, if they were copied together; "
+            "`ggend restore FILE` replaces both by a backup",
         )
 
 
 class DatabaseReplaced(GgendError):
-    """The path names another file than the open one, or none: what is written would be lost."""
+    """The open file is no longer at its path, so everything written to it would be lost."""
 
     code = "database_replaced"
     exit_status = os.EX_OSFILE
 
 
 class DatabaseUnwritable(GgendError):
-    """The running daemon may not write to its database any more."""
+    """The running daemon is no longer allowed to write to its database."""
 
     code = "database_unwritable"
     exit_status = os.EX_NOPERM
 
 
 class CommitUnknown(GgendError):
-    """COMMIT failed in a way that leaves open whether it happened."""
+    """COMMIT failed, and it is unknown whether the transaction was committed."""
 
     code = "commit_unknown"
     #: sysexits.h: "when something you wanted to do doesn't work, but you don't know why".
@@ -153,21 +153,21 @@ class CommitUnknown(GgendError):
 
 
 class DiskFailed(GgendError):
-    """The disk did not do what it was told, and nothing was committed."""
+    """A disk operation failed, and nothing was committed."""
 
     code = "disk_failed"
     exit_status = os.EX_IOERR
 
 
 class NoRoom(GgendError):
-    """The disk is full; nothing of what was asked for was changed."""
+    """The disk is full; the requested change was not made."""
 
     code = "no_room"
     exit_status = os.EX_IOERR
 
 
 class WriterStopped(GgendError):
-    """The database refused what it must not refuse: a defect in ggend, or somebody's new schema."""
+    """SQLite rejected one of ggend's own bookkeeping rows: a defect, or a changed schema."""
 
     code = "writer_stopped"
 
@@ -180,7 +180,7 @@ class DaemonUnreachable(GgendError):
 
 
 class NotAllowed(GgendError):
-    """This user may not have that done."""
+    """This user is not allowed to request the change."""
 
     code = "not_allowed"
     exit_status = os.EX_NOPERM

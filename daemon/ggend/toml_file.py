@@ -1,4 +1,4 @@
-"""TOML file: one that a person wrote, read whole, with the line of a mistake."""
+"""TOML file: reads a file that a person wrote, and reports the line of a mistake."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ __all__ = ["read_toml"]
 def read_toml(path: Path, what: str, *, example: str) -> dict[str, object]:
     """Return the tables of a file. Raises BadConfig.
 
-    `what` names the file's purpose in errors, `example` shows what belongs into it.
+    `what` names the file's purpose in errors; `example` is an example of its content.
     """
     if path.exists() and not path.is_file():  # a FIFO would hold up the daemon
-        raise BadConfig(
-            f"the {what} {path} is no regular file", hint="name a file that can be read again"
-        )
+        raise BadConfig(f"{path} is not a regular file", hint=f"the {what} must be a regular file")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -36,7 +34,7 @@ def read_toml(path: Path, what: str, *, example: str) -> dict[str, object]:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise BadConfig(
-            f"{path}, line {line}: not UTF-8 text", hint="TOML files are written in UTF-8"
+            f"{path}, line {line}: not UTF-8 text", hint="TOML files must be UTF-8"
         ) from error
     try:
         return tomllib.loads(text)

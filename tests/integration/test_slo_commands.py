@@ -92,8 +92,8 @@ def test_a_command_reloads(daemon: Daemon) -> None:
     os.mkfifo(daemon.place / "objectives.toml")
     refused = _ggend("reload", GGEND_SOCKET=daemon.socket)
     assert refused.returncode == os.EX_CONFIG
-    assert "no regular file" in refused.stderr
-    assert "goes on with the objectives that it had" in refused.stderr
+    assert "not a regular file" in refused.stderr
+    assert "keeps its previous objectives" in refused.stderr
 
 
 def test_a_violation_is_explained(daemon: Daemon) -> None:

@@ -101,7 +101,7 @@ def test_a_chosen_file_that_is_missing_is_an_error(environ: dict[str, str], tmp_
 
 
 def test_a_directory_as_the_file_is_an_error(environ: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(BadConfig, match="is no regular file"):
+    with pytest.raises(BadConfig, match="is not a regular file"):
         load(environ, tmp_path)
 
 
@@ -199,7 +199,7 @@ def test_a_pipe_as_the_file_is_an_error_and_not_waited_for(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(BadConfig, match="is no regular file"):
+    with pytest.raises(BadConfig, match="is not a regular file"):
         load(environ, tmp_path / "pipe")
 
 

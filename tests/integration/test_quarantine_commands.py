@@ -266,7 +266,7 @@ def test_accounts_are_chosen_by_producer_and_client(filled: Daemon) -> None:
         (row,) = objects(filled, "accounts", *chosen)
         assert row["producer"] == PRODUCER.hex()
     assert objects(filled, "accounts", "--producer", "ff") == []
-    with pytest.raises(UsageMistake, match="not the beginning of a producer id"):
+    with pytest.raises(UsageMistake, match="not a prefix of a producer id"):
         run(filled, "accounts", "--producer", "me")
     assert "the first 1 of 2 accounts" in run(filled, "accounts", "--limit", "1").stderr
 

@@ -160,7 +160,7 @@ def test_mistakes_are_refused_with_what_is_allowed(stored: Daemon) -> None:
     with pytest.raises(UsageMistake) as caught:
         ask(stored.database, "executions", "--status", "green")
     assert "passed, failed, partial, cancelled" in caught.value.hint
-    with pytest.raises(UsageMistake, match="is not a moment"):
+    with pytest.raises(UsageMistake, match="is not a time between"):
         ask(stored.database, "audit", "--since", "yesterday")
 
 
@@ -210,5 +210,5 @@ def test_a_statement_without_an_end_is_ended(stored: Daemon) -> None:
         environ={"GGEND_DATABASE": os.fspath(stored.database)},
     )
     assert ran.returncode == os.EX_TEMPFAIL, ran.stderr
-    assert "ended after 0.5 s" in ran.stderr
+    assert "stopped after 0.5 s" in ran.stderr
     assert "--timeout" in ran.stderr

@@ -1,1 +1,1 @@
-"""Queries: questions that people and programs ask of a tier 2 database. Never writes."""
+"""Queries: reads a tier 2 database for people and programs. Never writes."""

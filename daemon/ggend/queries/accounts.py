@@ -1,6 +1,6 @@
-"""Accounts: who sent how many events and what became of them, as rows and in total.
+"""Accounts: the number of events of each producer and their outcomes, as rows and in total.
 
-Never writes. Whether the numbers are right is said by `database.audit_accounts`.
+Never writes. `database.audit_accounts` verifies the numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COUNTS = (
 
 
 class Accounts(msgspec.Struct, frozen=True, kw_only=True):
-    """The accounts that were asked for: the first of them as rows, all of them in total."""
+    """The selected accounts: the first of them as rows, all of them in total."""
 
     rows: Result
     #: How many accounts, and the sums of their COUNTS.
@@ -38,7 +38,7 @@ def read_accounts(
     producer: str | None = None,
     client: str | None = None,
 ) -> Accounts:
-    """Return the accounts, those last heard of first; `producer` is the beginning of an id.
+    """Return the accounts, most recently active first; `producer` is a prefix of an id.
 
     Raises UsageMistake.
     """
@@ -47,7 +47,7 @@ def read_accounts(
     listed, counted = _statements(connection)
     accounts = 0
     total = dict.fromkeys(COUNTS, 0)
-    # Summed up here: many producers that lie about their numbers would overflow SQLite's integers.
+    # Summed up here: the false numbers of many producers could overflow SQLite's integers.
     for row in connection.execute(counted, parameters):
         accounts += 1
         for name, value in zip(COUNTS, row, strict=True):
@@ -64,8 +64,8 @@ def _range_of(beginning: str) -> tuple[bytes, bytes]:
         return bytes.fromhex(digits.ljust(_DIGITS, "0")), bytes.fromhex(digits.ljust(_DIGITS, "f"))
     except ValueError:
         raise UsageMistake(
-            f"{beginning!r} is not the beginning of a producer id",
-            hint=f"{_DIGITS} hexadecimal digits, or the first of them",
+            f"{beginning!r} is not a prefix of a producer id",
+            hint=f"give up to {_DIGITS} hexadecimal digits",
         ) from None
 
 

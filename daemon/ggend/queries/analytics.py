@@ -1,9 +1,9 @@
-"""Analytics: what the swarm did in a period, and how that compares with the period before.
+"""Analytics: the activity of the swarm in a period, compared with the period before.
 
 Never writes, never reads a clock. Times are compared by julianday(): version 1.0.0 wrote them in
 several notations, and text order is time order only within one. An index brings the rows near the
-period, by their date (receipts of 30 days and more are scanned); which of them are in it is
-decided afterwards. A row whose time nobody can read is in no period.
+period, by their date (receipts of 30 days and more are scanned); their exact times are compared
+afterwards. A row with an invalid time is in no period.
 """
 
 from __future__ import annotations

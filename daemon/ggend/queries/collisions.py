@@ -1,4 +1,4 @@
-"""Collisions: who got in whose way, where, and how often that was resolved. Never writes."""
+"""Collisions: counts by type, pair of agents, hot spot and day. Never writes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Pair(Struct, frozen=True):
 
 
 class Hotspot(Struct, frozen=True):
-    """What was said of several collisions in the same words."""
+    """Collisions with the same description."""
 
     description: str
     collisions: int

@@ -1,8 +1,8 @@
 """List query: the tables as lists, newest first, with filters and pages; and summaries of them.
 
-What was typed is checked here and bound as a parameter. Statements are put together from the
-constant fragments of `list_definitions`. A database of version 1.0.0 lacks some columns: they are
-left out, and a filter that needs one is refused. Never writes.
+Filter values are checked here and bound as parameters. Statements are composed of the constant
+fragments of `list_definitions`. A database of version 1.0.0 lacks some columns: they are left out,
+and a filter that needs one is refused. Never writes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ZONES = timedelta(days=1)
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
-    """What is looked for; None: anything. `time_filters` makes `since` and `until`."""
+    """The filters; None: not set. `time_filters` converts `since` and `until`."""
 
     agent: str | None = None
     status: str | None = None
@@ -87,7 +87,7 @@ def _parameters(listing: Listing, filters: Filters) -> dict[str, object]:
         if value is None:
             continue
         if name not in listing.conditions and name not in ("since", "until", "text", "before"):
-            raise UsageMistake(f"there is no filter `{name}` for {listing.table}")
+            raise UsageMistake(f"{listing.table} has no filter `{name}`")
         choices = listing.choices.get(name)
         if choices is not None:
             if value not in choices:
@@ -95,7 +95,7 @@ def _parameters(listing: Listing, filters: Filters) -> dict[str, object]:
                 offered = ", ".join(choice for choice in choices if "\u00b5" not in choice)
                 raise UsageMistake(
                     f"{value!r} is not a {name} of {listing.table}",
-                    hint=f"--{name} takes {offered}",
+                    hint=f"--{name} takes one of: {offered}",
                 )
             value = choices[value]
         parameters[name] = value
@@ -124,8 +124,8 @@ def _check_columns(
     for name, (table, column) in listing.needs.items():
         if name in parameters and column not in columns_of(connection, table):
             raise UsageMistake(
-                f"--{name} needs the column `{column}` of {table}, which this database does not "
-                "have: it is of version 1.0.0",
+                f"--{name} needs the column `{column}` of {table}, which a database of version "
+                "1.0.0 does not have",
                 hint="`ggend init` upgrades a database in place",
             )
 

@@ -1,7 +1,7 @@
-"""Parked: what waits for which parent, how much of it, and since when.
+"""Parked: the events that wait for each missing parent, and since when.
 
-Never writes. Payloads are read only for the parents that are shown, and of each event only who
-sent it and what it is.
+Never writes. Payloads are read only for the parents that are shown, and only the sender and the
+type of each event.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Waiting(Struct, frozen=True, kw_only=True):
     events: int
     #: Event types, the most frequent first.
     types: dict[str, int]
-    #: When the first of them arrived; None: the clock was nowhere near.
+    #: When the first of them arrived; None: the recorded time is invalid.
     since: str | None
     age_seconds: int
     clients: list[str]
@@ -36,7 +36,7 @@ class Waiting(Struct, frozen=True, kw_only=True):
 
 
 class Parked(Struct, frozen=True, kw_only=True):
-    """What waits: the parents that have been waited for longest, and how many there are."""
+    """The parents that have been missing longest, and the total counts."""
 
     waiting: list[Waiting]
     parents: int
@@ -91,7 +91,7 @@ def _waiting(
         try:
             entries = _entries.decode(payload)
         except (msgspec.DecodeError, TypeError):
-            continue  # `ggend accounts` and `ggend check` say so
+            continue  # `ggend accounts` and `ggend check` report it
         types.update(entry.event.type for entry in entries)
         accounts.update(entry.account_id for entry in entries)
     senders = connection.execute(_SENDERS, (msgspec.json.encode(sorted(accounts)).decode(),))

@@ -1,8 +1,8 @@
 """Percentiles: of the durations of stages, agents and operations, from the histograms.
 
-By nearest rank, as `summaries` has them, but of buckets: what is said is the middle of the bucket
-that holds the value, at most 1.25 % away from it, and exact below 100 ms. Histograms merge by
-addition, so days can be summed up and nothing is read again. Never writes.
+By nearest rank, as in `summaries`, but of buckets: the result is the middle of the bucket that
+holds the value, at most 1.25 % away from it, and exact below 100 ms. Histograms merge by addition,
+so days can be summed up without reading rows. Never writes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PERCENTS = (50, 90, 99)
 
 
 class Dimension(StrEnum):
-    """Whose durations."""
+    """What durations are grouped by."""
 
     STAGE = "stage"
     AGENT = "agent"

@@ -1,6 +1,6 @@
-"""Purgeable: what a purge would remove, found by reading alone.
+"""Purgeable: the rows that a purge would delete, found by reading alone.
 
-Never deletes. The rules are those of `purge`; a property test holds the two together.
+Never deletes. The rules are those of `purge`; a property test compares the two.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _END = 2**63 - 1
 #: A cut that nothing is before.
 _BEGINNING = -(2**63)
 
-#: Tables whose rows take rows of others with them.
+#: Tables whose rows are deleted together with rows of other tables.
 _TAKING = {
     "receipts": {"pipeline_metrics", "slo_violations", "slo_breaches"},
     "workflow_sessions": {"session_ends"},
@@ -30,28 +30,28 @@ _TAKING = {
 
 
 class Purgeable(Struct, frozen=True):
-    """What would go."""
+    """The rows that a purge would delete."""
 
-    #: For each table the rows that would go, and how old they are.
+    #: For each table the number of rows to delete, and their ages.
     tables: Result
-    #: By table the first row that stays, where its time is in the future or none at all. It keeps
-    #: what comes after it, too.
+    #: By table the first row that stays because its time is invalid or in the future. All later
+    #: rows stay too.
     obstacles: dict[str, int]
 
 
 def purgeable(
     connection: sqlite3.Connection, cutoff: str, *, kept: Collection[str] = ()
 ) -> Purgeable:
-    """Return what a purge would remove that keeps these tables.
+    """Return the rows that a purge would delete if it keeps these tables.
 
-    Raises DatabaseUnusable for a database that has not all of ggend's tables, UsageMistake for a
-    table that no purge looks at.
+    Raises DatabaseUnusable for a database without all of ggend's tables, UsageMistake for a table
+    that is never purged.
     """
     tables = [table for table, _, _ in _TABLES]
     for table in kept:
         if table not in tables:
             raise UsageMistake(
-                f"a purge removes nothing from {table!r}", hint=f"there are {', '.join(tables)}"
+                f"{table!r} is not a table that is purged", hint=f"give one of {', '.join(tables)}"
             )
     kept = {*kept, *(table for table, with_it in _TAKING.items() if with_it & {*kept})}
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -59,7 +59,7 @@ def purgeable(
         raise DatabaseUnusable(
             f"this database has schema version {version}, not {schema_version()}, and cannot be "
             "purged",
-            hint="`ggend init` brings an older one up to date",
+            hint="`ggend init` upgrades an older database",
         )
     parameters: dict[str, object] = {"cutoff": cutoff}
     rows: list[tuple[object, ...]] = []

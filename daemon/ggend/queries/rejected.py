@@ -22,7 +22,7 @@ _DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Overf
 
 
 class Chosen(Struct, frozen=True, kw_only=True):
-    """Which rejected events are meant; None: any. Times are as in `received_at`."""
+    """Selects rejected events; None: any. Times are as in `received_at`."""
 
     code: str | None = None
     since: str | None = None
@@ -36,7 +36,7 @@ class _Tagged(Struct):
 
 
 def read_rejected(connection: sqlite3.Connection, chosen: Chosen, *, limit: int) -> Result:
-    """Return the newest rejected events, with the types that their bytes tell."""
+    """Return the newest rejected events, with the types found in their bytes."""
     found = run(connection, _LIST, limit, _parameters(chosen))
     event_type = found.columns.index("event_type")
     row_id = found.columns.index("id")
@@ -64,7 +64,7 @@ def read_one(connection: sqlite3.Connection, rejected_id: int) -> dict[str, Any]
     if not cursor.rows:
         raise UsageMistake(
             f"there is no rejected event {rejected_id}",
-            hint="`ggend rejected list` has the ids; what was requeued or purged is gone",
+            hint="`ggend rejected list` shows the ids; requeued and purged events are not kept",
         )
     return dict(zip(cursor.columns, cursor.rows[0], strict=True))
 

@@ -1,4 +1,4 @@
-"""Result: the rows of one question, without anything that asked it."""
+"""Result: the columns and rows of one query."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Result"]
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows of one query. `has_more`: there were more than the limit; `next_page`: how to go on."""
+    """Rows of one query. `has_more`: there are more; `next_page`: how to get the next page."""
 
     columns: list[str]
     rows: list[tuple[object, ...]]

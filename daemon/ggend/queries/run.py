@@ -1,6 +1,6 @@
-"""Run: the named questions to a tier 2 database, and how one statement is run.
+"""Run: the named queries of a tier 2 database, and the execution of one statement.
 
-Never writes. What a statement may do on the connection is decided in `readonly`.
+Never writes. `readonly` decides what a statement may do on the connection.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def run(
 ) -> Result:
     """Run one statement that reads, and return its first `limit` rows.
 
-    It is over when this returns: nothing is read while somebody looks at the result, which would
-    keep the daemon's WAL from starting over. Raises UsageMistake, and TookTooLong after `seconds`.
+    The statement has ended when this returns: an open one would keep the daemon from reusing its
+    WAL while the user looks at the result. Raises UsageMistake, and TookTooLong after `seconds`.
     """
     begin = time.monotonic()
     try:
@@ -77,19 +77,19 @@ def run(
         if seconds is None or time.monotonic() < begin + seconds:
             raise KeyboardInterrupt from error
         raise TookTooLong(
-            f"the query was ended after {seconds:g} s",
-            hint="give it longer with --timeout, an index with its WHERE, or a copy of its own "
-            "(`sqlite3 tier2.db '.backup copy.db'`) and --database",
+            f"the query was stopped after {seconds:g} s",
+            hint="use a longer --timeout, a WHERE clause that uses an index, or --database with a "
+            "copy of the database (`sqlite3 tier2.db '.backup copy.db'`)",
         ) from error
     except (UnicodeEncodeError, OverflowError) as error:
-        raise UsageMistake(f"SQLite cannot take what was typed: {error}") from error
+        raise UsageMistake(f"SQLite does not accept this input: {error}") from error
     columns = [column[0] for column in cursor.description or ()]
     return Result(columns=columns, rows=rows[:limit], has_more=len(rows) > limit)
 
 
 @contextmanager
 def _ended_after(connection: sqlite3.Connection, seconds: float | None) -> Iterator[None]:
-    """End what runs on the connection after some seconds, with SQLITE_INTERRUPT."""
+    """Interrupt statements of the connection after some seconds, with SQLITE_INTERRUPT."""
     if seconds is None:
         yield
         return
@@ -110,7 +110,7 @@ def _rows(cursor: sqlite3.Cursor, limit: int) -> Iterator[tuple[object, ...]]:
             raise TookTooLong(
                 f"the first {number:,} rows of the result are larger than "
                 f"{RESULT_BYTES // 2**20} MiB",
-                hint="ask for fewer with --limit, for fewer columns, or use `ggend export`",
+                hint="use a smaller --limit, select fewer columns, or use `ggend export`",
             )
         yield row
         if number == limit:
@@ -127,8 +127,8 @@ def _refused(error: Exception) -> UsageMistake | DatabaseUnusable:
     code = primary_code(error)
     if code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY):
         return UsageMistake(
-            f"only reading is possible here: {error}",
-            hint="the daemon alone writes; send events with `ggend emit`",
+            f"this command can only read: {error}",
+            hint="only the daemon writes; send events with `ggend emit`",
         )
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return DatabaseUnusable(
@@ -141,9 +141,9 @@ def _refused(error: Exception) -> UsageMistake | DatabaseUnusable:
     if "no such table" in str(error):
         return UsageMistake(
             f"SQLite refused the query: {error}",
-            hint="`PRAGMA table_list` names the tables; version 1.0.0 has none of ggend's own",
+            hint="`PRAGMA table_list` lists the tables; version 1.0.0 lacks ggend's own tables",
         )
     return UsageMistake(
         f"SQLite refused the query: {error}",
-        hint='one statement that reads, such as "SELECT * FROM receipts"',
+        hint='give a single statement that reads, such as "SELECT * FROM receipts"',
     )

@@ -1,7 +1,7 @@
-"""Snapshot: several questions to one database, all answered as of one moment.
+"""Snapshot: several queries of one database that all see the same state.
 
-Never writes. A snapshot that is open for long keeps a daemon's WAL from starting over; nothing
-else waits for it.
+Never writes. A snapshot that is open for long keeps a daemon from reusing its WAL; nothing else
+waits for it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
                 raise KeyboardInterrupt from error
             raise DatabaseUnusable(
                 f"{path} cannot be read: {error}",
-                hint="`ggend check` says whether it is damaged, or not what this version knows",
+                hint="`ggend check` shows whether it is damaged or has an unknown schema",
             ) from error
 
 

@@ -1,7 +1,7 @@
-"""Stats: one look at a database, fast also when it is large.
+"""Stats: sizes and counts of a database, fast even if it is large.
 
-Never writes. Counts are exact: SQLite counts a table through its smallest index. What only ggend's
-own tables know is None in a database of version 1.0.0.
+Never writes. Counts are exact: SQLite counts a table through its smallest index. Values from
+ggend's own tables are None in a database of version 1.0.0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Stats", "stats_of"]
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """What a database is and holds."""
+    """The sizes and counts of a database."""
 
     database: str
     size_bytes: int
@@ -43,7 +43,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def stats_of(connection: sqlite3.Connection, path: Path) -> Stats:
-    """Look at an open database."""
+    """Return the stats of an open database."""
     columns = columns_of(connection)
     rows = {table: int(_one(connection, _COUNT.format(table))) for table in columns}
     return Stats(
@@ -124,8 +124,8 @@ _PARKED = """
     SELECT coalesce(SUM(events), 0)
     FROM parked_events"""
 _SUMMED = ("last_sequence", "stored", "duplicate", "superseded", "parked", "rejected", "lost")
-#: Both halves of a number are summed up by themselves: producers may lie, and SQLite's integers
-#: come to an end.
+#: Both halves of a number are summed up separately: false numbers of producers could overflow
+#: SQLite's integers.
 _HALF = 2**32
 _SUMS = ", ".join(
     f"coalesce(SUM({column} >> 32), 0), coalesce(SUM({column} & {_HALF - 1}), 0)"

@@ -1,4 +1,4 @@
-"""Time filters: what a person types for a point in time, as the text that the tables hold.
+"""Time filters: convert a point in time typed by a person to the text format of the tables.
 
 An age such as `24h`, or a date or timestamp in ISO 8601. Never reads a clock.
 """
@@ -39,8 +39,8 @@ def parse_moment(text: str, *, now: datetime) -> str:
     except InvalidEvent:
         today = now.astimezone(UTC).strftime("%Y-%m-%d")
         raise UsageMistake(
-            f"{text!r} is not a moment between 1970 and 9999",
-            hint=f"an age such as 90m, 24h, 7d or 2w, or a date or time such as {today} or "
+            f"{text!r} is not a time between 1970 and 9999",
+            hint=f"give an age such as 90m, 24h, 7d or 2w, or a date or time such as {today} or "
             f"{today}T12:34:56Z (no offset means UTC)",
         ) from None
 
@@ -50,6 +50,7 @@ def parse_age(text: str) -> int:
     found = _AGE.fullmatch(text.strip())
     if found is None:
         raise UsageMistake(
-            f"{text!r} is not an age", hint="a number and s, m, h, d or w, such as 90m, 24h or 7d"
+            f"{text!r} is not an age",
+            hint="give a number and one of s, m, h, d, w, such as 90m, 24h or 7d",
         )
     return int(found[1]) * _SECONDS_OF[found[2]]

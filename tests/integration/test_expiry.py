@@ -48,7 +48,7 @@ def test_a_stage_without_a_receipt_is_given_up_and_can_be_put_back(place: Path) 
         assert peer.read_to_ack(1) == []
     with Daemon(place, parked_max_age_days=DAYS) as daemon:
         assert wait_for_orphans(daemon) == [
-            (1, "orphaned", "its receipt 'e1' did not come within 1e-05 days")
+            (1, "orphaned", "its receipt 'e1' did not arrive within 1e-05 days")
         ]
         assert daemon.query(ACCOUNT, producer) == [(1, 0, 0, 1)]
         with Peer(daemon.socket) as peer:

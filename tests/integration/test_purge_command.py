@@ -289,7 +289,7 @@ def test_a_table_that_a_trigger_keeps_is_named_and_can_be_left_out(
         ran = ggend(daemon, "purge", "--older-than", "30d", "--yes")
         assert ran.returncode == 65
         assert ran.stderr.startswith(
-            "ggend: audit_log refuses to lose rows: audit_log is append-only; nothing of this "
+            "ggend: rows of audit_log cannot be deleted: audit_log is append-only; no row of this "
             "slice was deleted\n"
         )
         assert "run it again" not in ran.stderr

@@ -1,1 +1,1 @@
-"""Maintenance: what deletes, expires or tries again, by the daemon or in a file without one."""
+"""Maintenance: deletes, expires or requeues rows, in the daemon or in a file without a daemon."""

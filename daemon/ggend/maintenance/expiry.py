@@ -1,9 +1,9 @@
-"""Expiry: what time does to a database, in slices short enough to run between two batches.
+"""Expiry: removes what has become too old, in slices short enough to run between two batches.
 
-What has been parked for longer than `parked_max_age_days` goes to quarantine as `orphaned`.
-Producers that were silent for longer than `producer_max_silence_days` are forgotten, as if they had
-said that they were done. Both by the time that daemons have seen (`seen_time`), never by the wall
-clock. Never writes by itself: each slice is a call in the writer's turn.
+Events parked for longer than `parked_max_age_days` go to quarantine as `orphaned`. Producers that
+were silent for longer than `producer_max_silence_days` are forgotten, as if they had finished. Both
+are measured by the time that daemons have seen (`seen_time`), never by the wall clock. Never writes
+by itself: each slice is a call in the writer's turn.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def begin_round(connection: sqlite3.Connection, state: WriterState) -> int | Non
     jumped = state.seen.jump()
     if not jumped:
         return state.seen.now()
-    log.warning("the clock was set, nothing expires in this round", extra={"seconds": jumped})
+    log.warning("the system clock jumped; nothing expires in this round", extra={"seconds": jumped})
     return None
 
 
@@ -117,7 +117,7 @@ async def _asked(
         done.set()
 
     def fail(_call: Call, error: Exception) -> None:
-        log.warning("upkeep failed, to be tried again", extra={"error": error})
+        log.warning("expiry failed and will be retried", extra={"error": error})
         done.set()
 
     await intake.put(Call(run, take, fail), Lane())
@@ -142,12 +142,12 @@ def give_up_parked(
         recorder.reject(
             Item(recorder, parked.sequence, parked.event, parked.stamp_ns, None),
             EventCode.ORPHANED,
-            f"its {one.parent} {one.parent_id!r} did not come within {days:g} days",
+            f"its {one.parent} {one.parent_id!r} did not arrive within {days:g} days",
         )
     state.quarantine.save(connection)
     state.accounts.save(connection)
     if expired:
-        log.info("given up", extra={"parked events": len(expired)})
+        log.info("rejected expired events", extra={"parked events": len(expired)})
     return place
 
 
@@ -160,6 +160,6 @@ def forget_silent(
     limit: int = SLICE_ROWS,
 ) -> int | None:
     """Forget producers last heard of before a seen time, among the next; return where to go on."""
-    # Who said Hello in this very batch has been heard of, though its row does not say so yet.
+    # A producer that said Hello in this batch is not silent, but its row is not updated yet.
     state.accounts.save(connection)
     return state.accounts.forget_silent(connection, before_s=before_s, after=after, limit=limit)

@@ -1,6 +1,6 @@
 """Offline: changes a database that no daemon has open, under the lock that a daemon would hold.
 
-Never upgrades one: a file of another version is refused.
+Never upgrades a file: one of another version is refused.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ __all__ = ["Offline", "open_offline"]
 
 T = TypeVar("T")
 
-#: Milliseconds to wait for a lock of somebody's plain SQL.
+#: Milliseconds to wait for a lock of another SQLite program.
 _BUSY_MS = 5_000
 
-#: Bytes of the WAL from which on it is moved into the file between two transactions.
+#: A WAL larger than this many bytes is checkpointed between two transactions.
 _WAL_BYTES = 64 * 1024 * 1024
 
 
 class Offline:
-    """A database that this process alone has, its connection and its writer state."""
+    """A database that only this process has open, with its connection and its writer state."""
 
     def __init__(
         self, connection: sqlite3.Connection, state: WriterState, keeper: WalKeeper
@@ -44,7 +44,7 @@ class Offline:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit what is done inside, with the time of now, or take it all back."""
+        """Commit the changes made inside, with the current time, or roll them back."""
         connection, state = self.connection, self.state
         snapshot = state.snapshot()
         connection.execute("BEGIN IMMEDIATE")
@@ -60,7 +60,7 @@ class Offline:
         self.empty_wal()
 
     def run(self, work: Callable[[sqlite3.Connection, WriterState], T]) -> T:
-        """Commit what `work` does, again without each row that took the transaction back."""
+        """Commit the changes of `work`; repeat it without each row that caused a rollback."""
         try:
             while True:
                 try:
@@ -73,9 +73,9 @@ class Offline:
             self.state.refusals.clear()
 
     def empty_wal(self, over_bytes: int = _WAL_BYTES) -> None:
-        """Move the WAL into the file if it has become large, as far as that goes now.
+        """Checkpoint the WAL if it has become large, as far as readers allow.
 
-        It is written over then, so that what comes next has room there.
+        SQLite then overwrites it from the start, so that later transactions have room.
         """
         if wal_size(self._keeper.path) > over_bytes:
             with contextlib.suppress(TryAgain):
@@ -90,7 +90,9 @@ def open_offline(path: Path) -> Iterator[Offline]:
     """
     with hold_lock(path, what="database"):
         if not path.exists():
-            raise DatabaseUnusable(f"there is no database at {path}", hint="`ggend init` makes one")
+            raise DatabaseUnusable(
+                f"there is no database at {path}", hint="`ggend init` creates one"
+            )
         with keep_wal(path) as keeper:
             if (state := recognise(path)) is not State.CURRENT:
                 raise DatabaseUnusable(
@@ -107,7 +109,7 @@ def open_offline(path: Path) -> Iterator[Offline]:
                     keeper.checkpoint(connection)
                 except TryAgain as error:
                     raise DatabaseUnusable(
-                        f"{path} cannot be written: {error}", hint="make room and try again"
+                        f"{path} cannot be written: {error}", hint="free disk space and try again"
                     ) from error
                 yield Offline(
                     connection, open_writer_state(connection, Bounds(), schema_version()), keeper

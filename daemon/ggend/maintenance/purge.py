@@ -1,19 +1,19 @@
-"""Purge: removes what is older than a moment, in slices short enough to run between two batches.
+"""Purge: removes rows older than a cutoff, in slices short enough to run between two batches.
 
 Never touches state (agent_memory, parked events, producers), and never a row that is not old.
 
-Age is `created_at` (`received_at` of a rejected event). Each table is read in order of `id` up to
-the first row that is not older than the cutoff: whatever the clock did, the audit log loses its
-beginning, never a piece out of its middle. What is no text of a date is not old. In this order:
+Age is `created_at` (`received_at` of a rejected event). Rows are deleted in order of `id`, up to
+the first row newer than the cutoff: whatever the clock did, the audit log never loses rows from its
+middle. A row whose time is not a valid date is not old. In this order:
 
 1. receipts, each with all its stages, violations and breaches, whatever their own age;
 2. stages and violations without a receipt (version 1.0.0 left some) and breaches without one;
-3. collisions, then sessions that have ended and that no remaining receipt or collision names;
+3. collisions, then ended sessions that no remaining receipt or collision refers to;
 4. audit entries, and rejected events.
 
-What a session counted when it ended stays. A purge that was cut short is finished by another one.
-Tables that are to be kept lose no row, and neither does a table whose rows would take some with
-them. Where the database refuses (somebody's trigger), the table is named: DeletionRefused.
+The counts of an ended session stay. A purge that was interrupted is finished by the next one.
+Tables that are to be kept lose no row, and neither does a table whose deletion would remove rows
+from them. If a user's trigger refuses a deletion, DeletionRefused names the table.
 """
 
 from __future__ import annotations
@@ -54,33 +54,35 @@ _SLICE_MIB = 6
 
 
 class DeletionRefused(sqlite3.IntegrityError):
-    """A trigger or a constraint of somebody keeps rows; nothing of the slice is deleted."""
+    """A user's trigger or constraint refuses a deletion; no row of the slice is deleted."""
 
     def __init__(self, table: str, why: sqlite3.Error) -> None:
-        super().__init__(f"{table} refuses to lose rows: {why}; nothing of this slice was deleted")
+        super().__init__(
+            f"rows of {table} cannot be deleted: {why}; no row of this slice was deleted"
+        )
 
 
 def smaller_slice(path: Path, rows: int, why: str) -> int:
-    """Return how many rows to try where there was no room for so many. Raises NoRoom."""
+    """Return a smaller number of rows to try after the disk was full. Raises NoRoom."""
     if rows > _LEAST_ROWS:
         return max(rows // 10, _LEAST_ROWS)
     raise NoRoom(
-        f"no room on the disk of {path}: {why}; to delete {rows} rows takes some {_LEAST_KIB} KiB "
+        f"the disk of {path} is full: {why}; deleting {rows} rows needs about {_LEAST_KIB} KiB "
         f"in {path.name}-wal",
-        hint=f"free some {_SLICE_MIB} MiB there and run it again; nothing is deleted by half, and "
-        "what earlier slices deleted is gone",
+        hint=f"free about {_SLICE_MIB} MiB on that disk and run it again to resume; rows deleted "
+        "so far stay deleted",
     )
 
 
 class Position(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a purge goes on: the table it is at, and the id up to which it has looked."""
+    """Where a purge resumes: the current table, and the last id that it has checked."""
 
     table: str
     after: int = 0
 
 
 class Slice(Struct, frozen=True):
-    """What one slice deleted, by table, and where the next one begins; None: it was the last."""
+    """The rows that one slice deleted, by table, and the start of the next one; None: the last."""
 
     deleted: dict[str, int]
     next: Position | None
@@ -93,7 +95,7 @@ def purge_file(
     *,
     kept: Collection[str] = (),
 ) -> None:
-    """Purge a database that no daemon has open; `tell` is told what each slice deleted.
+    """Purge a database that no daemon has open; `tell` receives the counts of each slice.
 
     Raises AlreadyRunning, DatabaseUnusable, DeletionRefused, NoRoom, sqlite3.Error.
     """
@@ -136,14 +138,14 @@ def purge_slice(
 ) -> Slice:
     """Look at about `limit` rows and delete the old ones, in the open transaction.
 
-    `cutoff` is UTC, as `2026-01-29 12:34:56`. A receipt goes with all that belongs to it, unless
-    that alone is more than a slice. Raises DeletionRefused, and LookupError for a position that is
-    none.
+    `cutoff` is UTC, as `2026-01-29 12:34:56`. A receipt is deleted with all rows that belong to it,
+    unless those alone are more than a slice. Raises DeletionRefused, and LookupError for an invalid
+    position.
     """
     tables = [step.table for step in _STEPS]
     start = position or Position(tables[0])
     if start.table not in tables:
-        raise LookupError(f"a purge has no step {start.table!r}; there are {', '.join(tables)}")
+        raise LookupError(f"a purge has no step {start.table!r}; it has {', '.join(tables)}")
     work = _Work(connection, cutoff, limit)
     reached: Position | None = None
     for step in _STEPS[tables.index(start.table) :]:
@@ -178,9 +180,9 @@ class _Work:
         self._cutoff = cutoff
         self._limit = limit
         self.deleted: Counter[str] = Counter()
-        #: Events whose rows are gone, by account; None: it cannot be told.
+        #: Events whose rows are deleted, by account; None: the account is unknown.
         self.purged: Counter[int | None] = Counter()
-        #: Kept bytes of the rejected events that are gone.
+        #: Kept bytes of the rejected events that are deleted.
         self.freed_bytes = 0
 
     def run(self, step: _Step, after: int) -> int | None:

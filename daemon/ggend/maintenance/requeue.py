@@ -1,8 +1,9 @@
-"""Requeue: rejected events that are tried again, or thrown away; their counts go with them.
+"""Requeue: processes rejected events again, or deletes them, and updates the accounts.
 
-An event takes the way of a fresh one, with the stamp, producer and sequence that it came with. In
-one transaction its row leaves `rejected_events` and its count leaves `rejected`; rejected again, it
-stays, with its new reason. What is not there any more is said to be gone: nothing is stored twice.
+An event is processed like a new one, with its original stamp, producer and sequence. In one
+transaction its row leaves `rejected_events` and its count leaves `rejected`; if it is rejected
+again, it stays, with the new reason. The outcome of an event that is no longer in quarantine is
+`gone`: nothing is stored twice.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ __all__ = [
     "requeue_file",
 ]
 
-#: Events of one request at most. Each is settled alone, which takes some 0.1 ms: so long a batch
-#: that comes meanwhile waits.
+#: Maximum events of one request. Each is settled alone, which takes some 0.1 ms: a batch that
+#: arrives meanwhile waits that long.
 REQUEUED_IDS = 500
 
 
@@ -46,7 +47,7 @@ Outcome: TypeAlias = Literal["stored", "duplicate", "superseded", "parked", "rej
 
 
 class Requeued(Struct, frozen=True):
-    """What became of one rejected event. `code` and `message` say why it was rejected again."""
+    """The outcome of one rejected event; `code` and `message` are set if it is rejected again."""
 
     id: int
     outcome: Outcome | Literal["gone", "not_kept"]
@@ -65,7 +66,7 @@ def requeue_file(path: Path, ids: Sequence[int]) -> list[Requeued]:
             some = ids[first : first + REQUEUED_IDS]
             done += offline.run(partial(requeue, ids=some))
         if offline.state.parking.noted:
-            # What the database does not let go, the next daemon tries again.
+            # The next daemon tries events again that could not be released.
             with contextlib.suppress(*ROW_ERRORS):
                 while not offline.run(release_slice):
                     pass
@@ -90,7 +91,7 @@ def purge_rejected_file(path: Path, ids: Sequence[int]) -> int:
 def requeue(
     connection: sqlite3.Connection, state: WriterState, ids: Sequence[int]
 ) -> list[Requeued]:
-    """Try rejected events again, in the open transaction and in the order of `ids`."""
+    """Process rejected events again, in the open transaction and in the order of `ids`."""
     wanted = list(dict.fromkeys(ids))
     items: dict[int, Item] = {}
     recorders: dict[int, RequeuedOutcome] = {}
@@ -115,8 +116,8 @@ def requeue(
         except InvalidEvent as error:
             recorder.outcome = "rejected"
             recorder.code, recorder.message = error.code, error.message
-    # Until its fate is known an event counts as parked: so long its account is not folded, also if
-    # what it releases is the last that a finished producer had waiting.
+    # Until its outcome is known, an event counts as parked: its account is not folded meanwhile,
+    # even if it releases the last event that a finished producer had waiting.
     for account_id, _ in kept.values():
         state.accounts.requeue(connection, account_id, "parked")
     settle_again(connection, state, list(items.values()))
@@ -137,7 +138,7 @@ def requeue(
 def _count(
     connection: sqlite3.Connection, state: WriterState, account_id: int, outcome: Outcome
 ) -> None:
-    """Move a count from `parked`, where it was while the event was tried, to its fate."""
+    """Move a count from `parked`, where it was during processing, to the event's outcome."""
     release = state.accounts.release
     if outcome == "stored":
         release(account_id, stored=1)

@@ -86,9 +86,9 @@ async def test_what_was_parked_too_long_is_rejected_with_what_it_waited_for(
 ) -> None:
     await harness.settle(stage(), collision(), audit(), ended())
     assert await give_up(harness) is None
-    session = "its session 's1' did not come within 7 days"
+    session = "its session 's1' did not arrive within 7 days"
     assert await rejected(harness) == [
-        (P1, 1, "orphaned", "its receipt 'e1' did not come within 7 days"),
+        (P1, 1, "orphaned", "its receipt 'e1' did not arrive within 7 days"),
         (P1, 2, "orphaned", session),
         (P1, 4, "orphaned", session),
     ]

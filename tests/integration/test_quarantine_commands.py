@@ -207,8 +207,8 @@ def test_a_terminal_gets_no_raw_bytes(filled: Daemon) -> None:
 def test_what_was_not_kept_is_shown_by_hash_and_length(place: Path) -> None:
     with Daemon(place, undecodable_max_bytes=0) as daemon:
         daemon.exchange(b"{broken\n")
-        assert "only hash and length were kept" in run(daemon, "rejected", "show", "1").stdout
-        with pytest.raises(UsageMistake, match="only hash and length"):
+        assert "only the hash and length were kept" in run(daemon, "rejected", "show", "1").stdout
+        with pytest.raises(UsageMistake, match="only the hash and length"):
             run(daemon, "rejected", "show", "1", "--raw")
         ran = run(daemon, "rejected", "requeue", "1")
         assert ran.exit_code == os.EX_DATAERR

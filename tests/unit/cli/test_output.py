@@ -263,7 +263,7 @@ def test_a_listing_fits_a_narrow_terminal(
     printed = capsys.readouterr().out
     assert "abababababab…   me         passed" in printed
     assert "xxx" not in printed
-    assert "left out: description, id (--format json has them)" in printed
+    assert "not shown: description, id (use --format json)" in printed
     # What fits is whole.
     show(Result(columns=columns[:2], rows=[row[:2]]), fit=True)
     assert "ab" * 32 in capsys.readouterr().out

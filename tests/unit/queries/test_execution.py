@@ -159,7 +159,7 @@ def test_a_pipe_gets_the_waterfall_as_plain_text(reader: sqlite3.Connection) -> 
     assert set(left[: len(left) // 2]) == {"█"}
     assert set(right[: len(right) // 2 - 1]) == {" "}
     assert "  no template" in drawn
-    assert any(line.startswith("μ₅_receipt") and "not a time: now" in line for line in drawn)
+    assert any(line.startswith("μ₅_receipt") and "invalid time: now" in line for line in drawn)
     assert not any(UNSAFE.search(line) for line in drawn)
 
 

@@ -1,1 +1,1 @@
-"""Render: what the commands show, as text, tables and JSON."""
+"""Render: the output of commands as text, tables and JSON."""

@@ -1,4 +1,4 @@
-"""Durations: how long something has waited, for people."""
+"""Durations: ages as text for people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PARTS = 2
 
 
 def age_text(seconds: float) -> str:
-    """Return an age such as `6d 4h`; what came from the future is new."""
+    """Return an age such as `6d 4h`; a negative one is `0s`."""
     left = max(0, int(seconds))
     parts: list[str] = []
     for unit, size in _UNITS:

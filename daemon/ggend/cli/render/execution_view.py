@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["as_json", "decoded", "execution_view"]
 
-#: Columns of the output where it goes to no terminal.
+#: Columns of the output if it does not go to a terminal.
 _PIPE_WIDTH = 100
 
 #: Columns of the longest name of a field, and a gap.
@@ -40,7 +40,7 @@ def execution_view(found: Execution) -> str:
         for label, value in _fields(found):
             line = Text(label.ljust(_LABEL), style="bold")
             line.append(escape(value), style=STYLES.get(value, "not bold"))
-            # The terminal wraps what is long: copied from there it is whole.
+            # The terminal wraps long lines, so that text copied from it has no line breaks.
             console.print(line, soft_wrap=True)
         console.print()
         _draw_stages(console, found)
@@ -71,7 +71,7 @@ def as_json(found: Execution) -> dict[str, Any]:
 
 
 def decoded(text: object) -> Any:
-    """Return the value of a JSON column; what another program wrote may be no JSON: as it is."""
+    """Return the value of a JSON column, or the text itself if it is not valid JSON."""
     if not isinstance(text, str):
         return text
     try:
@@ -118,7 +118,7 @@ def _session_line(session_id: str, session: Record | None) -> str:
     if session is None:
         return f"{session_id} (not stored)"
     lasted, unknown = session["total_duration_ms"], session["unknown_durations"]
-    of_unknown = f", {_number(unknown)} of its executions of unknown duration" if unknown else ""
+    of_unknown = f", {_number(unknown)} executions of unknown duration" if unknown else ""
     return (
         f"{session_id} ({session['status']}, {_number(session['agent_count'])} agents, "
         f"since {session['start_time']}"
@@ -158,7 +158,7 @@ def _draw_stages(console: Console, found: Execution) -> None:
         if bar:
             line.append(edge).append(bar, style=style).append(edge)
         else:
-            line.append(f"not a time: {cell(stage['timestamp'])}")
+            line.append(f"invalid time: {cell(stage['timestamp'])}")
         console.print(line, soft_wrap=True)
         if stage["error_message"] is not None:
             console.print(Text(f"  {cell(stage['error_message'])}", style="red"), soft_wrap=True)
@@ -171,7 +171,7 @@ def _section(name: str, rows: Result) -> str:
 
 
 def _compact(result: Result, *, without: str) -> Result:
-    """Leave out one column, and those that hold nothing: a row has to fit into a line."""
+    """Leave out one column, and all empty columns, so that a row fits into a line."""
     kept = [
         (name, column)
         for name, column in zip(result.columns, zip(*result.rows, strict=True), strict=False)
@@ -189,7 +189,7 @@ def _aligned(texts: list[str], *, right: bool = False) -> list[str]:
 
 
 def _whole(value: object) -> int | None:
-    """SQLite stores in any column what a program without types put there."""
+    """Return the value as an integer, or None: SQLite columns may hold values of any type."""
     return int(value) if isinstance(value, (int, float)) else None
 
 
@@ -198,7 +198,7 @@ def _number(value: object) -> str:
 
 
 def _bar_characters() -> tuple[str, str]:
-    """Return what a bar is made of and what it stands between, as far as the output knows it."""
+    """Return the characters of a bar and of its edges that the output encoding supports."""
     try:
         "█│".encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):

@@ -1,4 +1,4 @@
-"""Findings: how `ggend init` and `ggend check` show what they found, and that they are at work."""
+"""Findings: the progress line and the report of `ggend init` and `ggend check`."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "bold
 
 
 class Tell(Protocol):
-    """Says what is being done, and how much of it is done, from 0 to 1, if that is known."""
+    """Reports the current step and, if known, the share of it that is done, from 0 to 1."""
 
     def __call__(self, what: str, share: float | None = None) -> None: ...
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """What a command found out about one database."""
+    """The findings of a command about one database."""
 
     database: str
-    #: What was done to it, in a sentence.
+    #: The change that the command made, in a sentence.
     done: str
     findings: list[Finding]
     bytes: int = 0
@@ -43,7 +43,7 @@ class Report(msgspec.Struct, kw_only=True):
 
 @contextlib.contextmanager
 def at_work() -> Iterator[Tell]:
-    """Show what is being done on standard error while it lasts, if that is a terminal."""
+    """Show the current step on standard error while the work lasts, if that is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -57,7 +57,7 @@ def at_work() -> Iterator[Tell]:
         disable=not console.is_terminal,
         transient=True,
     ) as bar:
-        task = bar.add_task("looking", total=None)
+        task = bar.add_task("starting", total=None)
 
         def tell(what: str, share: float | None = None) -> None:
             bar.update(task, description=what, total=None if share is None else 1, completed=share)
@@ -66,7 +66,7 @@ def at_work() -> Iterator[Tell]:
 
 
 def finish(report: Report, *, as_json: bool) -> None:
-    """Print the report; end with status 65 if something is not as promised."""
+    """Print the report; exit with status 65 if a check failed."""
     if as_json:
         show_json(report)
     else:
@@ -76,7 +76,7 @@ def finish(report: Report, *, as_json: bool) -> None:
         if report.rows:
             show_line("")
             show(Result(columns=["table", "rows"], rows=list(report.rows.items())))
-            show_line(f"{_size(report.bytes)}, and {_size(report.wal_bytes)} in the WAL")
+            show_line(f"{_size(report.bytes)}, plus {_size(report.wal_bytes)} in the WAL")
     if any(one.verdict is Verdict.FAILED for one in report.findings):
         raise typer.Exit(os.EX_DATAERR)
 
@@ -98,7 +98,7 @@ def log_report(report: Report, file: Path) -> None:
     except OSError as error:
         raise UsageMistake(
             f"the report cannot be written to {file}: {error.strerror}",
-            hint="--log takes a file in a directory that this user may write to",
+            hint="give --log a file in a directory that this user may write to",
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""Formats: rows and values as text for programs and people, with nothing that a terminal acts on.
+"""Formats: rows and values as text for programs and people, without terminal control characters.
 
-Pure, and piece by piece where the form allows it. What is stored came from other programs:
-control and escape characters in it never leave here as they are. Never prints.
+Pure, and piece by piece if the format allows it. Stored text came from other programs, so control
+and escape characters in it are always escaped here. Never prints.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Format(StrEnum):
     MARKDOWN = "markdown"
 
 
-#: What a terminal may act on, or show in another place than it stands: C0 and C1 controls, line
-#: and paragraph separators, marks that turn the direction of text, and lone surrogates.
+#: Characters that a terminal may interpret or reorder: C0 and C1 controls, line and paragraph
+#: separators, marks that change the direction of text, and lone surrogates.
 _UNSAFE = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
 _UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
 #: In CSV a quoted field may hold line breaks and tabs.
@@ -37,14 +37,14 @@ _UNSAFE_IN_CSV = re.compile(rf"(?![\n\t])[{_UNSAFE}]")
 #: Between the tokens of JSON there is white space; inside them the encoder escapes it already.
 _UNSAFE_IN_JSON = re.compile(rf"(?![\n])[{_UNSAFE}]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-#: What would end a cell of a Markdown table, or make markup of what is stored.
+#: Characters that would end a cell of a Markdown table, or turn stored text into markup.
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|]")
 
 Row = Sequence[object]
 
 
 def escape(text: str) -> str:
-    """Show the characters that a terminal would act on, instead of sending them to it."""
+    """Escape the characters that a terminal would interpret."""
     return _UNSAFE_CHARACTER.sub(_escaped, text)
 
 
@@ -54,7 +54,7 @@ def cell(value: object) -> str:
 
 
 def is_numeric(column: Iterable[object]) -> bool:
-    """Say whether a column of values stands right-aligned."""
+    """Return whether a column of values is right-aligned."""
     return all(value is None or isinstance(value, (int, float)) for value in column)
 
 
@@ -63,7 +63,7 @@ def json_text(value: object, *, indent: int = 2) -> str:
     try:
         encoded = msgspec.json.encode(value, enc_hook=str)
     except UnicodeEncodeError:
-        # Only names of files hold lone surrogates. JSON cannot: they are shown as in a table.
+        # Only file names hold lone surrogates. JSON cannot, so they are escaped as in a table.
         plain = json.dumps(msgspec.to_builtins(value, enc_hook=str), ensure_ascii=False)
         encoded = _SURROGATE.sub(lambda found: "\\" + _escaped(found), plain).encode()
     text = msgspec.json.format(encoded, indent=indent).decode()
@@ -97,7 +97,7 @@ def _plain(value: object) -> object:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """`SELECT a, a` has two columns of one name; an object has not."""
+    """Make column names distinct: `SELECT a, a` has two equal ones, a JSON object cannot."""
     seen: dict[str, int] = {}
     distinct = []
     for name in names:

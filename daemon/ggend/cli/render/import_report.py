@@ -1,4 +1,4 @@
-"""Import report: what the import commands say about one file, in words and as a table.
+"""Import report: the problems and the counts of an import, as messages and as a table.
 
 Never sends anything.
 """
@@ -17,7 +17,7 @@ from ggend_schema.messages import LinesAnswer
 
 __all__ = ["Problems", "show_reports"]
 
-#: Problems of one file that are spelled out; the table counts them all.
+#: Problems of one file that are printed; the table counts them all.
 _SHOWN_PROBLEMS = 20
 
 #: Columns that are never left out.
@@ -25,7 +25,7 @@ _ALWAYS_SHOWN = frozenset({"lines", "rows", "new", "already_there"})
 
 
 class Problems:
-    """What is wrong with one file: the first problems in words, the others as a number."""
+    """The problems of one file: the first ones are printed, the others are counted."""
 
     __slots__ = ("_count", "_file", "_importers")
 
@@ -35,24 +35,24 @@ class Problems:
         self._importers: set[int] = set()
 
     def tell(self, message: str) -> None:
-        """Complain about something in it; the message says where."""
+        """Report a problem; the message contains its position."""
         self._count += 1
         if self._count <= _SHOWN_PROBLEMS:
             complain(f"{self._file}, {message}")
 
     def tell_line(self, line: int, message: str) -> None:
-        """Complain about a line."""
+        """Report a problem of a line."""
         self.tell(f"line {line}: {message}")
 
     def tell_importers(self, answer: LinesAnswer) -> None:
-        """Say who else has imported the same; not a problem, and said once for each."""
+        """Print once for each user that this user has imported the same file; not a problem."""
         for uid in answer.imported_by or ():
             if uid not in self._importers:
                 self._importers.add(uid)
-                complain(f"{self._file}: already imported by uid {uid}; nothing goes in twice")
+                complain(f"{self._file}: already imported by uid {uid}; nothing is stored twice")
 
     def end(self) -> None:
-        """Say how many were not shown."""
+        """Print how many problems were not shown."""
         if self._count > _SHOWN_PROBLEMS:
             complain(f"{self._file}: {self._count - _SHOWN_PROBLEMS} more problems are not shown")
 
@@ -60,7 +60,7 @@ class Problems:
 def show_reports(reports: Sequence[msgspec.Struct], form: Format) -> None:
     """Print one row for each report.
 
-    On a terminal, what happened to nothing is left out: the rest fits.
+    On a terminal, counts that are zero everywhere are left out, so that the others fit.
     """
     names: tuple[str, ...] = reports[0].__struct_fields__
     if form is Format.TABLE and sys.stdout.isatty():

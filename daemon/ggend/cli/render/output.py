@@ -1,8 +1,8 @@
-"""Output: everything that the commands print, and nothing else prints.
+"""Output: the only module through which commands print.
 
-Tables for people; JSON, NDJSON, CSV and Markdown for programs (`formats`). On a terminal tables are
-drawn, row by row where they are wider than it, and what is taller goes through a pager (`pager`);
-in a pipe they are plain aligned columns of any width.
+Tables for people; JSON, NDJSON, CSV and Markdown for programs (`formats`). On a terminal, tables
+are drawn, or shown row by row if they are too wide; output taller than the terminal goes through a
+pager (`pager`). In a pipe, tables are plain aligned columns of any width.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ __all__ = [
 #: Columns between two cells of a drawn table.
 _GAP = 3
 
-#: What is shortened where room is short: ids and hashes of 32 hexadecimal digits or more, and how
-#: much of them is left. `ggend query execution` takes the beginning of an id.
+#: Ids and hashes of 32 hexadecimal digits or more are shortened to this many if a table is too
+#: wide. `ggend query execution` accepts a prefix of an id.
 _HASH = re.compile(r"\b[0-9a-fA-F]{32,}\b")
 _SHORT_HASH = 12
 
-#: Words that have a colour wherever they are the whole of a cell.
+#: Colours of words that fill a whole cell.
 STYLES = {
     "passed": "green",
     "completed": "green",
@@ -69,10 +69,10 @@ def show(result: Result, *, form: Format = Format.TABLE, fit: bool = False) -> N
 
 
 def table_text(result: Result, *, fit: bool = False) -> str:
-    """Return rows as a table: drawn on a terminal, plain aligned columns elsewhere.
+    """Return rows as a table: drawn on a terminal, otherwise plain aligned columns.
 
-    `fit`: where the terminal is too narrow, hashes are shortened and the last columns left out,
-    instead of showing row by row.
+    `fit`: if the terminal is too narrow, shorten hashes and leave out the last columns instead of
+    showing row by row.
     """
     if not sys.stdout.isatty():
         return "".join(pieces(result.columns, result.rows, Format.TABLE))
@@ -90,7 +90,7 @@ def show_line(text: str) -> None:
 
 
 def show_text(text: str) -> None:
-    """Print text that is safe already; on a terminal through a pager where it is too tall."""
+    """Print text that is already escaped; on a terminal through a pager if it is too tall."""
     if sys.stdout.isatty():
         page(text)
     else:
@@ -98,7 +98,7 @@ def show_text(text: str) -> None:
 
 
 def complain(message: str, *, hint: str = "") -> None:
-    """Print what went wrong, and what to do, to standard error."""
+    """Print an error message and a hint to standard error."""
     sys.stderr.write(f"ggend: {escape(message)}\n")
     if hint:
         sys.stderr.write(f"  hint: {escape(hint)}\n")
@@ -147,7 +147,7 @@ def _drawn(result: Result, *, fit: bool) -> str:
         if shown == len(header) or (fit and shown):
             console.print(_table(result, header, cells, shown))
             if shown < len(header):
-                left_out = f"left out: {', '.join(header[shown:])} (--format json has them)"
+                left_out = f"not shown: {', '.join(header[shown:])} (use --format json)"
                 console.print(_text(left_out, style="dim"))
         else:
             _draw_rows(console, header, cells)
@@ -174,7 +174,7 @@ def _draw_rows(console: Console, header: list[str], cells: list[list[str]]) -> N
     for number, row in enumerate(cells, start=1):
         console.rule(f"row {number}", align="left", style="dim")
         for name, text in zip(header, row, strict=True):
-            # The terminal wraps what is long: copied from there it is whole.
+            # The terminal wraps long lines, so that text copied from it has no line breaks.
             console.print(_text(name.ljust(indent)), _text(text), soft_wrap=True)
 
 

@@ -1,7 +1,7 @@
-"""Pager: shows what is taller than the terminal page by page, as git does.
+"""Pager: shows output that is taller than the terminal page by page, as git does.
 
-`GGEND_PAGER` wins, then `PAGER`, then `less`; `cat` or an empty value means none. Never called
-for a pipe or a file: what goes there is whole.
+`GGEND_PAGER` wins, then `PAGER`, then `less`; `cat` or an empty value means no pager. Never used
+for a pipe or a file.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Mapping
 
 __all__ = ["page"]
 
-#: What `less` does where the user has not said: leave when all fits on one screen (F), pass
-#: colours through (R), and leave the text on the screen (X). The same as git's.
+#: Options of `less` if the user has set none, the same as git's: exit if all fits on one screen
+#: (F), pass colours through (R), and leave the text on the screen (X).
 _LESS = "FRX"
 
 
 def page(text: str) -> None:
-    """Write text to the terminal, through the pager when there is one and it is too tall."""
+    """Write text to the terminal, through the pager if there is one and the text is too tall."""
     command = _command(os.environ)
     if not command or not _is_tall(text):
         sys.stdout.write(text)
@@ -34,7 +34,7 @@ def page(text: str) -> None:
     except OSError:
         sys.stdout.write(text)
         return
-    # Ctrl-C is for the pager, which has the terminal now. (Set before, it would ignore it too.)
+    # Ctrl-C goes to the pager now. Set before the start, the pager would inherit the ignoring.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         pager.communicate(text.encode(errors="backslashreplace"))
@@ -43,7 +43,7 @@ def page(text: str) -> None:
 
 
 def _command(environ: Mapping[str, str]) -> list[str]:
-    """Return the words of the pager's command; none: no pager is wanted, or there is none."""
+    """Return the words of the pager's command; empty if there is no pager or none is wanted."""
     if environ.get("TERM", "dumb") == "dumb":
         return []
     wanted = environ.get("GGEND_PAGER", environ.get("PAGER", "less"))

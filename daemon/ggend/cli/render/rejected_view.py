@@ -1,4 +1,4 @@
-"""Rejected view: rejected events as text and as JSON, whatever their bytes are.
+"""Rejected view: rejected events as text and as JSON, even if their bytes are not decodable.
 
 Never reads the database.
 """
@@ -24,11 +24,11 @@ __all__ = ["as_json", "rejected_view", "short"]
 #: Columns of the longest label, and a gap.
 _LABEL = 15
 
-#: Bytes of an event that is neither msgpack nor JSON that are shown: a screen of them.
+#: Bytes shown of an event that is neither msgpack nor JSON: about one screen.
 _DUMPED = 256
 _DUMPED_A_LINE = 16
 
-#: Of a time, what tells the second; and how much of a message is shown where more comes after it.
+#: Characters of a time up to its seconds; and limits of a message that is not the last column.
 _SECONDS = 19
 _LEAST_MESSAGE = 20
 _MOST_MESSAGE = 36
@@ -44,7 +44,7 @@ def rejected_view(found: Mapping[str, Any]) -> str:
     lines = [f"{label.ljust(_LABEL)}{cell(value)}" for label, value in _fields(found)]
     event = found["event"]
     if event is None:
-        lines += ["", "only hash and length were kept"]
+        lines += ["", "only the hash and length were kept"]
     elif (text := _readable(event, found["encoding"])) is not None:
         lines += ["", text]
     else:
@@ -53,7 +53,7 @@ def rejected_view(found: Mapping[str, Any]) -> str:
 
 
 def as_json(found: Mapping[str, Any]) -> dict[str, object]:
-    """Return everything; `event` is null where the bytes cannot be read, and then `event_hex`."""
+    """Return everything; if the bytes cannot be decoded, `event` is null and `event_hex` is set."""
     event = found["event"]
     is_readable = event is not None and _readable(event, found["encoding"]) is not None
     return {
@@ -67,9 +67,9 @@ def as_json(found: Mapping[str, Any]) -> dict[str, object]:
 
 
 def short(found: Result) -> Result:
-    """Return rows as a terminal has room for them: no fraction of a second, messages cut off.
+    """Shorten rows for a terminal: no fractions of a second, and messages cut off.
 
-    What goes to a pipe stays as it is.
+    Output to a pipe is not changed.
     """
     if not sys.stdout.isatty():
         return found
@@ -124,11 +124,11 @@ def _moment(stamp_ns: int) -> str:
     try:
         return format_ms(stamp_ns // 1_000_000)
     except InvalidEvent:
-        return f"{stamp_ns} ns, which is no time"
+        return f"{stamp_ns} ns, which is not a valid time"
 
 
 def _readable(event: bytes, encoding: str) -> str | None:
-    """Return the event as JSON text, or None: it is nothing that JSON can say."""
+    """Return the event as JSON text, or None if JSON cannot represent it."""
     try:
         return json_text(content(event, encoding))
     except (ValueError, TypeError, RecursionError, OverflowError):
@@ -141,4 +141,4 @@ def _dump(event: bytes) -> Iterator[str]:
         text = _NOT_PRINTABLE.sub(b".", part).decode("ascii")
         yield f"{start:04x}  {part.hex(' '):{3 * _DUMPED_A_LINE}} {text}"
     if len(event) > _DUMPED:
-        yield f"and {len(event) - _DUMPED:,} more bytes (--raw has them all)"
+        yield f"and {len(event) - _DUMPED:,} more bytes (--raw prints all of them)"

@@ -23,7 +23,7 @@ class ReportForm(StrEnum):
 
 
 ReportFormOption: TypeAlias = Annotated[
-    ReportForm, typer.Option("--format", "-f", help="Tables, JSON, or Markdown for reports.")
+    ReportForm, typer.Option("--format", "-f", help="Output format: tables, JSON or Markdown.")
 ]
 
 

@@ -11,12 +11,12 @@ import msgspec
 
 __all__ = ["Span", "waterfall"]
 
-#: Columns of the bars at least: below this they say nothing.
+#: Minimum width of the bars in columns: narrower bars are not readable.
 _NARROWEST = 10
 
 
 class Span(msgspec.Struct, frozen=True, gc=False):
-    """A piece of time, in milliseconds after the start of the execution. No start: not known."""
+    """A time span, in milliseconds after the start of the execution. No start means unknown."""
 
     start_ms: int | None
     duration_ms: int
@@ -27,8 +27,8 @@ def waterfall(
 ) -> list[str]:
     """Return one bar for each span, `width` columns each; an empty one where the start is unknown.
 
-    The bars share one scale, over the whole execution and whatever of its spans lies outside.
-    A span that is too short to be seen is one block.
+    The bars share one scale that covers the execution and all its spans. A span that is too short
+    to be seen is one block.
     """
     width = max(width, _NARROWEST)
     known = [(span.start_ms, span.duration_ms) for span in spans if span.start_ms is not None]

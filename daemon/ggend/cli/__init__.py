@@ -1,7 +1,6 @@
 """Command line: the `ggend` command, assembled from one module for each group of commands.
 
-No command does work of its own: each reads its options, calls what does, and prints through
-`output`.
+A command only reads its options, calls the module that does the work, and prints through `output`.
 """
 
 from __future__ import annotations
@@ -43,11 +42,11 @@ _COMMANDS = {
 app = typer.Typer(
     name="ggend",
     cls=lazy_group({name: f"ggend.cli.commands.{place}" for name, place in _COMMANDS.items()}),
-    help="The event-ingestion daemon of ggen: typed events in over a Unix socket, durable SQLite "
-    "rows out, exactly once.",
-    epilog="Exit statuses follow sysexits.h: 65 bad input, 69 no daemon, 71 no socket, 74 the "
-    "database cannot be written, 75 another daemon runs, 77 not allowed, 78 bad configuration; 2 "
-    "and 64 are usage.",
+    help="The event-ingestion daemon of ggen. It receives typed events over a Unix socket and "
+    "stores each event exactly once in a SQLite database.",
+    epilog="Exit statuses follow sysexits.h: 2 and 64 wrong usage, 65 invalid input, 69 no daemon "
+    "answers, 71 the socket cannot be used, 74 the database cannot be written, 75 another daemon "
+    "is running, 77 not allowed, 78 invalid configuration.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

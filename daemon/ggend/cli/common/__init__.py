@@ -1,1 +1,1 @@
-"""Common: what several commands share. Options, filters, and how they reach the daemon."""
+"""Common: code that several commands share. Options, filters, and requests to the daemon."""

@@ -1,7 +1,7 @@
-"""Daemon client: the daemon that has a database, asked to do what only it can do then.
+"""Daemon client: requests to the daemon that holds the lock of a database.
 
-It is known by its pid, which is in the lock file: another daemon that happens to listen on the
-configured socket has another database.
+That daemon is identified by its pid, which is in the lock file: another daemon that happens to
+listen on the configured socket has another database.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ggend_schema.places import client_sockets
 
 __all__ = ["REFUSED_HINT", "ask_daemon", "daemon_socket"]
 
-#: What a person does about a trigger or a constraint of theirs.
-REFUSED_HINT = "drop the trigger or the constraint that says so, and run it again"
+#: The hint after a user's own trigger or constraint refused a change.
+REFUSED_HINT = "drop the trigger or constraint that refused the change, and run it again"
 
 #: Seconds that the daemon may take for one request: it may wait for the disk, or a long batch.
 _PATIENCE_SECONDS = 30.0
@@ -34,7 +34,7 @@ _PATIENCE_SECONDS = 30.0
 def daemon_socket(path: Path, socket: Path | None, *, otherwise: AlreadyRunning) -> Path:
     """Return the socket of the daemon that holds the lock of a database.
 
-    Raises AlreadyRunning where none of the sockets is its, with what is known from `otherwise`.
+    Raises AlreadyRunning, with the message of `otherwise`, if no socket belongs to that daemon.
     """
     try:
         holder = lock_path(path).read_text(encoding="ascii").strip()
@@ -45,7 +45,7 @@ def daemon_socket(path: Path, socket: Path | None, *, otherwise: AlreadyRunning)
             return place
     raise AlreadyRunning(
         f"{otherwise.message}, and does not answer on this socket",
-        hint="name its socket with --socket or GGEND_SOCKET, or stop it",
+        hint="give its socket with --socket or GGEND_SOCKET, or stop it",
     )
 
 
@@ -55,7 +55,7 @@ def ask_daemon(
     arguments: Mapping[str, Any],
     *,
     timeout: float = _PATIENCE_SECONDS,
-    hint: str = "run it again: it goes on",
+    hint: str = "run it again to resume",
     refused_hint: str = REFUSED_HINT,
 ) -> Any:
     """Return the daemon's answer.
@@ -66,12 +66,12 @@ def ask_daemon(
         return ask(place, op, arguments, timeout=timeout)
     except ClientError as error:
         if error.code == NotAllowed.code:
-            raise NotAllowed(str(error), hint="run it as that user") from error
+            raise NotAllowed(str(error), hint="run the command as that user") from error
         if isinstance(error, RequestRefused) and error.code == RefusedByDatabase.code:
             raise RefusedByDatabase(error.message, hint=refused_hint) from error
         if isinstance(error, RequestRefused) and error.code == NoRoom.code:
             raise NoRoom(
-                error.message, hint="free some MiB on its disk, and run it again"
+                error.message, hint="free some MiB on that disk, and run it again"
             ) from error
         raise DaemonUnreachable(str(error), hint=hint or error.hint) from error
 

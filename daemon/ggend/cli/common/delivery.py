@@ -1,7 +1,7 @@
-"""Delivery: sends events to the daemon for a command, and knows when they are stored.
+"""Delivery: sends events to the daemon for a command, and waits until they are stored.
 
 Unlike a host program, a command waits: it sends no more than the client may hold, and fails when
-the daemon is not there.
+the daemon is not reachable.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FLUSH_EVENTS = 8_192
 #: of the largest size always fits.
 _FLUSH_BYTES = 8 * 1024 * 1024
 
-_START_IT = "start it with `ggend serve`, or name its socket with --socket or GGEND_SOCKET"
+_START_IT = "start it with `ggend serve`, or give its socket with --socket or GGEND_SOCKET"
 
 
 def require_daemon(socket: Path | None) -> None:
@@ -48,7 +48,7 @@ def require_daemon(socket: Path | None) -> None:
 
 
 def quiet_client(socket: Path | None, **options: Any) -> Client:
-    """Return a client of a command, which says itself what went wrong with its events."""
+    """Return a client that logs nothing: the command itself reports what went wrong."""
     logging.getLogger(LOGGER).disabled = True
     return Client(socket, strict=False, **options)
 
@@ -86,7 +86,7 @@ class Delivery:
             if not self._client.emit(event):
                 self.flush()  # makes room; what does not fit now never will
                 if not self._client.emit(event):
-                    raise DaemonUnreachable("the client takes no more events")
+                    raise DaemonUnreachable("the client's queue is full")
             self.sent += 1
             self._unflushed_events += 1
             if self._unflushed_events >= _FLUSH_EVENTS:

@@ -1,6 +1,6 @@
-"""Filters: the options by which the commands choose rows, and how they become `list_query.Filters`.
+"""Filters: the options that select rows, and their conversion to `list_query.Filters`.
 
-Which values a filter takes is decided in `list_definitions`, not here.
+`list_definitions` decides which values a filter takes.
 """
 
 from __future__ import annotations
@@ -31,57 +31,59 @@ __all__ = [
     "filters_of",
 ]
 
-Agent: TypeAlias = Annotated[str | None, typer.Option("--agent", help="Only of this agent.")]
-Status: TypeAlias = Annotated[str | None, typer.Option("--status", help="Only with this status.")]
+Agent: TypeAlias = Annotated[str | None, typer.Option("--agent", help="Only rows of this agent.")]
+Status: TypeAlias = Annotated[
+    str | None, typer.Option("--status", help="Only rows with this status.")
+]
 Operation: TypeAlias = Annotated[
-    str | None, typer.Option("--operation", help="Only of this operation.")
+    str | None, typer.Option("--operation", help="Only rows of this operation.")
 ]
 Environment: TypeAlias = Annotated[
-    str | None, typer.Option("--environment", help="Only in this environment.")
+    str | None, typer.Option("--environment", help="Only rows of this environment.")
 ]
 Session: TypeAlias = Annotated[
-    str | None, typer.Option("--session", metavar="ID", help="Only of this session.")
+    str | None, typer.Option("--session", metavar="ID", help="Only rows of this session.")
 ]
 ExecutionId: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--execution",
         metavar="ID",
-        help="Only of this execution; the beginning of its id is enough.",
+        help="Only rows of this execution. A prefix of its id is enough.",
     ),
 ]
 Stage: TypeAlias = Annotated[
-    str | None, typer.Option("--stage", help="Only this stage: `emit` or μ₃_emit.")
+    str | None, typer.Option("--stage", help="Only this stage, such as `emit` or μ₃_emit.")
 ]
 Severity: TypeAlias = Annotated[
-    str | None, typer.Option("--severity", help="Only of this severity.")
+    str | None, typer.Option("--severity", help="Only rows of this severity.")
 ]
-Type: TypeAlias = Annotated[str | None, typer.Option("--type", help="Only of this type.")]
+Type: TypeAlias = Annotated[str | None, typer.Option("--type", help="Only rows of this type.")]
 Substring: TypeAlias = Annotated[
     str | None,
-    typer.Option(
-        "--text", help="Only with this text somewhere; upper and lower case are the same."
-    ),
+    typer.Option("--text", help="Case-insensitive text search."),
 ]
 Since: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--since",
         metavar="MOMENT",
-        help="From then on: an age (90m, 24h, 7d, 2w), a date, or a timestamp (UTC).",
+        help="Start time: an age (90m, 24h, 7d, 2w), a date, or a timestamp (UTC).",
     ),
 ]
 Until: TypeAlias = Annotated[
     str | None,
-    typer.Option("--until", metavar="MOMENT", help="Before then; written like --since."),
+    typer.Option(
+        "--until", metavar="MOMENT", help="End time (exclusive), in the format of --since."
+    ),
 ]
 Before: TypeAlias = Annotated[
     int | None,
-    typer.Option("--before", metavar="ID", min=0, help="The next page: rows with a smaller id."),
+    typer.Option(
+        "--before", metavar="ID", min=0, help="Only rows with a smaller id: the next page."
+    ),
 ]
-Wide: TypeAlias = Annotated[
-    bool, typer.Option("--wide", help="Every column of the table, JSON included.")
-]
+Wide: TypeAlias = Annotated[bool, typer.Option("--wide", help="Show every column, including JSON.")]
 
 
 def filters_of(
@@ -91,7 +93,7 @@ def filters_of(
     execution: str | None = None,
     **others: Any,
 ) -> Filters:
-    """Return what was typed as filters. Raises UsageMistake."""
+    """Convert option values to filters. Raises UsageMistake."""
     now = datetime.now(UTC)
     return Filters(
         since=None if since is None else parse_moment(since, now=now),

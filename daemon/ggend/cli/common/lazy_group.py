@@ -1,4 +1,4 @@
-"""Lazy group: commands whose modules are imported when they are called, or when help lists them."""
+"""Lazy group: a command's module is imported when it is called, or when help lists it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["lazy_group"]
 
 
 def lazy_group(places: Mapping[str, str]) -> type[TyperGroup]:
-    """Return a class of groups that has these commands, in this order.
+    """Return a group class with these commands, in this order.
 
-    `places` has for each name where its function or Typer is, as `package.module:attribute`.
+    `places` maps each name to its function or Typer, written as `package.module:attribute`.
     """
 
     class LazyGroup(TyperGroup):

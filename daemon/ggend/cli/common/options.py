@@ -1,6 +1,6 @@
-"""Options: what several commands share, and where the daemon and the database are for them.
+"""Options: the options that several commands share, and how they find the daemon and the database.
 
-A flag wins, then what is configured; without either, the user's own places and then those of the
+A flag wins, then the configuration; without either, the user's own paths and then those of the
 system service.
 """
 
@@ -33,7 +33,7 @@ DatabaseOption: TypeAlias = Annotated[
     typer.Option(
         "--database",
         "-d",
-        help="The SQLite file. Default: the configured one, this user's, or the system's.",
+        help="The SQLite file. Default: the configured, the user's or the system's database.",
     ),
 ]
 FormatOption: TypeAlias = Annotated[
@@ -41,17 +41,18 @@ FormatOption: TypeAlias = Annotated[
     typer.Option(
         "--format",
         "-f",
-        help="A table for people, Markdown for reports; JSON, NDJSON (a line each) or CSV for "
-        "programs.",
+        help="Output format. NDJSON has one JSON object per line.",
     ),
 ]
-LimitOption: TypeAlias = Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows at most.")]
+LimitOption: TypeAlias = Annotated[
+    int, typer.Option("--limit", "-n", min=1, help="Maximum number of rows.")
+]
 SocketOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--socket",
         "-s",
-        help="The daemon's socket. Default: the configured one, this user's, or the system's.",
+        help="The daemon's socket. Default: the configured, the user's or the system's socket.",
     ),
 ]
 
@@ -66,10 +67,10 @@ def chosen_database(flag: Path | None) -> Path:
 
 
 def check_agent(agent: str) -> None:
-    """Raise UsageMistake unless it can be the agent of what is imported."""
+    """Raise UsageMistake unless this is a valid agent name for an import."""
     if not (agent.isprintable() and 1 <= len(agent) <= NAME_CHARS):
         raise UsageMistake(
-            f"{agent!r} cannot be an agent",
+            f"{agent!r} is not a valid agent name",
             hint=f"--agent takes 1 to {NAME_CHARS} printable characters",
         )
 

@@ -471,7 +471,7 @@ def test_of_two_merges_at_once_one_is_refused(daemon: Daemon, place: Path) -> No
     statuses = [status for status, _, _ in ends]
     if os.EX_TEMPFAIL in statuses:  # they did overlap
         assert sorted(statuses) == [0, os.EX_TEMPFAIL]
-        assert "another import has" in ends[statuses.index(os.EX_TEMPFAIL)][2]
+        assert "another import is using" in ends[statuses.index(os.EX_TEMPFAIL)][2]
     with (
         Importing(daemon, "database", place / "one.db") as merging,
         (place / "one.db").open() as held,
@@ -479,7 +479,7 @@ def test_of_two_merges_at_once_one_is_refused(daemon: Daemon, place: Path) -> No
         merging.end()
         fcntl.flock(held, fcntl.LOCK_EX)
         _, told = run(daemon, "database", place / "one.db", status=os.EX_TEMPFAIL)
-        assert "another import has" in told
+        assert "another import is using" in told
     assert daemon.query("SELECT count(*) FROM pipeline_metrics") == [(7_500,)]
     assert daemon.query("SELECT count(*) FROM audit_log") == [(4_500,)]
 
@@ -668,8 +668,8 @@ def test_a_receipt_that_was_changed_is_a_conflict_each_time_and_none_of_its_stag
         assert (report["new"], report["rejected"]) == (new, 1)
         assert report["already there"] == 6 - new
         assert (
-            f"{other}, document 1 (line 1, element 1): conflict: execution e1 is stored already, "
-            "with other files_modified, receipt_json" in said
+            f"{other}, document 1 (line 1, element 1): conflict: execution e1 is already "
+            "stored with different files_modified, receipt_json" in said
         )
         assert receipts_and_stages(daemon) == (2, 10)
         assert daemon.query("SELECT count(*) FROM rejected_events") == [(1,)]
@@ -691,7 +691,7 @@ def test_no_stage_of_a_rejected_receipt_is_stored_when_the_other_one_is_gone(
         connection.commit()
     (report,), said = run(daemon, "receipts", other)
     assert (report["new"], report["already there"]) == (0, 1)
-    assert "is not stored: it was rejected then, or purged since" in said
+    assert "is not stored: it was rejected or has been purged" in said
     assert daemon.query("SELECT count(*) FROM parked_events") == [(0,)]
 
 
@@ -703,7 +703,7 @@ def test_of_two_receipts_of_one_execution_in_one_file_the_first_stays(
     for _ in range(2):
         (report,), said = run(daemon, "receipts", file, status=os.EX_DATAERR)
         assert report["rejected"] == 1
-        assert "element 2): conflict: execution e1 is stored already, " in said
+        assert "element 2): conflict: execution e1 is already stored with " in said
         assert receipts_and_stages(daemon) == (1, 5)
 
 

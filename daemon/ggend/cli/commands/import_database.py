@@ -1,4 +1,4 @@
-"""`ggend import database`: the rows of another tier2.db that this one has not."""
+"""`ggend import database`: import the rows of another tier2.db that are missing here."""
 
 from __future__ import annotations
 
@@ -38,41 +38,43 @@ from ggend_schema.places import client_sockets
 
 __all__ = ["database"]
 
-#: The name under which a merge sends, by which the next one finds what is left of it.
+#: The client name of a merge; the next merge uses it to find unfinished events.
 _SENDER = "ggend import database"
 
-#: Seconds between two looks at whether it is all stored.
+#: Seconds between two checks whether all events are stored.
 _LOOK_SECONDS = 0.1
 
 
 def database(
     other: Annotated[
-        Path, typer.Argument(metavar="OTHER.db", help="The database whose rows are taken in.")
+        Path, typer.Argument(metavar="OTHER.db", help="The database to import rows from.")
     ],
     *,
     own: DatabaseOption = None,
     socket: SocketOption = None,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds to wait for the daemon to store a part.")
+        float, typer.Option(min=0.1, help="Timeout in seconds for each batch sent to the daemon.")
     ] = 30.0,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Merge another tier2.db, of version 1.0.0 or this one, into the daemon's database.
+    """Merge another tier2.db, of version 1.0.0 or this version, into the daemon's database.
 
-    What is missing is sent to the daemon as events with their own timestamps; OTHER.db is only
-    read. Rows are compared by content, so merging twice adds nothing, and a merge that was cut
-    short can be run again. One merge runs at a time: a second one is refused.
+    Missing rows are sent to the daemon as events with their original timestamps; OTHER.db is only
+    read. Rows are compared by content, so merging again adds nothing, and an interrupted merge can
+    be run again. Only one merge runs at a time.
 
-    An execution or a session that is in both with other content is a conflict: it is reported, it
-    stays as it is here, and what belongs to it is skipped. The later memory of an agent wins. Rows
-    that no event may hold (a time that is none, text that is no JSON, control characters in a
-    name) are reported by table and id, and stay where they are. Stages and collisions whose parent
-    is in neither database are orphans, and stay too, as do events that wait there for their parent.
-    Violations are not copied: executions and stages are judged again here. Ids and created_at are
-    new.
+    If both databases have an execution or a session with different content, that is a conflict: it
+    is reported, this database keeps its row, and the rows of OTHER.db that belong to it are
+    skipped. The later memory of an agent wins.
 
-    Exit status: 0 all is here, 65 there were conflicts or unreadable rows, 69 the daemon is not
-    there, 75 another merge runs.
+    Some rows are not imported. Rows that are not valid events (invalid times, invalid JSON, control
+    characters in a name) are reported by table and id. Stages and collisions whose parent is in
+    neither database are orphans. Parked events in OTHER.db are not copied. Violations are not
+    copied either: the daemon evaluates the imported executions and stages itself. Ids and
+    created_at are new.
+
+    Exit status: 0 all rows are imported, 65 there were conflicts or invalid rows, 69 the daemon
+    is not reachable, 75 another merge is running.
 
     Example:
 
@@ -115,12 +117,13 @@ def database(
     problems.end()
     if rows["slo_violations"]:
         complain(
-            f"{rows['slo_violations']:,} violations are not copied: they are judged again here"
+            f"{rows['slo_violations']:,} violations are not copied: the daemon evaluates the "
+            "imported rows itself"
         )
     if waiting:
         complain(
-            f"{waiting:,} events that wait there for their parent are not copied",
-            hint=f"some have their parent already: start a daemon once on {other}, and merge again"
+            f"{waiting:,} parked events of {other} are not copied",
+            hint=f"the parents of some are stored: start a daemon once on {other}, then merge again"
             if releasing
             else "",
         )
@@ -142,7 +145,7 @@ def _daemons_database(
 ) -> tuple[Path, str, Path]:
     """Return the socket of the daemon that answers, and the id and path of its database.
 
-    All goes through this one socket: another daemon has another database.
+    All requests use this socket: another daemon has another database.
     """
     absent: ClientError | None = None
     for place in client_sockets(os.environ) if socket is None else [socket]:
@@ -174,7 +177,7 @@ def _alone(file: Path) -> Iterator[None]:
         yield
     except BlockingIOError:
         raise AlreadyRunning(
-            f"another import has {file}", hint="wait for its end, and run this again"
+            f"another import is using {file}", hint="wait until it ends, then run this again"
         ) from None
     finally:
         os.close(descriptor)
@@ -182,9 +185,9 @@ def _alone(file: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _after_others(place: Path, timeout: float) -> Iterator[None]:
-    """Wait until all is settled that an import sent before it was cut short.
+    """Wait until all events of an earlier, interrupted import are settled.
 
-    It is compared with what is here: what comes later would be there twice.
+    Rows are compared with the stored ones: an event stored after that would be there twice.
     Raises AlreadyRunning, DaemonUnreachable.
     """
     deadline = time.monotonic() + timeout
@@ -192,8 +195,8 @@ def _after_others(place: Path, timeout: float) -> Iterator[None]:
         while others := ask(place, "senders", {"client": _SENDER}, timeout=timeout):
             if time.monotonic() >= deadline:
                 raise AlreadyRunning(
-                    f"what another import (pid {others[0]}) has sent is not stored yet",
-                    hint="wait for its end, and run this again",
+                    f"the events of another import (pid {others[0]}) are not stored yet",
+                    hint="wait until it ends, then run this again",
                 )
             time.sleep(_LOOK_SECONDS)
     except ClientError as error:
@@ -215,19 +218,19 @@ def _check_other(other: Path, own: Path) -> None:
     if is_same:
         raise UsageMistake(
             f"{other} is the daemon's own database",
-            hint="give another one; a backup copy of it can be merged",
+            hint="give another database; a backup copy of this one can be merged",
         )
 
 
 def _check_identity(here: sqlite3.Connection, path: Path, database_id: str) -> None:
-    """What is compared must be what the daemon writes to."""
+    """Raise DatabaseUnusable unless the rows are compared with the daemon's own database."""
     found = None
     if "database_identity" in columns_of(here):
         (found,) = here.execute("SELECT id FROM database_identity").fetchone()
     if found != database_id:
         raise DatabaseUnusable(
             f"{path} is not the database that the daemon writes to",
-            hint="name the daemon's socket with --socket, and its database with --database",
+            hint="give the daemon's socket with --socket, and its database with --database",
         )
 
 
@@ -249,7 +252,7 @@ def _waiting(there: sqlite3.Connection) -> int:
 
 
 def _releasing(there: sqlite3.Connection) -> bool:
-    """Whether a daemon was ended before it had released all that waits for a stored parent."""
+    """Whether a daemon ended before it had released all events whose parent is stored."""
     if "pending_releases" not in columns_of(there):
         return False
     return there.execute("SELECT 1 FROM pending_releases").fetchone() is not None

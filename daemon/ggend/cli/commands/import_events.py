@@ -1,4 +1,4 @@
-"""`ggend import events`: a file of NDJSON events, each line exactly once."""
+"""`ggend import events`: import each line of an NDJSON file exactly once."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ __all__ = ["events"]
 #: Bytes read at once.
 _READ_BYTES = 1024 * 1024
 
-#: Bytes kept of a line that cannot carry a number.
+#: Bytes kept of a line to which no number can be added.
 _HEAD_BYTES = 1024
 
-#: Stands for the moment of arrival in the check: 2100, late enough for any duration before it.
+#: The arrival time that validation assumes: 2100, late enough for any duration before it.
 _ANY_STAMP = 4_102_444_800_000_000_000
 
 
 class _Report(msgspec.Struct, kw_only=True):
-    """What one file brought, in lines that are not blank."""
+    """The result for one file, in lines that are not blank."""
 
     file: str
     lines: int = 0
@@ -55,12 +55,12 @@ class _Report(msgspec.Struct, kw_only=True):
 
 
 class _Import:
-    """Numbers the lines of one file, brings them to the daemon, and counts.
+    """Numbers the lines of one file, sends them to the daemon, and counts.
 
-    A line without numbers of its own gets the next one of the file's producer, and keeps it
-    forever: also one that is not valid, for a later version may see that differently. It is sent,
-    and the daemon rejects it. Invalid lines have chunks of their own, so that the answer to the
-    others counts these alone.
+    A line without its own sequence gets the next number of the file's producer, permanently. An
+    invalid line gets one too, because a later version may accept it: it is sent, and the daemon
+    rejects it. Invalid lines go in separate chunks, so that the answers to the others count only
+    valid lines.
     """
 
     __slots__ = (
@@ -158,23 +158,24 @@ def events(
     *,
     socket: SocketOption = None,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds to wait for the daemon to store a part.")
+        float, typer.Option(min=0.1, help="Timeout in seconds for each batch sent to the daemon.")
     ] = 30.0,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Import events, one JSON object a line.
+    """Import events from a file with one JSON object per line.
 
-    The same file again adds nothing, also after a run that was cut short: lines are numbered, under
-    an id made of the whole content. A file that has grown is therefore another file, and all of it
-    would go in again. Events that come in growing files should carry `producer` and `sequence`
-    themselves, and such lines go as they are; or pipe what is new to `ggend emit --stdin`.
+    Importing the same file again adds nothing, also after an interrupted run. The lines are
+    numbered, under a producer id derived from the whole content. A file that has grown is therefore
+    a different file, and all its lines would be imported again. For growing files, give each event
+    its own `producer` and `sequence`, which are sent unchanged; or pipe the new lines to `ggend
+    emit --stdin`.
 
-    A line that is not valid is reported with its number and kept in the table `rejected_events`;
-    the rest goes in. Standard input is first copied to a temporary file. One JSON document over
-    several lines is refused, and nothing of it is sent.
+    An invalid line is reported with its number and kept in the table `rejected_events`; the other
+    lines are imported. Standard input is first copied to a temporary file. A single JSON document
+    that spans several lines is refused, and nothing is sent.
 
-    Exit status: 0 everything is stored, 65 some lines were not valid or were rejected, 69 the
-    daemon is not there.
+    Exit status: 0 all events are stored, 65 some lines were invalid or rejected, 69 the daemon is
+    not reachable.
 
     Examples:
 
@@ -259,9 +260,9 @@ def _lines(
         advance(len(chunk))
     if content.digest() != producer:
         raise UsageMistake(
-            "the file was changed while it was read: what came after that stands under the numbers "
-            "of what it was before",
-            hint="compare what is stored with the file; import copies of files that change",
+            "the file was changed while it was read: lines after the change are stored under "
+            "the sequence numbers of the original lines",
+            hint="compare the stored events with the file; import copies of files that change",
         )
     yield splitter.finish()
 

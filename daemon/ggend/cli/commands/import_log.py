@@ -1,4 +1,4 @@
-"""`ggend import ggen-log`: the receipt logs of `ggen sync`, once or for as long as they grow."""
+"""`ggend import ggen-log`: import receipt logs of `ggen sync`, once or continuously."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _READ_BYTES = 1024 * 1024
 
 
 class _Report(msgspec.Struct, kw_only=True):
-    """What one file brought. The last five columns are in lines, or in events."""
+    """The result for one file. The last five columns count lines or events."""
 
     file: str
     lines: int = 0
@@ -48,7 +48,7 @@ class _Report(msgspec.Struct, kw_only=True):
 
 
 class _Import:
-    """Brings the lines of one log to the daemon, and counts."""
+    """Sends the lines of one log to the daemon, and counts."""
 
     __slots__ = ("_delivery", "_lines", "_numbers", "_problems", "_size", "report")
 
@@ -110,40 +110,40 @@ def ggen_log(
     keep_reading: Annotated[
         bool,
         typer.Option(
-            "--follow", help="Keep reading as ggen appends, until Ctrl-C; a FILE may come later."
+            "--follow", help="Keep reading appended lines until Ctrl-C. FILE need not exist yet."
         ),
     ] = False,
     agent: Annotated[
-        str, typer.Option(help="The agent of the receipts: these logs name none.")
+        str, typer.Option(help="The agent of the receipts, which these logs do not contain.")
     ] = DEFAULT_AGENT,
     socket: SocketOption = None,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds to wait for the daemon to store a part.")
+        float, typer.Option(min=0.1, help="Timeout in seconds for each batch sent to the daemon.")
     ] = 30.0,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Import receipt-log.jsonl files of ggen sync.
 
-    A line becomes a receipt, and an audit entry for each file that it wrote or injected into. A
-    line is known by its chain hash and the agent: it goes in once, however often it is imported and
-    whatever became of the file around it (grown, touched, repaired, another branch). The table says
-    what was new.
+    Each line becomes a receipt, plus an audit entry for each file that it wrote or injected into. A
+    line is identified by its chain hash and the agent, so it is imported only once, even if the
+    file has grown, was repaired or comes from another branch. The table shows how many lines were
+    new.
 
-    A record without duration_ms (a whole number; in the record or the payload) is stored with 0 ms
-    and marked as of unknown duration: it counts as an execution, and in no average or objective. An
-    origin that is a short text becomes the environment.
+    A record without duration_ms (a whole number, in the record or the payload) is stored with 0 ms
+    and marked as having an unknown duration: it counts as an execution, but in no average and no
+    objective. An origin that is a short text becomes the environment.
 
-    Checked is that each record continues the one before it; a break is reported with its line, and
-    the rest goes in, as it does after a line that cannot be read. Not verified are the hashes of
-    payloads (BLAKE3) and signatures: a line that was altered under its old chain hash is not
-    noticed.
+    Each record is checked to continue the record before it. A break is reported with its line
+    number, and the import continues, as it does after an unreadable line. Payload hashes (BLAKE3)
+    and signatures are not verified: a line that was altered but kept its chain hash is not
+    detected.
 
-    With --follow, logs that are rotated, truncated or gone for a moment are followed, and a
-    daemon that restarts is waited for; SIGINT and SIGTERM end it with the table and status 0 (69
-    if the daemon is away, and lines wait for it).
+    With --follow, the command keeps reading logs that are rotated, truncated or briefly missing,
+    and waits for a restarting daemon. SIGINT and SIGTERM end it with the table and status 0 (69 if
+    lines are still waiting for the daemon).
 
-    Exit status: 0 everything is stored (chain breaks or not), 65 some lines could not be read or
-    were rejected, 69 the daemon is not there.
+    Exit status: 0 all events are stored (there may be chain breaks), 65 some lines were unreadable
+    or rejected, 69 the daemon is not reachable.
 
     Examples:
 
@@ -168,7 +168,7 @@ def ggen_log(
 def _check_beginnings(files: list[Path]) -> None:
     """Refuse documents before anything is sent. Raises NotLines."""
     for file in files:
-        # What cannot be opened is told when it is read; a pipe can be read only once.
+        # A file that cannot be opened is reported when it is read; a pipe can be read only once.
         with suppress(OSError):
             if file.is_file():
                 with file.open("rb") as log:
@@ -186,7 +186,7 @@ def _import_once(
         if problem:
             raise UsageMistake(
                 f"{file} cannot be read: {problem}",
-                hint="give the path of a receipt-log.jsonl; --follow waits for one to come",
+                hint="give the path of a receipt-log.jsonl; --follow waits until the file exists",
             )
     require_daemon(socket)
     delivery = LineDelivery(
@@ -218,7 +218,7 @@ def _import(
                 advance(len(chunk))
     except OSError as error:
         raise UsageMistake(
-            f"{file} cannot be read: {error.strerror or error}", hint="what came before is stored"
+            f"{file} cannot be read: {error.strerror or error}", hint="earlier lines are stored"
         ) from error
     for line in reader.finish():
         taken.take(line)
@@ -236,13 +236,13 @@ def _follow(files: list[Path], agent: str, socket: Path | None, timeout: float) 
             pause=stopped.pause,
         )
         logs = [(file, _Import(file, delivery)) for file in files]
-        complain(f"following {', '.join(map(str, files))}; Ctrl-C ends it")
+        complain(f"following {', '.join(map(str, files))}; press Ctrl-C to stop")
         try:
             for (_, taken), lines in zip(logs, follow(logs, agent, stopped.after), strict=True):
                 taken.end(lines)
         except Stopped as error:
             raise DaemonUnreachable(
-                "ended while waiting for the daemon: the last lines are not stored",
-                hint="run this again when it is there: what is stored already is recognised",
+                "stopped while waiting for the daemon: the last lines are not stored",
+                hint="run this again when the daemon is running; stored lines are not added twice",
             ) from error
     return [taken.report for _, taken in logs]

@@ -1,4 +1,4 @@
-"""`ggend import receipts`: the receipt documents of ggen's simulator and CLI."""
+"""`ggend import receipts`: import receipt documents of ggen's simulator and CLI."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ _FILE_BYTES = 64 * 1024 * 1024
 
 _encode = msgspec.json.Encoder().encode
 
-#: Documents sent at once: the daemon spells out what is wrong with each.
+#: Documents sent at once: the daemon reports no more errors than this in one answer.
 _CHUNK_DOCUMENTS = REPORTED_ERRORS
 
 
 class _Report(msgspec.Struct, kw_only=True):
-    """What one file brought. The last four columns are in documents, or in events."""
+    """The result for one file. The last four columns count documents or events."""
 
     file: str
     documents: int = 0
@@ -63,19 +63,19 @@ class _Report(msgspec.Struct, kw_only=True):
 
 
 class _StageHeldBack(msgspec.Struct, frozen=True, tag_field="type", tag="stage_held_back"):
-    """Stands for a stage of a receipt that was rejected: no event, and so rejected too."""
+    """Replaces a stage of a rejected receipt. It is not an event, so it is rejected too."""
 
     stage: StageCompleted
 
 
 class _Import:
-    """Brings the documents of one file to the daemon, and counts.
+    """Sends the documents of one file to the daemon, and counts.
 
-    Receipts go first, and then the stages of those that were not rejected: what belongs to another
-    receipt of the same execution must not be stored with this one. To the daemon a receipt that was
-    rejected in an earlier import is a replay like any other, so that the database is asked which
-    differ, and which are not there. Where that cannot be read, the numbers of such stages are used
-    up for good.
+    Receipts go first, and then the stages of those that were not rejected: stages must not be
+    stored with a different receipt of the same execution. The daemon answers `replayed` also for a
+    receipt that was rejected in an earlier import, so the database is asked which receipts differ
+    and which are absent. If the database cannot be read, the sequence numbers of such stages are
+    used up permanently.
     """
 
     __slots__ = (
@@ -138,14 +138,14 @@ class _Import:
             where, document, _ = taken[place]
             error = refused.get(place)
             if error is None:
-                # It was rejected in an earlier import, and is recognised now.
+                # It was rejected in an earlier import; the daemon answers that it is replayed.
                 self.report.already_there -= 1
                 self.report.rejected += 1
             if error is None or error.code == EventCode.CONFLICT:
                 other = ", ".join(differing.get(place, [])) or "content"
                 self._problems.tell(
-                    f"{where}: conflict: execution {document.receipt.execution_id} is stored "
-                    f"already, with other {other}; the stored receipt stays"
+                    f"{where}: conflict: execution {document.receipt.execution_id} is already "
+                    f"stored with different {other}; the stored receipt is kept"
                 )
                 self._has_conflicts = True
             else:
@@ -153,8 +153,8 @@ class _Import:
         absent = self._absent([document for _, document, _ in taken]) - refused.keys()
         for place in sorted(absent):
             self._problems.tell(
-                f"{taken[place][0]}: was imported before, and is not stored: it was rejected then, "
-                "or purged since"
+                f"{taken[place][0]}: was imported before, but is not stored: it was rejected or "
+                "has been purged"
             )
         held_back = differing.keys() | refused.keys() | absent
         self._flush_stages([one[:2] for place, one in enumerate(taken) if place not in held_back])
@@ -173,7 +173,7 @@ class _Import:
                 self._problems.tell(f"{lines[error.line - 1][0]}: {error.code}: {error.message}")
 
     def _use_up(self, documents: list[Document]) -> None:
-        """Have the daemon reject what stands for the stages of rejected receipts."""
+        """Have the daemon reject the replacements of the stages of rejected receipts."""
         stand_ins = [
             numbered(_encode(_StageHeldBack(stage=stage)), document.producer, sequence)
             for document in documents
@@ -202,14 +202,14 @@ class _Import:
         return absent_receipts(self._stored, [document.receipt for document in documents])
 
     def end(self) -> None:
-        """Finish, and say what is stored otherwise than the documents say."""
+        """Finish, and report the values that are stored differently than in the documents."""
         self.flush()
         self._problems.end()
         if self._has_conflicts:
             complain(
-                f"{self.report.file}: nothing of a document in conflict was stored",
-                hint="`ggend query execution ID --receipt` shows the stored one; to keep both, "
-                "give the document an execution_id of its own",
+                f"{self.report.file}: conflicting documents were not stored",
+                hint="`ggend query execution ID --receipt` shows the stored receipt; to keep both, "
+                "give the document a different execution_id",
             )
         for note, documents in self._notes.items():
             many = f" ({documents} documents)" if documents > 1 else ""
@@ -222,31 +222,31 @@ def receipts(
     ],
     *,
     agent: Annotated[
-        str, typer.Option(help="The agent of receipts that name none.")
+        str, typer.Option(help="The agent of receipts that do not name one.")
     ] = DEFAULT_AGENT,
     socket: SocketOption = None,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds to wait for the daemon to store a part.")
+        float, typer.Option(min=0.1, help="Timeout in seconds for each batch sent to the daemon.")
     ] = 30.0,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Import receipt documents of ggen's simulator and CLI.
 
-    A file holds one receipt or many: pretty-printed, a line each, or in an array; bare, or as
-    {"receipt": ...}. Each becomes a receipt with its stages. A document is known by its content:
-    it goes in once, in whatever file it comes and however it is printed.
+    A file holds one or more receipts: pretty-printed, one per line, or in an array; each may be
+    wrapped as {"receipt": ...}. Each document is stored as a receipt with its stages. A document
+    is identified by its content, so it is imported only once, whatever its file or its formatting.
 
-    Words are translated: completed and success are passed, error is failed, dry-run is dry_run. An
-    operation that ggend does not know is stored as the nearest one that it knows, and reported. The
-    column receipt_json keeps the document. A receipt without an execution_id gets one made from its
-    content.
+    Some words are translated: completed and success become passed, error becomes failed, dry-run
+    becomes dry_run. An operation that ggend does not know is stored as the nearest known operation,
+    and reported. The column receipt_json keeps the document. A receipt without an execution_id gets
+    one derived from its content.
 
-    A document with an unknown status, or one that is not a receipt, is reported by its place, and
-    the rest goes in. So is one whose execution is stored with other content: the stored receipt
-    stays.
+    A document that has an unknown status or is not a receipt is reported with its position, and
+    the others are imported. The same happens if its execution is stored with different content:
+    the stored receipt is kept.
 
-    Exit status: 0 everything is stored, 65 some documents could not be read or were rejected, 69
-    the daemon is not there.
+    Exit status: 0 all documents are stored, 65 some documents were unreadable or rejected, 69 the
+    daemon is not reachable.
 
     Examples:
 
@@ -291,7 +291,7 @@ def _content(file: Path) -> tuple[bytes, int]:
         ) from error
     if len(content) > _FILE_BYTES:
         raise UsageMistake(
-            f"{file} is over the limit of {_FILE_BYTES} bytes", hint="import it in parts"
+            f"{file} is over the limit of {_FILE_BYTES} bytes", hint="split the file"
         )
     if (encoding := other_encoding(content)) is not None:
         raise WrongEncoding(str(file), encoding)

@@ -1,4 +1,4 @@
-"""`ggend import`: bring in what other programs have logged; one module for each kind."""
+"""`ggend import`: import data of other programs; one module for each kind of file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ imports = typer.Typer(
             "database": "ggend.cli.commands.import_database:database",
         }
     ),
-    help="Bring in what other programs have logged. Importing again adds nothing.",
+    help="Import data of other programs. Importing it again adds nothing.",
     no_args_is_help=True,
 )
 
 
 @imports.callback()
 def _group() -> None:
-    """Bring in what other programs have logged. Importing again adds nothing."""
+    """Import data of other programs. Importing it again adds nothing."""

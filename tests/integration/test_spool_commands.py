@@ -46,7 +46,7 @@ def operations(daemon: Daemon) -> list[object]:
 def test_without_a_daemon_emit_keeps_the_event_and_says_so(place: Path) -> None:
     ran = ggend(place, "emit", *AUDIT)
     assert ran.returncode == 0
-    assert "1 of 1 events wait on disk" in ran.stderr
+    assert "1 of 1 events are spooled on disk" in ran.stderr
     assert ran.stdout == ""
     with Daemon(place) as daemon:
         ran = ggend(place, "spool", "replay")
@@ -149,14 +149,22 @@ def test_replay_to_another_daemon_must_be_asked_for(place: Path) -> None:
         ran = ggend(place, "spool", "replay")
         assert ran.returncode == os.EX_UNAVAILABLE
         assert ran.stdout.startswith("0 events")
-        assert "1 events wait for another socket: /nowhere/g.sock" in ran.stderr
+        assert "1 events are addressed to other sockets: /nowhere/g.sock" in ran.stderr
         assert "--socket" in ran.stderr
         ran = ggend(place, "spool", "list")
         assert ran.returncode == os.EX_UNAVAILABLE
-        assert "1 events wait for another socket: /nowhere/g.sock" in ran.stderr
+        assert "1 events are addressed to other sockets: /nowhere/g.sock" in ran.stderr
         assert operations(daemon) == []
+        assert ggend(place, "spool", "replay", "--all-sockets").stdout.startswith("1 events")
+        assert operations(daemon) == ["x"]
+
+
+def test_the_former_name_of_all_sockets_still_works(place: Path) -> None:
+    ggend(place, "emit", *AUDIT, GGEND_SOCKET="/nowhere/g.sock")
+    with Daemon(place) as daemon:
         assert ggend(place, "spool", "replay", "--whomever").stdout.startswith("1 events")
         assert operations(daemon) == ["x"]
+    assert "--whomever" not in ggend(place, "spool", "replay", "--help").stdout
 
 
 def test_without_a_spool_the_commands_say_that_there_is_none(place: Path) -> None:
@@ -171,7 +179,7 @@ def test_programs_that_find_the_user_s_daemon_by_other_paths_share_its_spool(pla
     spool = {"GGEND_SPOOL_DIR": os.fspath(place / "spool")}
     runtime = {"XDG_RUNTIME_DIR": os.fspath(place / "run")}
     cron = ggend(place, "emit", *AUDIT, **{**home, **spool, "XDG_RUNTIME_DIR": ""})
-    assert "1 of 1 events wait on disk" in cron.stderr
+    assert "1 of 1 events are spooled on disk" in cron.stderr
     (place / "run" / "ggend").mkdir(parents=True)
     with Daemon(place) as daemon:
         (place / "run" / "ggend" / "ggend.sock").symlink_to(daemon.socket)
@@ -245,7 +253,7 @@ def test_replay_sends_old_events_only_where_none_can_be_stored_twice(place: Path
             note_offer(place, producer)
         ran = ggend(place, "spool", "replay", "--expired")
         assert ran.returncode == 69
-        assert f"any more: {unknown.hex()}" in ran.stderr
+        assert f"their producers: {unknown.hex()}" in ran.stderr
         assert "--accept-duplicates sends them" in ran.stderr
         assert operations(daemon) == ["known-1", "known-2"]
         ggend(place, "spool", "replay", "--expired", "--accept-duplicates")

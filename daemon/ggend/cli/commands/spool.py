@@ -1,6 +1,6 @@
-"""`ggend spool`: what clients left on disk, and bringing it to the daemon.
+"""`ggend spool`: list the events that clients left on disk, and send them to the daemon.
 
-It touches the spool of the user who calls it, and no other.
+It only touches the spool of the calling user.
 """
 
 from __future__ import annotations
@@ -29,27 +29,31 @@ from ggend_schema.places import client_sockets
 __all__ = ["spool"]
 
 spool = typer.Typer(
-    help="Look at what clients left on disk, and bring it to the daemon.", no_args_is_help=True
+    help="List the events that clients left on disk, and send them to the daemon.",
+    no_args_is_help=True,
 )
 
 DirectoryOption = Annotated[
     Path | None,
-    typer.Option("--directory", help="The spool; default: GGEND_SPOOL_DIR, else the user's own."),
+    typer.Option(
+        "--directory", help="The spool directory. Default: GGEND_SPOOL_DIR, else the user's own."
+    ),
 ]
 
 
 @spool.command("list")
 def list_spool(*, directory: DirectoryOption = None, form: FormatOption = Format.TABLE) -> None:
-    """Show what lies in the spool: one row for each producer, the oldest first.
+    """List the spooled events: one row for each producer, oldest first.
 
-    A producer that is alive delivers its events itself. What the others left is delivered by the
-    next client of the same user, or by `ggend spool replay`. Files that were set aside are not
-    sent. A file that ends in .corrupt is damaged: look at it, then remove it. A file that ends in
-    .expired is older than 30 days: `ggend spool replay --expired` sends it.
-    `meant_for` is the socket of the daemon that gets the events: `default` stands for the user's
-    and the host's.
+    A producer that is alive delivers its events itself. Events of ended producers are delivered by
+    the next client of the same user, or by `ggend spool replay`. `meant_for` is the socket to which
+    the events are addressed; `default` means the user's or the host's default socket.
 
-    Exit status: 0 nothing waits, 69 something does.
+    Files that were set aside are not sent. A file that ends in .corrupt is damaged: inspect it,
+    then remove it. A file that ends in .expired is older than 30 days: `ggend spool replay
+    --expired` sends it.
+
+    Exit status: 0 no events of ended producers are waiting, 69 some are.
 
     Examples:
 
@@ -71,7 +75,8 @@ def list_spool(*, directory: DirectoryOption = None, form: FormatOption = Format
     _refuse_to_forget([one for one in waiting if one.destination not in {"", here}])
     if waiting:
         raise DaemonUnreachable(
-            f"{sum(map(_events_of, waiting)):,} events wait", hint="`ggend spool replay` sends them"
+            f"{sum(map(_events_of, waiting)):,} events are waiting in the spool",
+            hint="`ggend spool replay` sends them",
         )
 
 
@@ -80,33 +85,36 @@ def replay_spool(
     *,
     directory: DirectoryOption = None,
     socket: SocketOption = None,
+    all_sockets: Annotated[
+        bool, typer.Option("--all-sockets", help="Include events addressed to other sockets.")
+    ] = False,
     whomever: Annotated[
-        bool, typer.Option("--whomever", help="Also what was meant for another socket.")
+        bool, typer.Option("--whomever", hidden=True, help="The former name of --all-sockets.")
     ] = False,
     expired: Annotated[
-        bool, typer.Option("--expired", help="Also what was set aside as older than 30 days.")
+        bool, typer.Option("--expired", help="Include files set aside as older than 30 days.")
     ] = False,
     accept_duplicates: Annotated[
         bool,
         typer.Option(
-            "--accept-duplicates", help="With --expired: even if some may be stored already."
+            "--accept-duplicates", help="With --expired: send even events that may be stored."
         ),
     ] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that it may take.")] = 600.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Timeout in seconds.")] = 600.0,
 ) -> None:
-    """Bring to the daemon what processes that have ended left in the spool.
+    """Send the events that ended processes left in the spool to the daemon.
 
-    Only what was meant for the same socket is sent to it: events for another daemon wait for that
-    one. It may be run at any time, also beside clients: each producer's events are sent by one
-    only, and the daemon recognises what it has. A user timer that calls it is a good idea where
-    clients are rare.
+    Only events addressed to this socket are sent; events for other sockets stay in the spool. The
+    command is safe at any time, also while clients run: the events of a producer are sent by one
+    process only, and the daemon recognises events that it has stored. If clients run rarely, call
+    this command from a user timer.
 
-    --expired also sends events that are older than 30 days, where none can be stored twice: those
-    that were never sent to a daemon, and those of producers that the daemon still knows. A daemon
-    forgets a producer after 60 days, and may have stored its events before: --accept-duplicates
-    sends those, too.
+    --expired also sends events that are older than 30 days if they cannot be stored twice: events
+    that were never sent to a daemon, and events of producers that the daemon still knows. A daemon
+    forgets a producer after 60 days and may have stored its events before that; to send such events
+    anyway, add --accept-duplicates.
 
-    Exit status: 0 nothing is left, 69 something is.
+    Exit status: 0 no events are left, 69 some are.
 
     Example:
 
@@ -119,7 +127,7 @@ def replay_spool(
         place,
         lambda: client_sockets(os.environ) if chosen is None else [chosen],
         timeout=timeout,
-        whomever=whomever,
+        whomever=all_sockets or whomever,
         expired=expired,
         accept_duplicates=accept_duplicates,
     )
@@ -127,7 +135,7 @@ def replay_spool(
     if report.expired:
         complain(
             f"{report.expired:,} events are over 30 days old and were set aside, not sent",
-            hint="`ggend spool replay --expired` sends what cannot be stored twice by that",
+            hint="`ggend spool replay --expired` sends those that cannot be stored twice",
         )
     if report.left or report.error:
         raise DaemonUnreachable(
@@ -136,9 +144,9 @@ def replay_spool(
     if report.doubtful:
         producers = ", ".join(one.producer.hex() for one in report.doubtful)
         raise DaemonUnreachable(
-            "old events may be stored already, and the daemon does not know their producers any "
-            f"more: {producers}",
-            hint="--accept-duplicates sends them all the same",
+            "expired events may be stored already, but the daemon no longer knows their "
+            f"producers: {producers}",
+            hint="--accept-duplicates sends them anyway",
         )
     _refuse_to_forget(report.elsewhere)
 
@@ -149,15 +157,18 @@ def _refuse_to_forget(elsewhere: Sequence[SpoolSummary]) -> None:
     if events:
         sockets = ", ".join(sorted({one.destination for one in elsewhere}))
         raise DaemonUnreachable(
-            f"{events:,} events wait for another socket: {sockets}",
-            hint="`ggend spool replay --socket PATH` sends them there, --whomever sends them here",
+            f"{events:,} events are addressed to other sockets: {sockets}",
+            hint="`ggend spool replay --socket PATH` sends them there; --all-sockets sends them to "
+            "this daemon",
         )
 
 
 def _place(directory: Path | None) -> Path:
     place = Options.of(os.environ).spool_directory if directory is None else directory
     if place is None:
-        raise UsageMistake("there is no spool: GGEND_SPOOL_DIR is empty", hint="give --directory")
+        raise UsageMistake(
+            "spooling is off: GGEND_SPOOL_DIR is empty", hint="give a directory with --directory"
+        )
     return place
 
 
@@ -176,7 +187,7 @@ def _row(one: SpoolSummary, *, is_for_programs: bool) -> tuple[object, ...]:
 
 
 def _events_of(one: SpoolSummary) -> int:
-    """Count what is there; of a queue, what is not known to be settled."""
+    """Count the spooled events, and of queue files those that are not known to be settled."""
     spooled = sum(_events(path, one.producer) for path in one.segments)
     return spooled + sum(_events_in_queue(path, one.producer) for path in one.parts)
 
@@ -193,7 +204,7 @@ def _events(path: Path, producer: bytes) -> int:
     try:
         return sum(last - first + 1 for first, last in survey(path, producer).records)
     except OSError:
-        return 0  # delivered meanwhile, or not ours to read
+        return 0  # delivered in the meantime, or not readable by this user
 
 
 _COLUMNS = ("producer", "owner", "events", "bytes", "age", "set_aside", "meant_for")

@@ -124,7 +124,7 @@ def test_rejected_events_are_chosen_by_code_and_time(filled: Daemon) -> None:
 def test_a_list_that_is_cut_says_how_many_there_are_by_code(filled: Daemon) -> None:
     beside = run(filled, "rejected", "list", "--limit", "2").stderr
     assert "--before 3 shows the next page" in beside
-    assert "there are 4: 2 invalid, 1 conflict, 1 unknown_type" in beside
+    assert "4 rejected events match: 2 invalid, 1 conflict, 1 unknown_type" in beside
     rest = objects(filled, "rejected", "list", "--limit", "2", "--before", "3")
     assert [row["id"] for row in rest] == [2, 1]
 
@@ -201,7 +201,7 @@ def test_a_terminal_gets_no_raw_bytes(filled: Daemon) -> None:
         os.close(leader)
         os.close(terminal)
     assert ran.returncode == os.EX_USAGE
-    assert b"not for a terminal" in ran.stderr
+    assert b"refusing to write raw bytes to a terminal" in ran.stderr
 
 
 def test_what_was_not_kept_is_shown_by_hash_and_length(place: Path) -> None:
@@ -231,7 +231,7 @@ def test_what_waits_is_chosen_by_parent_and_age(filled: Daemon) -> None:
     assert objects(filled, "parked", "list", "--older-than", "1h") == []
     assert len(objects(filled, "parked", "list", "--older-than", "0s")) == 2
     beside = run(filled, "parked", "list", "--limit", "1").stderr
-    assert "the first 1 of 2 parents are shown, for which 3 events wait" in beside
+    assert "the first 1 of 2 missing parents are shown; 3 events are parked in all" in beside
 
 
 def test_the_oldest_waits_first_and_its_age_is_shown(place: Path) -> None:
@@ -299,7 +299,7 @@ def test_what_is_rejected_again_stays_and_fails(daemon: Daemon) -> None:
     fill(daemon)
     ran = run(daemon, "rejected", "requeue", "--all")
     assert ran.exit_code == os.EX_DATAERR
-    assert "4 of 4 stay in quarantine" in ran.stderr
+    assert "4 of 4 events stay in quarantine" in ran.stderr
     assert totals(daemon)["rejected"] == len(objects(daemon, "rejected", "list")) == 4
 
 
@@ -309,7 +309,7 @@ def test_without_a_daemon_the_file_itself_is_requeued_and_purged(place: Path) ->
     take_its_rival_away(daemon)
     assert run(daemon, "rejected", "requeue", "--code", "conflict").exit_code == 0
     assert daemon.query("SELECT agent_id FROM receipts") == [("another",)]
-    assert run(daemon, "rejected", "purge", "--all", "--yes").stdout == "3 removed\n"
+    assert run(daemon, "rejected", "purge", "--all", "--yes").stdout == "3 events deleted\n"
     assert (totals(daemon)["rejected"], totals(daemon)["purged"]) == (3, 3)
 
 
@@ -329,10 +329,13 @@ def test_many_are_requeued_in_parts_and_summed_up(daemon: Daemon) -> None:
 
 def test_rejected_events_are_purged_by_the_daemon_as_chosen(daemon: Daemon) -> None:
     fill(daemon)
-    assert run(daemon, "rejected", "purge", "1", "99", "--yes").stdout == "1 removed\n"
+    assert run(daemon, "rejected", "purge", "1", "99", "--yes").stdout == "1 events deleted\n"
     older = ("rejected", "purge", "--code", "invalid", "--older-than", "1h", "--yes")
-    assert run(daemon, *older).stdout == "0 removed\n"
-    assert run(daemon, "rejected", "purge", "--code", "invalid", "--yes").stdout == "2 removed\n"
+    assert run(daemon, *older).stdout == "0 events deleted\n"
+    assert (
+        run(daemon, "rejected", "purge", "--code", "invalid", "--yes").stdout
+        == "2 events deleted\n"
+    )
     assert [row["id"] for row in objects(daemon, "rejected", "list")] == [3]
     assert (totals(daemon)["rejected"], totals(daemon)["purged"]) == (4, 3)
     assert run(daemon, "accounts").exit_code == 0
@@ -340,7 +343,9 @@ def test_rejected_events_are_purged_by_the_daemon_as_chosen(daemon: Daemon) -> N
 
 def test_where_nobody_can_be_asked_nothing_is_purged_without_yes(daemon: Daemon) -> None:
     fill(daemon)
-    with pytest.raises(UsageMistake, match="these 4 rejected events would go") as refused:
+    with pytest.raises(
+        UsageMistake, match="delete these 4 rejected events without confirmation"
+    ) as refused:
         run(daemon, "rejected", "purge", "--all")
     assert "--yes" in refused.value.hint
     assert len(objects(daemon, "rejected", "list")) == 4
@@ -367,13 +372,13 @@ def test_on_a_terminal_it_asks_before_it_purges(daemon: Daemon) -> None:
         finally:
             os.close(leader)
             os.close(terminal)
-        assert "Remove these 4 rejected events for good?" in ran.stderr
+        assert "Delete these 4 rejected events permanently?" in ran.stderr
         assert len(objects(daemon, "rejected", "list")) == left
 
 
 @pytest.mark.parametrize("wrong", ["0", "9223372036854775808"])
 def test_an_id_that_none_can_be_is_refused(wrong: str, filled: Daemon) -> None:
-    with pytest.raises(UsageMistake, match="a number from 1 on"):
+    with pytest.raises(UsageMistake, match="a positive whole number"):
         run(filled, "rejected", "requeue", wrong)
     with pytest.raises(UsageMistake):
         run(filled, "rejected", "show", "9223372036854775808")
@@ -382,7 +387,7 @@ def test_an_id_that_none_can_be_is_refused(wrong: str, filled: Daemon) -> None:
 @pytest.mark.parametrize("command", ["requeue", "purge"])
 @pytest.mark.parametrize("chosen", [[], ["1", "--all"], ["--all", "--code", "invalid"]])
 def test_what_is_meant_is_said_in_one_way(command: str, chosen: list[str], filled: Daemon) -> None:
-    with pytest.raises(UsageMistake, match="choose the rejected events"):
+    with pytest.raises(UsageMistake, match="select the rejected events"):
         run(filled, "rejected", command, *chosen)
 
 

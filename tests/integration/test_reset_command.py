@@ -90,7 +90,7 @@ def test_on_a_terminal_the_name_is_typed(database: Path, typed: str, left: int) 
     finally:
         os.close(leader)
         os.close(terminal)
-    assert "Type tier2.db to go on" in ran.stderr
+    assert "Type tier2.db to continue" in ran.stderr
     assert len(read(database, "SELECT * FROM audit_log")) == left
 
 

@@ -1,4 +1,4 @@
-"""`ggend parked`: the events that wait for their parent."""
+"""`ggend parked`: list the events that wait for their parent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ggend_schema.timestamps import parse_us
 __all__ = ["parked"]
 
 parked = typer.Typer(
-    help="Look at the events that wait for their receipt or session.", no_args_is_help=True
+    help="Show parked events, which wait for their receipt or session.", no_args_is_help=True
 )
 
 
@@ -37,23 +37,23 @@ class _Parent(StrEnum):
 def list_parked(
     *,
     parent: Annotated[
-        _Parent | None, typer.Option(help="Only what waits for a receipt, or for a session.")
+        _Parent | None, typer.Option(help="Only events that wait for this kind of parent.")
     ] = None,
     older_than: Annotated[
         str | None,
         typer.Option(
-            metavar="AGE", help="Only what has waited for longer: an age such as 2h, or a date."
+            metavar="AGE", help="Only events parked for longer: an age such as 2h, or a date."
         ),
     ] = None,
     database: DatabaseOption = None,
     form: FormatOption = Format.TABLE,
     limit: LimitOption = 20,
 ) -> None:
-    """Show what waits for what, and how long: one row for each parent, the oldest first.
+    """List the missing parents and the events parked for each, oldest first.
 
-    A stage waits for its receipt; a collision and the end of a session wait for the session. When
-    the parent comes, they become rows. What has waited for longer than `parked_max_age_days` of the
-    daemon's configuration goes to quarantine with the code `orphaned`.
+    A stage waits for its receipt; a collision and the end of a session wait for the session. They
+    are stored as rows when the parent arrives. Events parked for longer than the daemon's setting
+    `parked_max_age_days` go to quarantine with the code `orphaned`.
 
     Examples:
 
@@ -66,7 +66,7 @@ def list_parked(
     with snapshot(path) as connection:
         if "parked_events" not in columns_of(connection):
             raise DatabaseUnusable(
-                f"{path} is of version 1.0.0, where nothing waits",
+                f"{path} has schema version 1.0.0, which parks no events",
                 hint="`ggend init` upgrades a database in place",
             )
         found = read_parked(
@@ -88,8 +88,8 @@ def list_parked(
     if len(waiting) < found.parents:
         sys.stdout.flush()
         complain(
-            f"only the first {len(waiting):,} of {found.parents:,} parents are shown, for which "
-            f"{found.events:,} events wait",
+            f"only the first {len(waiting):,} of {found.parents:,} missing parents are shown; "
+            f"{found.events:,} events are parked in all",
             hint="--limit shows more",
         )
 

@@ -1,4 +1,4 @@
-"""`ggend purge`: remove what is old, by the running daemon or, without one, in the file itself."""
+"""`ggend purge`: remove old rows, by the running daemon or, without one, in the file itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ggend.queries.time_filters import parse_moment
 __all__ = ["purge"]
 
 _REFUSED_HINT = (
-    "what earlier slices deleted is gone; drop the trigger or the constraint that says so, or "
+    "rows deleted so far stay deleted; drop the trigger or constraint that refused the change, or "
     "leave the table out with --except"
 )
 
@@ -46,39 +46,42 @@ def purge(
         str,
         typer.Option(
             metavar="AGE",
-            help="Remove what is older: an age such as 30d, 12w or 24h, or a date (UTC).",
+            help="Remove older rows: an age such as 30d, 12w or 24h, or a date (UTC).",
         ),
     ],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would go, and change nothing.")
+        bool,
+        typer.Option("--dry-run", help="Show how many rows would be deleted, and change nothing."),
     ] = False,
     kept: Annotated[
         list[str] | None,
         typer.Option(
-            "--except", metavar="TABLE", help="A table that loses no row. Can be repeated."
+            "--except", metavar="TABLE", help="Keep all rows of this table. Can be repeated."
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     database: DatabaseOption = None,
     socket: SocketOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Remove rows that are older than an age.
 
-    Receipts go with their stages, violations and breaches; audit entries, collisions, ended
-    sessions that nothing names any more, and rejected events go too. Memories, running sessions
-    and parked events stay, and so do the counts of ended sessions and of the accounts.
+    Deleted are: receipts with their stages, violations and breaches; audit entries; collisions;
+    ended sessions that no other row refers to; and rejected events. Memories, running sessions and
+    parked events stay, as do the counts of ended sessions and of the accounts.
 
-    Age is the time at which a row was stored. Each table loses its beginning, up to the first row
-    that is not older. A running daemon does it, in slices between its batches: only its own user
-    and root may ask. The file keeps its size; new rows use the room. With --except a table stays as
-    it is, and so does one whose rows would take some of it with them.
+    The age of a row is the time since it was stored. Rows are deleted in id order, up to the first
+    row newer than the cutoff. A running daemon does the work in slices between its batches; only
+    its own user and root may request it. The file keeps its size, and new rows reuse the space.
+    --except keeps a table unchanged, and also each table whose deletion would remove rows from it.
 
-    What deletes takes room first: where the disk is full, the slices become smaller, and a running
-    daemon writes over what it has. If that is not enough, it is said what is needed.
+    Deleting needs disk space at first. If the disk is full, the slices become smaller, and a
+    running daemon overwrites the WAL space that it has. If that is not enough, the error says how
+    much space is needed.
 
-    Exit status: 0 done, 1 not confirmed, 65 a trigger of yours keeps rows of a table, 69 the daemon
-    does not answer, 74 the disk is full, 75 another daemon has the database, 77 this user may not.
+    Exit status: 0 done, 1 not confirmed, 65 one of your triggers keeps rows of a table, 69 the
+    daemon does not answer, 74 the disk is full, 75 another daemon has the database open, 77 not
+    allowed.
 
     Examples:
 
@@ -96,13 +99,13 @@ def purge(
             found = purgeable(connection, cutoff, kept=kept or ())
         except sqlite3.DatabaseError as error:
             raise DatabaseUnusable(
-                f"{path} cannot be read: {error}", hint="`ggend check` says whether it is damaged"
+                f"{path} cannot be read: {error}", hint="`ggend check` shows whether it is damaged"
             ) from error
     doomed = found.tables
     for table, row_id in found.obstacles.items():
         complain(
-            f"row {row_id} of {table} has a time in the future, or none: it stays, and so does "
-            "what came after it",
+            f"row {row_id} of {table} has an invalid or future time: this row and all later ones "
+            "are kept",
             hint="correct the time of that row",
         )
     rows = sum(row[1] for row in doomed.rows if isinstance(row[1], int))
@@ -132,19 +135,19 @@ def purge(
             raise RefusedByDatabase(str(error), hint=_REFUSED_HINT) from error
         except sqlite3.Error as error:
             raise DatabaseUnusable(
-                f"{path} cannot be purged: {error}", hint="run it again: what is gone is gone"
+                f"{path} cannot be purged: {error}", hint="run it again to resume"
             ) from error
     gone: list[tuple[object, ...]] = [(row[0], deleted[str(row[0])]) for row in doomed.rows]
     show(Result(columns=["table", "purged"], rows=gone), form=form)
 
 
 def _cutoff(older_than: str) -> str:
-    """Return the moment as the tables hold it; a part of a second would not make a row older."""
+    """Return the cutoff in the format of the tables, whole seconds in UTC."""
     now = datetime.now(UTC)
     cutoff = parse_moment(older_than, now=now)[:19].replace("T", " ")
     if cutoff > now.strftime("%Y-%m-%d %H:%M:%S"):
         raise UsageMistake(
-            f"{older_than!r} is in the future", hint="an age such as 30d, or a date that is over"
+            f"{older_than!r} is in the future", hint="give an age such as 30d, or a past date"
         )
     return cutoff
 
@@ -152,10 +155,10 @@ def _cutoff(older_than: str) -> str:
 def _confirm(rows: int) -> None:
     if not sys.stdin.isatty():
         raise UsageMistake(
-            f"{rows} rows would go, and there is nobody to ask", hint="--yes does it all the same"
+            f"refusing to delete {rows} rows without confirmation", hint="pass --yes"
         )
     these = "this 1 row" if rows == 1 else f"these {rows:,} rows"
-    typer.confirm(f"Remove {these} for good?", abort=True, err=True)
+    typer.confirm(f"Delete {these} permanently?", abort=True, err=True)
 
 
 def _purge_by_daemon(
@@ -167,8 +170,8 @@ def _purge_by_daemon(
     socket: Path | None,
     otherwise: AlreadyRunning,
 ) -> None:
-    """Have it done by the daemon that holds the lock, slice by slice."""
-    # From here on this socket alone: another daemon would purge another database.
+    """Have the daemon that holds the lock delete the rows, slice by slice."""
+    # Use only this socket from here on: another daemon would purge another database.
     from ggend.maintenance.purge import SLICE_ROWS, smaller_slice
 
     place = daemon_socket(path, socket, otherwise=otherwise)

@@ -1,4 +1,4 @@
-"""`ggend rejected`: the quarantine, looked at, tried again, and emptied."""
+"""`ggend rejected`: list, show, requeue and purge the rejected events in quarantine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ggend.queries.snapshot import snapshot
 __all__ = ["rejected"]
 
 rejected = typer.Typer(
-    help="Look at the events in quarantine, try them again, or throw them away.",
+    help="Show the rejected events in quarantine, requeue them, or purge them.",
     no_args_is_help=True,
 )
 
@@ -35,10 +35,10 @@ def list_rejected(
     form: FormatOption = Format.TABLE,
     limit: LimitOption = 20,
 ) -> None:
-    """List the events that were rejected, the newest first; --since and --until look at then.
+    """List the rejected events, newest first.
 
-    event_type is what the bytes say, as far as they can be read; kept is 0 where only hash and
-    length are there.
+    --since and --until compare the time of rejection. event_type is read from the event's bytes, if
+    possible. kept is 0 if only the hash and length were kept.
 
     Examples:
 
@@ -52,24 +52,25 @@ def list_rejected(
     show(short(found) if form is Format.TABLE else found, form=form, fit=True)
     if counts:
         by_code = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        complain(f"there are {sum(counts.values()):,}: {by_code}")
+        complain(f"{sum(counts.values()):,} rejected events match: {by_code}")
 
 
 @rejected.command("show")
 def show_rejected(
     rejected_id: Annotated[
-        int, typer.Argument(metavar="ID", min=1, help="The id that the list shows.")
+        int,
+        typer.Argument(metavar="ID", min=1, help="The event's id, as shown by `rejected list`."),
     ],
     *,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Print the bytes of the event alone, as they came.")
+        bool, typer.Option("--raw", help="Print only the original bytes of the event.")
     ] = False,
     database: DatabaseOption = None,
 ) -> None:
-    """Show one rejected event: who sent it, why it was rejected, and what is in it.
+    """Show one rejected event: its sender, the reason for the rejection, and its content.
 
-    The event is shown as JSON; where its bytes are none, their beginning in hexadecimal.
+    The event is shown as JSON. If it cannot be decoded, its first bytes are shown in hexadecimal.
 
     Examples:
 
@@ -77,7 +78,7 @@ def show_rejected(
         ggend rejected show 1 --raw > event.bin
     """
     if json and raw:
-        raise UsageMistake("--json and --raw exclude each other", hint="give one of them")
+        raise UsageMistake("--json and --raw cannot be combined", hint="give one of them")
     with snapshot(chosen_database(database)) as connection:
         found = read_one(connection, rejected_id)
     if json:
@@ -91,12 +92,12 @@ def show_rejected(
 def _write_raw(event: object, rejected_id: int) -> None:
     if not isinstance(event, bytes):
         raise UsageMistake(
-            f"of rejected event {rejected_id} only hash and length were kept",
-            hint="rejected_max_mib and undecodable_max_bytes say how much is kept",
+            f"only the hash and length of rejected event {rejected_id} were kept",
+            hint="the settings rejected_max_mib and undecodable_max_bytes limit how much is kept",
         )
     if sys.stdout.isatty():
         raise UsageMistake(
-            "these bytes are not for a terminal, which would act on some of them",
+            "refusing to write raw bytes to a terminal, which may interpret them as commands",
             hint=f"ggend rejected show {rejected_id} --raw > event.bin",
         )
     sys.stdout.flush()

@@ -33,7 +33,7 @@ from ggend_schema.codes import EventCode
 
 __all__ = ["CodeOption", "moment_of", "purge_rejected", "requeue"]
 
-#: Outcomes that are shown one by one; more are summed up, in a table.
+#: Up to this many outcomes are shown one by one; more are summed up in a table.
 _SHOWN = 20
 
 #: Outcomes that leave the event in quarantine.
@@ -46,11 +46,11 @@ T = TypeVar("T")
 
 Ids: TypeAlias = Annotated[
     list[int] | None,
-    typer.Argument(metavar="ID", help="The ids that the list shows."),
+    typer.Argument(metavar="ID", help="The ids of events, as shown by `rejected list`."),
 ]
 CodeOption: TypeAlias = Annotated[
     EventCode | None,
-    typer.Option("--code", metavar="CODE", help="Only what was rejected for this reason."),
+    typer.Option("--code", metavar="CODE", help="Only events rejected with this code."),
 ]
 
 
@@ -63,15 +63,15 @@ def requeue(
     socket: SocketOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Try rejected events again, in the order of their ids, and show what became of each.
+    """Process rejected events again, in id order, and show the outcome of each.
 
-    An event goes the way of a fresh one, as the producer and with the number and the time that it
-    came with, and its count moves in the accounts. `gone`: it is not in quarantine any more.
-    `not_kept`: only its hash and length are there. A running daemon does it: only its own user and
-    root may ask. Without one it is done in the file.
+    An event is processed like a new one, with its original producer, sequence and time, and the
+    accounts count it under its new outcome. The outcome `gone` means that the event is no longer in
+    quarantine; `not_kept` means that only its hash and length were kept. A running daemon does the
+    work; only its own user and root may request it. Without a daemon, the file is changed directly.
 
-    Exit status: 0 nothing was rejected again, 65 something stays in quarantine, 69 the daemon does
-    not answer, 75 another daemon has the database, 77 this user may not.
+    Exit status: 0 no event was rejected again, 65 some events stay in quarantine, 69 the daemon
+    does not answer, 75 another daemon has the database open, 77 not allowed.
 
     Examples:
 
@@ -96,7 +96,7 @@ def requeue(
     stays = sum(one.outcome in _STAYS for one in done)
     if stays:
         sys.stdout.flush()
-        complain(f"{stays:,} of {len(done):,} stay in quarantine")
+        complain(f"{stays:,} of {len(done):,} events stay in quarantine")
         raise typer.Exit(os.EX_DATAERR)
 
 
@@ -106,20 +106,20 @@ def purge_rejected(
     code: CodeOption = None,
     older_than: Annotated[
         str | None,
-        typer.Option(metavar="AGE", help="Only what is older: an age such as 30d, or a date."),
+        typer.Option(metavar="AGE", help="Only older events: an age such as 30d, or a date."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All rejected events.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     database: DatabaseOption = None,
     socket: SocketOption = None,
 ) -> None:
-    """Remove rejected events for good; the accounts count them as purged.
+    """Delete rejected events permanently; the accounts count them as purged.
 
-    Choose them by id, by --code and --older-than, or --all. A running daemon does it: only its own
-    user and root may ask. `ggend purge` removes what is old from all tables.
+    Select the events by id, by --code and --older-than, or with --all. A running daemon does the
+    work; only its own user and root may request it. `ggend purge` removes old rows of all tables.
 
     Exit status: 0 done, 1 not confirmed, 69 the daemon does not answer, 75 another daemon has the
-    database, 77 this user may not.
+    database open, 77 not allowed.
 
     Examples:
 
@@ -142,7 +142,7 @@ def purge_rejected(
             answer=lambda result: int(result["deleted"]),
         )
     )
-    show_line(f"{deleted:,} removed")
+    show_line(f"{deleted:,} events deleted")
 
 
 def moment_of(moment: str | None) -> str | None:
@@ -158,17 +158,17 @@ def _wanted(
     everything: bool,
     older_than: str | None = None,
 ) -> list[int]:
-    """Return the ids that were chosen, in one of the ways. Raises UsageMistake."""
+    """Return the selected ids. Raises UsageMistake unless exactly one selection was made."""
     is_filtered = code is not None or older_than is not None
     if bool(ids) + is_filtered + everything != 1:
         raise UsageMistake(
-            "choose the rejected events: by id, by a filter, or all of them",
-            hint="`ggend rejected list` has the ids; --all takes everything",
+            "select the rejected events by id, by filter, or with --all",
+            hint="`ggend rejected list` shows the ids; --all selects every event",
         )
     if ids:
         if not all(0 < rejected_id < _END for rejected_id in ids):
             raise UsageMistake(
-                "an id is a number from 1 on", hint="`ggend rejected list` has the ids"
+                "an id is a positive whole number", hint="`ggend rejected list` shows the ids"
             )
         return sorted(set(ids))
     with snapshot(path) as connection:
@@ -184,7 +184,7 @@ def _in_parts(
     here: Callable[[Path, Sequence[int]], T],
     answer: Callable[..., T],
 ) -> Iterator[T]:
-    """Have it done part by part: in the file, or by the daemon that has it."""
+    """Do the work part by part: in the file, or by the daemon that has it open."""
     from ggend.maintenance.requeue import REQUEUED_IDS
 
     place: Path | None = None
@@ -196,13 +196,13 @@ def _in_parts(
                 try:
                     yield here(path, part)
                 except AlreadyRunning as error:
-                    # From here on this socket alone: another daemon has another database.
+                    # Use only this socket from here on: another daemon has another database.
                     place = daemon_socket(path, socket, otherwise=error)
                 except sqlite3.IntegrityError as error:
                     raise RefusedByDatabase(str(error), hint=REFUSED_HINT) from error
                 except sqlite3.Error as error:
                     raise DatabaseUnusable(
-                        f"{path} cannot be written: {error}", hint="run it again: it goes on"
+                        f"{path} cannot be written: {error}", hint="run it again to resume"
                     ) from error
             if place is not None:
                 yield answer(ask_daemon(place, op, {"ids": list(part)}))
@@ -224,7 +224,5 @@ def _outcomes(done: Sequence[msgspec.Struct], form: Format) -> Result:
 def _confirm(count: int) -> None:
     these = "this rejected event" if count == 1 else f"these {count:,} rejected events"
     if not sys.stdin.isatty():
-        raise UsageMistake(
-            f"{these} would go, and there is nobody to ask", hint="--yes does it all the same"
-        )
-    typer.confirm(f"Remove {these} for good?", abort=True, err=True)
+        raise UsageMistake(f"refusing to delete {these} without confirmation", hint="pass --yes")
+    typer.confirm(f"Delete {these} permanently?", abort=True, err=True)

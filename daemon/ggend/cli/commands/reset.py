@@ -1,4 +1,4 @@
-"""`ggend reset`: empty a database for good, after its name was typed."""
+"""`ggend reset`: delete all rows of a database after the user has typed its name."""
 
 from __future__ import annotations
 
@@ -24,16 +24,19 @@ def reset(
     *,
     confirm: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The name of the file, instead of typing it."),
+        typer.Option(
+            metavar="NAME", help="Confirm with the name of the file instead of typing it."
+        ),
     ] = None,
 ) -> None:
-    """Empty the database for good: every row of every table of ggend goes.
+    """Delete every row of every ggend table permanently.
 
-    It shows what will be lost, and asks for the name of the file. The daemon must be stopped. The
-    database gets a new id; clients that were connected before deliver what they still hold. Tables
-    and views that others added stay.
+    The command shows how many rows will be lost and asks for the name of the file. The daemon must
+    be stopped. The database gets a new id. Clients that were connected before still deliver the
+    events that they hold. Tables and views that ggend did not create stay.
 
-    Exit status: 0 done, 64 not confirmed, 65 not a database of this version, 75 a daemon has it.
+    Exit status: 0 done, 64 not confirmed, 65 not a database of this version, 75 a daemon has it
+    open.
 
     Example:
 
@@ -44,7 +47,7 @@ def reset(
     from ggend.database.wal_keeper import keep_wal
 
     database = chosen_database(path)
-    rows_of(database)  # says what is wrong with the file before a lock is put beside it
+    rows_of(database)  # reports an unusable file before a lock is created next to it
     with hold_lock(database, what="database"), keep_wal(database):
         lost = rows_of(database)
         show(Result(columns=["table", "rows"], rows=list(lost.items())))
@@ -55,26 +58,26 @@ def reset(
         except sqlite3.Error as error:
             raise DatabaseUnusable(
                 f"{database} cannot be reset: {error}",
-                hint="close the programs that have it open, and run it again",
+                hint="close the programs that have it open, then run it again",
             ) from error
     for name in done.lost:
-        complain(f"{name} could not be made again")
+        complain(f"{name} could not be created again")
     if done.kept_its_size is not None:
-        complain(f"the file could not be made smaller: {done.kept_its_size}")
-    show_line(f"{database} is empty: id {done.database_id}")
+        complain(f"the file could not be shrunk: {done.kept_its_size}")
+    show_line(f"{database} is empty; its new id is {done.database_id}")
 
 
 def _confirm(database: Path, confirmed: str | None) -> None:
     if confirmed is None:
         if not sys.stdin.isatty():
             raise UsageMistake(
-                "all this would be lost, and there is nobody to ask",
-                hint=f"--confirm {database.name} does it all the same",
+                "refusing to delete all rows without confirmation",
+                hint=f"pass --confirm {database.name}",
             )
         name = escape(database.name)
-        confirmed = typer.prompt(f"All this will be lost. Type {name} to go on", err=True)
+        confirmed = typer.prompt(f"All rows will be deleted. Type {name} to continue", err=True)
     if confirmed != database.name:
         raise UsageMistake(
-            f"{confirmed!r} is not the name of the file, which is {database.name!r}",
+            f"{confirmed!r} is not the name of the file; it is {database.name!r}",
             hint="nothing was changed",
         )

@@ -1,4 +1,4 @@
-"""`ggend restore`: put a backup in the place of the database, or say what its WAL is to it."""
+"""`ggend restore`: replace the database by a backup, or decide whether to keep its WAL."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ def restore(
     *,
     with_wal: Annotated[
         bool,
-        typer.Option("--with-wal", help="Keep the file, and take the WAL beside it for its own."),
+        typer.Option("--with-wal", help="Keep the file together with the WAL next to it."),
     ] = False,
     without_wal: Annotated[
-        bool, typer.Option("--without-wal", help="Keep the file, and set its WAL aside.")
+        bool, typer.Option("--without-wal", help="Keep the file and set its WAL aside.")
     ] = False,
     database: DatabaseOption = None,
 ) -> None:
-    """Put a backup in the place of the database. The daemon must be stopped.
+    """Replace the database by a backup. The daemon must be stopped.
 
-    The backup is checked first and copied; it stays as it is. What was there is set aside as
-    `NAME.before-restore-<UTC>`, with the WAL that belongs to it. Clients send again what the backup
-    does not have, as far as they still have it.
+    The backup is verified and copied; the original backup stays unchanged. The old database is set
+    aside as `NAME.before-restore-<UTC>`, together with its WAL. Clients send events that are
+    missing in the backup again, if they still have them.
 
-    A daemon does not start where a WAL lies beside a file that it was not made for: SQLite would
-    write it into that file. If file and WAL were copied together, --with-wal says so. If the file
-    is to count as it is, --without-wal does.
+    The daemon refuses to start if the WAL next to the file belongs to a different file, because
+    SQLite would write the WAL into this file. If file and WAL were copied together, use --with-wal
+    to keep both. To use the file without that WAL, use --without-wal.
 
-    Exit status: 0 done, 64 usage, 65 the backup or the database cannot be used, 75 a daemon has it.
+    Exit status: 0 done, 64 wrong usage, 65 the backup or the database cannot be used, 75 a daemon
+    has it open.
 
     Examples:
 
@@ -51,8 +52,8 @@ def restore(
 
     if (file is not None) + with_wal + without_wal != 1:
         raise UsageMistake(
-            "one thing at a time: a backup, --with-wal or --without-wal",
-            hint="`ggend restore --help` says what each does",
+            "give exactly one of: a backup file, --with-wal, --without-wal",
+            hint="`ggend restore --help` explains each of them",
         )
     path = chosen_database(database)
     if file is None and not path.exists():
@@ -67,12 +68,12 @@ def restore(
         else:
             done = keep_without_wal(path, lambda step: tell(step.what, step.share))
     if file is not None:
-        show_line(f"{path} is a copy of {file} now")
+        show_line(f"{path} is now a copy of {file}")
     elif with_wal:
-        show_line(f"{path} and its WAL are taken for what belongs together")
+        show_line(f"{path} is kept together with its WAL")
     else:
-        show_line(f"{path} counts as it is")
+        show_line(f"{path} is kept without its WAL")
     if done.aside is not None:
-        show_line(f"what was there is kept: {done.aside}{'-wal' * without_wal}")
+        show_line(f"the replaced file was set aside: {done.aside}{'-wal' * without_wal}")
     if done.state is not State.CURRENT:
-        show_line(f"it is {done.state.value}: the daemon upgrades it when it starts")
+        show_line(f"the database is {done.state.value}; the daemon upgrades it when it starts")

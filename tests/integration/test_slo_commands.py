@@ -85,7 +85,7 @@ def test_a_command_reloads(daemon: Daemon) -> None:
     _objectives(daemon.place, 500)
     done = _ggend("reload", GGEND_SOCKET=daemon.socket)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "objectives that hold from the next row on: 1\n"
+    assert done.stdout == "reloaded 1 objectives; they apply from the next row on\n"
     _store(daemon, "e")
     assert _violated(daemon) == [("e", 500.0)]
     (daemon.place / "objectives.toml").unlink()
@@ -114,7 +114,7 @@ def test_a_violation_is_explained(daemon: Daemon) -> None:
 def test_what_is_unknown_cannot_be_explained(daemon: Daemon) -> None:
     shown = _ggend("slo", "explain", "nobody", "--database", str(daemon.database))
     assert shown.returncode == os.EX_USAGE
-    assert "no breach has the id or the execution 'nobody'" in shown.stderr
+    assert "there is no breach with the id or execution 'nobody'" in shown.stderr
 
 
 def test_a_file_is_checked(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_database_is_made_once_and_can_be_read(tmp_path: Path) -> None:
     made = ggend("init", home=tmp_path)
     assert (made.returncode, made.stderr) == (0, "")
     again = forked("init", home=tmp_path)
-    assert "is there already" in again.stdout
+    assert "exists already" in again.stdout
     rows = ggend("query", "recent", "--format", "json", home=tmp_path)
     assert (rows.returncode, rows.stdout) == (0, "[]\n")
 

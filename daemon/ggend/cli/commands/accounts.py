@@ -1,4 +1,4 @@
-"""`ggend accounts`: what became of every event, by producer and in total, and whether it is so."""
+"""`ggend accounts`: the counts of each producer and in total, and their verification."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ggend.queries.snapshot import columns_of, snapshot
 
 __all__ = ["accounts"]
 
-#: Columns that are never left out on a terminal, though nothing is counted in them.
+#: Columns that a terminal always shows, even if every count in them is zero.
 _ALWAYS_SHOWN = frozenset({"account", "client", "uid", "last_sequence", "stored"})
 
 
@@ -28,27 +28,27 @@ def accounts(
     *,
     producer: Annotated[
         str | None,
-        typer.Option(metavar="HEX", help="Only this producer; the beginning of its id is enough."),
+        typer.Option(metavar="HEX", help="Only this producer. A prefix of its id is enough."),
     ] = None,
     client: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only producers of this name.")
+        str | None, typer.Option(metavar="NAME", help="Only producers with this client name.")
     ] = None,
     database: DatabaseOption = None,
     form: FormatOption = Format.TABLE,
     limit: LimitOption = 20,
 ) -> None:
-    """Show what became of every event, by producer and in total, and verify it.
+    """Show how many events each producer sent and their outcomes, and verify these accounts.
 
-    The producers last heard of come first. last_sequence is always the sum of stored, duplicate,
-    superseded, parked, rejected and lost; replayed, purged and shed stand beside it. An account is
-    a producer's id; `anonymous`, for the lines without a number of one user; or `folded`, for all
-    producers that said they were done.
+    The most recently active producers come first. An account holds the counts of one producer id;
+    `anonymous` counts a user's lines without a sequence number; `folded` sums all producers that
+    have finished. last_sequence always equals stored + duplicate + superseded + parked + rejected +
+    lost. replayed, purged and shed are not part of that sum.
 
-    All accounts are verified, also those that are not shown: that each adds up, that as many of
-    its events wait as it counts parked, that no more of them are in quarantine than it counts
-    rejected, and that the tables have a row for each stored event where that can be told.
+    All accounts are verified, including those not shown: the counts add up; the events that are
+    parked are as many as the account says; the quarantine holds no more events than it counts as
+    rejected; and, where this can be checked, each stored event has a row.
 
-    Exit status: 0 verified, 65 something does not add up.
+    Exit status: 0 verified, 65 an account does not add up.
 
     Examples:
 
@@ -59,7 +59,7 @@ def accounts(
     with snapshot(path) as connection:
         if "producers" not in columns_of(connection):
             raise DatabaseUnusable(
-                f"{path} is of version 1.0.0, which has no accounts",
+                f"{path} has schema version 1.0.0, which has no accounts",
                 hint="`ggend init` upgrades a database in place",
             )
         found = read_accounts(connection, limit=limit, producer=producer, client=client)
@@ -91,9 +91,9 @@ def accounts(
 
 
 def _for_people(found: Accounts, form: Format) -> Result:
-    """Name each account in one column, and put the total below.
+    """Name each account in one column, and add a row with the total.
 
-    On a terminal, what is zero everywhere is left out: the rest fits.
+    On a terminal, columns that hold only zeros are left out, so that the others fit.
     """
     wanted = ["account", "client", "uid", *COUNTS, "last_seen", "first_seen"]
     rows = [dict(zip(found.rows.columns, row, strict=True)) for row in found.rows.rows]

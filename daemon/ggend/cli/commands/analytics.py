@@ -1,4 +1,4 @@
-"""`ggend analytics`: what the swarm did in a period, and what changed."""
+"""`ggend analytics`: the activity of the swarm in a period, compared with the period before."""
 
 from __future__ import annotations
 
@@ -32,19 +32,21 @@ _ERROR_CHARS = 66
 
 def analytics(
     *,
-    period: Annotated[Period, typer.Option("--period", "-p", help="How far back.")] = Period.DAY,
+    period: Annotated[
+        Period, typer.Option("--period", "-p", help="Length of the period.")
+    ] = Period.DAY,
     until: Annotated[
         str | None, typer.Option(help="End of the period: an age such as 7d, or a date.")
     ] = None,
-    agent: Annotated[str | None, typer.Option(help="Only what this agent did.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only rows of this agent.")] = None,
     database: DatabaseOption = None,
     form: ReportFormOption = ReportForm.TABLE,
 ) -> None:
-    """Show what the swarm did in a period, compared with the period before.
+    """Show the activity of the swarm in a period, compared with the period before.
 
-    Executions, their trend (per hour for 24h, per day otherwise), operations, agents, environments,
-    stages, audit entries, collisions, violations and the most frequent errors. Percentiles are
-    exact.
+    The report covers executions, their trend (per hour for 24h, otherwise per day), operations,
+    agents, environments, stages, audit entries, collisions, violations and the most frequent
+    errors. Percentiles are exact.
 
     Examples:
 
@@ -59,8 +61,8 @@ def analytics(
             found = analyse(connection, period, until_ms=parse_us(end) // 1000, agent=agent)
         except InvalidEvent as error:
             raise UsageMistake(
-                f"{period} before {end}, and as long before that, are not all in the years 1970 "
-                "to 9999",
+                f"the {period} before {end} and the {period} before those do not lie within the "
+                "years 1970 to 9999",
                 hint="give another --until",
             ) from error
     if form is ReportForm.JSON:
@@ -109,7 +111,7 @@ def _compared(now: Summary, before: Summary) -> Result:
         ("cancelled", now.cancelled, before.cancelled),
         ("success, %", _percent(now.success_rate), _percent(before.success_rate)),
         *(
-            [("of unknown duration", now.unknown_durations, before.unknown_durations)]
+            [("unknown duration", now.unknown_durations, before.unknown_durations)]
             if now.unknown_durations or before.unknown_durations
             else []
         ),

@@ -1,4 +1,4 @@
-"""`ggend check`: whether a database is sound, without changing it."""
+"""`ggend check`: verify a database without changing it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def check(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Look at the schema only, not at every page and row.")
+        bool, typer.Option("--quick", help="Check only the schema, not every page and row.")
     ] = False,
     rollups: Annotated[
-        bool, typer.Option("--rollups", help="Also count again what the summary views rest on.")
+        bool, typer.Option("--rollups", help="Also recompute the rollups and compare them.")
     ] = False,
 ) -> None:
     """Verify a database: schema, constraints, accounts, and every page and row.
 
-    Only reads, also beside a running daemon, and works on any tier 2 database, also of version
-    1.0.0. A large one takes a while: each page is read.
+    The command only reads, also while a daemon is running. It accepts any tier 2 database,
+    including version 1.0.0. Large databases take time, because every page is read.
 
-    Exit status: 0 sound (warnings or not), 65 something is not as promised.
+    Exit status: 0 sound (there may be warnings), 65 a check failed.
 
     Examples:
 

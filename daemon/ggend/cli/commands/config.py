@@ -1,4 +1,4 @@
-"""`ggend config`: what the daemon would run with, and why."""
+"""`ggend config`: the daemon's effective settings and their sources."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ggend.queries.result import Result
 __all__ = ["config"]
 
 config = typer.Typer(
-    help="Look at the configuration. Defaults are overridden by the configuration file, the file "
-    "by variables named GGEND_KEY, and those by flags.",
+    help="Show the configuration. The configuration file overrides the defaults, environment "
+    "variables named GGEND_KEY override the file, and flags override both.",
     no_args_is_help=True,
 )
 
@@ -26,13 +26,13 @@ def show_config(
     *,
     path: Annotated[
         Path | None,
-        typer.Option("--config", "-c", help="The TOML file, instead of the user's or the host's."),
+        typer.Option("--config", "-c", help="The TOML file to read instead of the default one."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, with a description of each key.")
     ] = False,
 ) -> None:
-    """Show every setting, its value, and where the value comes from.
+    """Show every setting with its value and the source of that value.
 
     Example:
 

@@ -26,7 +26,7 @@ from ggend_schema.limits import EVENT_BYTES
 
 __all__ = ["emit"]
 
-#: Bytes read from standard input at once, if there are so many.
+#: Maximum bytes per read from standard input.
 _CHUNK_BYTES = 64 * 1024
 
 _CLIENT_NAME = "ggend emit"
@@ -41,31 +41,34 @@ def emit(
     ] = None,
     fields: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="key=value for text and numbers, key:=json."),
+        typer.Argument(
+            metavar="KEY=VALUE", help="Use key=value for text and numbers, key:=json for JSON."
+        ),
     ] = None,
     *,
     stdin: Annotated[
-        bool, typer.Option("--stdin", help="Read events from standard input, one JSON a line.")
+        bool,
+        typer.Option("--stdin", help="Read events from standard input, one JSON object per line."),
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail where something is not stored; spool nothing.")
+        bool, typer.Option("--strict", help="Fail if an event is not stored, and spool nothing.")
     ] = False,
     socket: SocketOption = None,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds to wait for the daemon to store it.")
+        float, typer.Option(min=0.1, help="Timeout in seconds for the daemon to store events.")
     ] = 5.0,
 ) -> None:
-    """Send one event, or many; keep on disk what no daemon takes.
+    """Send one or more events. If no daemon answers, spool them on disk.
 
     The event types are audit, collision, memory_saved, receipt_emitted, session_ended,
-    session_started and stage_completed. Events are checked before they are sent, and the message
-    names the key that is wrong. With --stdin a broken line is reported with its number, and the
-    others are sent. An agent_id, execution_id or session_id that is not given with a TYPE comes
+    session_started and stage_completed. Each event is validated before it is sent; an error
+    message names the invalid key. With --stdin, an invalid line is reported with its number, and
+    the other lines are sent. With TYPE, a missing agent_id, execution_id or session_id is taken
     from GGEND_AGENT, GGEND_EXECUTION or GGEND_SESSION.
 
-    Exit status: 0, whatever happens to the events, so that it can stand in any script; what is
-    wrong is said on standard error. With --strict: 0 all stored, 65 something was not valid, 69
-    the daemon is not there.
+    Exit status: always 0, so that the command is safe in any script; problems are reported on
+    standard error. With --strict: 0 all events are stored, 65 some were invalid or rejected, 69 the
+    daemon is not reachable.
 
     Examples:
 
@@ -90,7 +93,7 @@ def emit(
 def _emit_and_go_on(
     kind: str | None, fields: list[str], socket: Path | None, seconds: float
 ) -> None:
-    """Send what is valid, leave it on disk where no daemon takes it, and never fail."""
+    """Send the valid events, spool them on disk if no daemon answers, and never fail."""
     client = quiet_client(socket, service=_CLIENT_NAME)
     try:
         if kind is None:
@@ -117,18 +120,18 @@ def _emit_line(client: Client, number: int, line: bytes | OverlongLine, seconds:
 
 
 def _report(client: Client) -> None:
-    """Say on standard error what was not stored."""
+    """Report on standard error the events that are not stored."""
     stats = client.stats()
     for reject in client.recent_rejects():
         complain(
             f"event {reject.sequence} was rejected: {reject.code}: {reject.message}",
-            hint="it is kept: `ggend rejected list` shows it",
+            hint="it is kept in quarantine; `ggend rejected list` shows it",
         )
     if stats.spooled:
         complain(
-            f"{stats.spooled} of {stats.offered} events wait on disk: "
+            f"{stats.spooled} of {stats.offered} events are spooled on disk: "
             f"{stats.last_error or 'the daemon has not answered yet'}",
-            hint="the next client, or `ggend spool replay`, sends them",
+            hint="the next client or `ggend spool replay` sends them",
         )
     if stats.queued or stats.dropped.total:
         complain(
@@ -145,8 +148,8 @@ def _emit_one(kind: str, fields: list[str], socket: Path | None, timeout: float)
         delivery.flush()
         for reject in delivery.rejects():
             raise BadEvent(
-                f"the daemon rejected it: {reject.code}: {reject.message}",
-                hint="it is kept: `ggend rejected list` shows it",
+                f"the daemon rejected the event: {reject.code}: {reject.message}",
+                hint="it is kept in quarantine; `ggend rejected list` shows it",
             )
 
 
@@ -164,12 +167,12 @@ def _emit_lines(socket: Path | None, timeout: float) -> None:
                 delivery.send(events, size=size)
         delivery.flush()
         for reject in delivery.rejects():
-            complain(f"event {reject.sequence} rejected: {reject.code}: {reject.message}")
+            complain(f"event {reject.sequence} was rejected: {reject.code}: {reject.message}")
         rejected = delivery.rejected
     if rejected or invalid:
         complain(
             f"{delivery.sent - rejected} events stored, {rejected} rejected by the daemon, "
-            f"{invalid} lines not valid"
+            f"{invalid} lines invalid"
         )
         raise typer.Exit(os.EX_DATAERR)
 
@@ -193,11 +196,11 @@ def _lines(descriptor: int) -> Iterator[bytes | OverlongLine]:
 
 
 def _read(descriptor: int) -> bytes:
-    """Return what is there: events from a pipe are sent as they come."""
+    """Return the available bytes: events from a pipe are sent as they arrive."""
     try:
         return os.read(descriptor, _CHUNK_BYTES)
     except OSError as error:
         raise UsageMistake(
             f"standard input cannot be read: {error.strerror}",
-            hint="give it a file or a pipe: ggend emit --stdin < events.ndjson",
+            hint="redirect a file or a pipe: ggend emit --stdin < events.ndjson",
         ) from error

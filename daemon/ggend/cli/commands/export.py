@@ -1,4 +1,4 @@
-"""`ggend export`: whole tables for other programs."""
+"""`ggend export`: write whole tables for other programs."""
 
 from __future__ import annotations
 
@@ -34,30 +34,31 @@ class _NotWritten(GgendError):
 
 
 def export(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="A table's name, or `all`.")],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="The name of a table, or `all`.")],
     *,
     database: DatabaseOption = None,
     form: Annotated[
-        ExportForm, typer.Option("--format", "-f", help="One JSON a line, CSV, or one JSON value.")
+        ExportForm, typer.Option("--format", "-f", help="Output format: JSON lines, CSV or JSON.")
     ] = ExportForm.NDJSON,
     since: Annotated[
-        str | None, typer.Option(help="Not what is older: an age such as 24h or 7d, or a date.")
+        str | None, typer.Option(help="Start time: an age such as 24h or 7d, or a date (UTC).")
     ] = None,
     until: Annotated[
-        str | None, typer.Option(help="Only what is older: an age such as 24h or 7d, or a date.")
+        str | None, typer.Option(help="End time (exclusive), in the format of --since.")
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="A file; for `all` a directory. Default: standard output."
+            "--output", "-o", help="A file, or a directory for `all`. Default: standard output."
         ),
     ] = None,
 ) -> None:
-    """Export a table, or all of them as of one moment; every value as it is stored.
+    """Export one table, or all tables from a single snapshot, with every value as stored.
 
-    JSON columns stay texts, so that nothing is lost. --since and --until go by the timestamp of a
-    row; `all` exports tables without one whole. To standard output, `all` is NDJSON whose objects
-    name their `table` first. A file appears, and replaces an older one, only when it is complete.
+    JSON columns are exported as text, so that nothing is lost. --since and --until compare a row's
+    timestamp; `all` exports tables without a timestamp completely. On standard output, `all`
+    writes NDJSON objects whose first key is `table`. An output file is created, or replaced, only
+    when it is complete.
 
     Examples:
 
@@ -68,8 +69,8 @@ def export(
     now = datetime.now(UTC)
     if table == "all" and output is None and form is not ExportForm.NDJSON:
         raise UsageMistake(
-            f"several tables are not one {form} text",
-            hint="--output DIRECTORY makes a file of each; or use --format ndjson",
+            f"several tables cannot be written as one {form} text",
+            hint="use --output DIRECTORY to write one file per table, or use --format ndjson",
         )
     with snapshot(chosen_database(database)) as connection:
         wanted = exports(
@@ -96,7 +97,7 @@ def export(
         except OSError as error:
             raise _NotWritten(
                 f"{output} cannot be written: {error.strerror or error}",
-                hint="nothing that looks complete was left behind",
+                hint="no incomplete file was left under its final name",
             ) from error
     for path, size in sizes.items():
         show_line(f"{path}: {size:,} bytes")
@@ -116,7 +117,7 @@ def _to_standard_output(pieces: Iterator[bytes]) -> None:
 def _to_files(
     connection: sqlite3.Connection, targets: dict[Path, TableExport], form: ExportForm
 ) -> None:
-    """Write all files under other names, and give them theirs when all are on the disk."""
+    """Write all files under temporary names, and rename them when all are on the disk."""
     with ExitStack() as cleanup:
         bar = cleanup.enter_context(progress(rows=True))
         for path, part in targets.items():

@@ -1,4 +1,4 @@
-"""`ggend init`: make or upgrade the database without starting the daemon."""
+"""`ggend init`: create or upgrade the database without starting the daemon."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def init(
     upgrade: Annotated[
         bool,
         typer.Option(
-            "--upgrade/--no-upgrade", help="Whether to upgrade a database of an older version."
+            "--upgrade/--no-upgrade", help="Upgrade a database of an older version, or refuse it."
         ),
     ] = True,
 ) -> None:
-    """Make the database, or upgrade it, and verify that it is as it should be.
+    """Create or upgrade the database, and verify it.
 
-    The daemon does the same when it starts. Before an upgrade from version 1.0.0 a verified copy is
-    kept beside the file; every row stays as it is. Run again, this changes nothing. While a daemon
-    has the database open it is refused.
+    The daemon does the same when it starts. Before an upgrade from version 1.0.0, a verified copy
+    is made next to the file; every row stays unchanged. Running the command again changes nothing.
+    It is refused while a daemon has the database open.
 
-    Exit status: 0 as it should be, 65 the file cannot be used or something is not as promised, 75 a
-    daemon has it.
+    Exit status: 0 ready, 65 the file cannot be used or a check failed, 75 a daemon has the database
+    open.
 
     Examples:
 
@@ -64,7 +64,7 @@ def init(
         findings = check_environment(database)
     except OSError as error:
         raise DatabaseUnusable(
-            f"{database} cannot be made: {error}",
+            f"{database} cannot be created: {error}",
             hint="give the path of a file in a directory that this user may write to",
         ) from error
     rows: dict[str, int] = {}
@@ -100,11 +100,11 @@ def _done(database: Path, prepared: Preparation) -> str:
 
     now = f"version {prepared.version}, id {prepared.database_id}"
     if prepared.was is State.EMPTY:
-        return f"{database} was made: {now}"
+        return f"{database} was created: {now}"
     if prepared.was is State.CURRENT:
-        return f"{database} is there already, nothing was changed: {now}"
+        return f"{database} exists already, nothing was changed: {now}"
     if prepared.was is State.UNMARKED:
-        return f"{database} had lost its version, as after `.dump`; it has it again: {now}"
-    mended = f"; made {', '.join(prepared.mended)}" * bool(prepared.mended)
-    kept = f"; the file as it was is kept in {prepared.backup}" * (prepared.backup is not None)
+        return f"{database} had lost its version, as after `.dump`; it was set again: {now}"
+    mended = f"; created {', '.join(prepared.mended)}" * bool(prepared.mended)
+    kept = f"; the original file is kept in {prepared.backup}" * (prepared.backup is not None)
     return f"{database} was upgraded from {prepared.was.value}: {now}{mended}{kept}"

@@ -1,4 +1,4 @@
-"""List commands: the commands of `ggend query` that list rows by their filters, and sum them up."""
+"""List commands: the commands of `ggend query` that list or summarise the rows of a table."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def executions(
     form: FormatOption = Format.TABLE,
     limit: LimitOption = 20,
 ) -> None:
-    """List executions, the newest first.
+    """List executions, newest first.
 
-    --text looks in the id, the error message and the receipt's JSON.
+    --text searches the id, the error message and the receipt's JSON.
 
     Examples:
 
@@ -70,7 +70,7 @@ def agents(
     form: FormatOption = Format.TABLE,
     limit: LimitOption = 100,
 ) -> None:
-    """Show how each agent performs, the busiest first.
+    """Show a summary of each agent, busiest first.
 
     Examples:
 
@@ -103,7 +103,7 @@ def stages(
     form: FormatOption = Format.TABLE,
     limit: LimitOption = 100,
 ) -> None:
-    """Show how long each stage of the pipeline takes, the slowest first.
+    """Show the duration of each pipeline stage, slowest first.
 
     Example:
 
@@ -136,9 +136,9 @@ def sessions(
     form: FormatOption = Format.TABLE,
     limit: LimitOption = 20,
 ) -> None:
-    """List the sessions of the swarm, the newest first; --since and --until look at their start.
+    """List the sessions of the swarm, newest first.
 
-    --text looks in the id and the context.
+    --since and --until compare the start of a session. --text searches the id and the context.
 
     Example:
 
@@ -174,9 +174,9 @@ def collisions(
     form: FormatOption = Format.TABLE,
     limit: LimitOption = 20,
 ) -> None:
-    """List where agents met, the newest first; --agent finds either of the two.
+    """List collisions between agents, newest first.
 
-    --text looks in the description and the resolution.
+    --agent matches either of the two agents. --text searches the description and the resolution.
 
     Example:
 
@@ -214,9 +214,9 @@ def violations(
     form: FormatOption = Format.TABLE,
     limit: LimitOption = 20,
 ) -> None:
-    """List the objectives that executions missed, the newest first.
+    """List violations of objectives, newest first.
 
-    --text looks in the metric and the description.
+    --text searches the metric and the description.
 
     Example:
 
@@ -255,9 +255,9 @@ def audit(
     form: FormatOption = Format.TABLE,
     limit: LimitOption = 20,
 ) -> None:
-    """List what agents did, the newest first.
+    """List audit entries of agents, newest first.
 
-    --text looks in the operation, the error message and the context.
+    --text searches the operation, the error message and the context.
 
     Example:
 
@@ -297,7 +297,7 @@ def _list(
 
 
 def _summarise(name: str, database: Path | None, form: Format, limit: int, **chosen: Any) -> None:
-    """Read the view where nothing is chosen: it is the public answer, and may be precomputed."""
+    """Read the public view if there are no filters: its rows may be precomputed."""
     filters = by.filters_of(**chosen)
     with closing(open_readonly(chosen_database(database))) as connection:
         if filters == Filters():

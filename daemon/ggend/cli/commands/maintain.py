@@ -1,4 +1,4 @@
-"""`ggend maintain`: what a database seldom needs, by the daemon or, without one, in the file."""
+"""`ggend maintain`: rarely needed maintenance, by the daemon or, without one, in the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ggend.errors import AlreadyRunning, DatabaseUnusable, RefusedByDatabase, Us
 
 __all__ = ["maintain"]
 
-#: Seconds between two looks at how far the daemon is.
+#: Seconds between two checks of the daemon's progress.
 _LOOK_SECONDS = 0.2
 
 
@@ -26,20 +26,21 @@ def maintain(
     rebuild_rollups: Annotated[
         bool,
         typer.Option(
-            "--rebuild-rollups", help="Count again what the summary views and percentiles rest on."
+            "--rebuild-rollups", help="Recompute the rollups of summary views and percentiles."
         ),
     ] = False,
     database: DatabaseOption = None,
     socket: SocketOption = None,
 ) -> None:
-    """Count the rollups again, when `ggend check --rollups` says that they differ from the rows.
+    """Recompute the rollups if `ggend check --rollups` reports that they differ from the rows.
 
-    That takes a row inserted below the newest ids with plain SQL: by INSERT OR REPLACE, or with an
-    id of its own. A running daemon does it between its batches: only its own user and root may
-    ask. The views are exact meanwhile, and slow until it is done. Interrupted, the daemon goes on.
+    They can differ only after plain SQL inserted a row below the newest ids: with INSERT OR
+    REPLACE, or with an explicit id. A running daemon does the work between its batches; only its
+    own user and root may request it. Until it is done, the views are exact but slow. If you
+    interrupt this command, the daemon continues.
 
-    Exit status: 0 done, 69 the daemon does not answer, 75 another daemon has the database, 77 this
-    user may not.
+    Exit status: 0 done, 69 the daemon does not answer, 75 another daemon has the database open, 77
+    not allowed.
 
     Example:
 
@@ -48,7 +49,7 @@ def maintain(
     from ggend.maintenance.offline import open_offline
 
     if not rebuild_rollups:
-        raise UsageMistake("nothing to do", hint="`ggend maintain --help` says what there is")
+        raise UsageMistake("nothing to do", hint="`ggend maintain --help` lists the options")
     path = chosen_database(database)
     try:
         with open_offline(path) as offline:
@@ -71,15 +72,15 @@ def maintain(
         raise RefusedByDatabase(str(error), hint=REFUSED_HINT) from error
     except sqlite3.Error as error:
         raise DatabaseUnusable(
-            f"{path} cannot be written: {error}", hint="run it again: the views are exact"
+            f"{path} cannot be written: {error}", hint="run it again; the views stay exact"
         ) from error
-    show_line("the rollups were counted again")
+    show_line("the rollups were recomputed")
 
 
 def _watch(path: Path, place: Path) -> None:
-    """Wait until the daemon has counted all rows but for less than a slice.
+    """Wait until fewer rows than one slice are left to count.
 
-    Raises DaemonUnreachable where it ends before: the next one goes on.
+    Raises DaemonUnreachable if the daemon ends before that: the next daemon continues.
     """
     from ggend.database.readonly import open_readonly
     from ggend.database.rollups import SOURCES

@@ -1,4 +1,4 @@
-"""`ggend query percentiles`: how long stages and executions take, without reading them."""
+"""`ggend query percentiles`: duration percentiles from histograms, without reading the rows."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ _DAY = 10
 def percentiles(
     *,
     by: Annotated[
-        Dimension, typer.Option("--by", help="Of stages, or of the executions of whom or what.")
+        Dimension, typer.Option("--by", help="Group by stage, agent or operation.")
     ] = Dimension.STAGE,
-    by_day: Annotated[bool, typer.Option("--by-day", help="Each day by itself.")] = False,
+    by_day: Annotated[bool, typer.Option("--by-day", help="Show each day separately.")] = False,
     name: Annotated[
-        str | None, typer.Option(help="Only this stage, agent or operation, in full.")
+        str | None, typer.Option(help="Only this stage, agent or operation (its full name).")
     ] = None,
     since: Annotated[
-        str | None, typer.Option(help="From this day on: an age such as 7d, or a date (UTC).")
+        str | None, typer.Option(help="First day: an age such as 7d, or a date (UTC).")
     ] = None,
     until: Annotated[
-        str | None, typer.Option(help="Up to this day and with it: an age, or a date (UTC).")
+        str | None, typer.Option(help="Last day (inclusive): an age, or a date (UTC).")
     ] = None,
     database: DatabaseOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Show p50, p90 and p99 of durations, of whole days (UTC), at once on any number of rows.
+    """Show the p50, p90 and p99 of durations over whole days (UTC), fast on any number of rows.
 
-    From histograms that the daemon keeps: within 1.25 % of the exact value, and exact below 100 ms.
-    `ggend analytics` has exact ones, of any period, and reads all its rows for them.
+    The values come from histograms that the daemon keeps. They are within 1.25 % of the exact
+    value, and exact below 100 ms. `ggend analytics` shows exact percentiles of any period, but
+    reads all rows of that period.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""`ggend query`: look at the stored events, also while the daemon runs."""
+"""`ggend query`: read the stored events, also while the daemon runs."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ggend.queries.run import NAMED, open_readonly, run
 __all__ = ["query"]
 
 query = typer.Typer(
-    help="Look at what is stored. Never writes, and never disturbs a running daemon.",
+    help="Query the stored rows. Never writes, and never disturbs a running daemon.",
     no_args_is_help=True,
 )
 
-#: How much a statement of somebody's own gives way: as `nice` does by itself.
+#: Niceness of a user's own statement: the default of `nice`.
 _NICENESS = 10
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -36,9 +36,9 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def recent(
     *, database: DatabaseOption = None, form: FormatOption = Format.TABLE, limit: LimitOption = 20
 ) -> None:
-    """Show the view of the newest executions, with their audit entries and violations counted.
+    """Show the newest executions with the number of their audit entries and violations.
 
-    It holds the newest 100. `ggend query executions` has filters, and goes further back.
+    At most the newest 100 are shown. `ggend query executions` has filters and goes further back.
 
     Example:
 
@@ -53,7 +53,7 @@ query.command()(list_commands.executions)
 @query.command()
 def execution(
     wanted: Annotated[
-        str, typer.Argument(metavar="ID", help="The execution's id, or a beginning of it.")
+        str, typer.Argument(metavar="ID", help="The execution's id, or a prefix of it.")
     ],
     *,
     as_receipt: Annotated[
@@ -62,7 +62,7 @@ def execution(
     json: JsonFlag = False,
     database: DatabaseOption = None,
 ) -> None:
-    """Show one execution: its stages as a waterfall, its audit entries, violations and session.
+    """Show one execution: a waterfall of its stages, its audit entries, violations and session.
 
     Example:
 
@@ -103,10 +103,10 @@ def memory(
     form: FormatOption = Format.TABLE,
     limit: LimitOption = 100,
 ) -> None:
-    """List the agents that saved a memory, or print the memory of one.
+    """List the agents that saved a memory, or print the memory of one agent.
 
-    --json prints the whole row of one agent, not its memory alone. --since and --until look at
-    when a memory was saved; --text looks in the memory too.
+    With AGENT, --json prints the whole row instead of only the memory. --since and --until compare
+    the time at which a memory was saved. --text also searches the memory itself.
 
     Examples:
 
@@ -131,19 +131,21 @@ def memory(
 
 @query.command()
 def sql(
-    statement: Annotated[str, typer.Argument(metavar="SQL", help="One SQL statement that reads.")],
+    statement: Annotated[
+        str, typer.Argument(metavar="SQL", help="A single SQL statement that only reads.")
+    ],
     *,
     database: DatabaseOption = None,
     form: FormatOption = Format.TABLE,
     limit: LimitOption = 1000,
     timeout: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="End it after so long; 0: never.")
+        float, typer.Option(min=0, metavar="SECONDS", help="Timeout in seconds; 0 means none.")
     ] = 10.0,
 ) -> None:
-    """Run one SQL statement of your own. One that writes is refused.
+    """Run a single SQL statement. Statements that write are refused.
 
-    It gives way to other programs, the daemon first, and is ended after a while (exit status 75):
-    as long as it runs, the daemon's WAL cannot start over.
+    The statement runs at low priority and is stopped after the timeout (exit status 75), because
+    the daemon cannot reuse its WAL while the statement runs.
 
     Example:
 

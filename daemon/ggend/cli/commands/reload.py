@@ -1,4 +1,4 @@
-"""`ggend reload`: have the running daemon read its objectives again."""
+"""`ggend reload`: make the running daemon reload its objectives."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["reload"]
 def reload(
     *,
     socket: SocketOption = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the answer.")] = 2.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Timeout in seconds.")] = 2.0,
 ) -> None:
-    """Have the running daemon read its objectives again, as SIGHUP does.
+    """Make the running daemon reload its objectives, as SIGHUP does.
 
-    Exit status: 0 they hold from the next row on, 69 the daemon does not answer, 77 this user may
-    not, 78 the file is invalid and the old ones stay.
+    Exit status: 0 the objectives apply from the next row on, 69 the daemon does not answer, 77 not
+    allowed, 78 the file is invalid and the previous objectives stay in force.
 
     Example:
 
@@ -32,7 +32,5 @@ def reload(
         chosen_socket(socket), "reload", {}, timeout=timeout, hint=""
     )
     if answer["error"] is not None:
-        raise BadConfig(
-            str(answer["error"]), hint="the daemon goes on with the objectives that it had"
-        )
-    show_line(f"objectives that hold from the next row on: {answer['objectives']}")
+        raise BadConfig(str(answer["error"]), hint="the daemon keeps its previous objectives")
+    show_line(f"reloaded {answer['objectives']} objectives; they apply from the next row on")

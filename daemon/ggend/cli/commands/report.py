@@ -1,4 +1,4 @@
-"""`ggend report`: what one would put into a report about a swarm."""
+"""`ggend report`: reports about the activity of a swarm."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from ggend.queries.time_filters import parse_moment
 
 __all__ = ["report"]
 
-report = typer.Typer(help="Reports about what the swarm did.", no_args_is_help=True)
+report = typer.Typer(help="Reports about the activity of the swarm.", no_args_is_help=True)
 
 
 @report.callback()
 def _report() -> None:
-    """Callback of the group: with it, one command alone is still a command of a group."""
+    """Make this a group of commands although it has only one."""
 
 
 @report.command()
 def collisions(
     *,
-    session: Annotated[str | None, typer.Option(help="Only of this session.")] = None,
+    session: Annotated[str | None, typer.Option(help="Only collisions of this session.")] = None,
     since: Annotated[
-        str | None, typer.Option(help="From this moment on: an age such as 7d, or a date (UTC).")
+        str | None, typer.Option(help="Start time: an age such as 7d, or a date (UTC).")
     ] = None,
     database: DatabaseOption = None,
     form: ReportFormOption = ReportForm.TABLE,
 ) -> None:
-    """Show who got in whose way: by type, pair of agents, hot spot and day; how many are resolved.
+    """Show collisions by type, pair of agents, hot spot and day, and the share that is resolved.
 
     Examples:
 

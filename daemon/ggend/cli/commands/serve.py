@@ -1,4 +1,4 @@
-"""`ggend serve`: run the daemon in the foreground, as systemd and people like it."""
+"""`ggend serve`: run the daemon in the foreground."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ def serve(
     ] = None,
     database: Annotated[
         Path | None,
-        typer.Option("--database", "-d", help="Write to this file; created if missing."),
+        typer.Option(
+            "--database", "-d", help="Write to this SQLite file; it is created if missing."
+        ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Read this TOML file, and no other.")
+        Path | None, typer.Option("--config", "-c", help="Read only this TOML file.")
     ] = None,
     log_level: Annotated[
         str | None, typer.Option("--log-level", help="debug, info, warning or error.")
@@ -33,15 +35,16 @@ def serve(
     upgrade: Annotated[
         bool | None,
         typer.Option(
-            "--upgrade/--no-upgrade", help="Whether to upgrade a database of an older version."
+            "--upgrade/--no-upgrade", help="Upgrade a database of an older version, or refuse it."
         ),
     ] = None,
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C.
 
-    Every setting can also be given in the configuration file or as GGEND_<KEY>; `ggend config
-    show` lists them. On SIGTERM what was read is committed and acknowledged before it exits. A
-    database of an older version is upgraded first, after a verified backup copy beside it.
+    Every setting can also be given in the configuration file or as an environment variable named
+    GGEND_KEY; `ggend config show` lists them. On SIGTERM, the daemon commits and acknowledges the
+    events that it has read, then exits. A database of an older version is first copied to a
+    verified backup next to it, then upgraded.
 
     Example:
 
@@ -53,7 +56,7 @@ def serve(
         environ=os.environ,
         flags={"socket": socket, "database": database, "log_level": log_level, "upgrade": upgrade},
     )
-    # The parts that only the daemon needs are imported when it is sure to start.
+    # Modules that only the daemon needs are imported after the configuration was checked.
     import anyio
 
     from ggend.runtime.descriptors import raise_limit
@@ -64,7 +67,7 @@ def serve(
     try:
         anyio.run(run_daemon, loaded.config, os.environ)
     except (BaseExceptionGroup, OSError) as error:
-        # Not `except*`: what is raised in one arrives in a group of its own on Python 3.11.2.
+        # Not `except*`: Python 3.11.2 wraps an error raised inside it in another group.
         named = _named(error)
         if named is None:
             raise

@@ -1,4 +1,4 @@
-"""`ggend slo`: what is promised, and why something counts as broken."""
+"""`ggend slo`: check, explain and backtest service-level objectives."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ggend.slo.loader import load_objectives
 __all__ = ["slo"]
 
 slo = typer.Typer(
-    help="Service-level objectives: what they are, and what stands behind a breach.",
+    help="Check service-level objectives, explain breaches, and test proposed objectives.",
     no_args_is_help=True,
 )
 
@@ -34,14 +34,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @slo.command(name="check")
 def check_objectives(
     file: Annotated[
-        Path | None, typer.Argument(help="TOML; without one, what the daemon would run with.")
+        Path | None, typer.Argument(help="A TOML file. Default: the daemon's objectives.")
     ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Check a file of objectives, and show them in the order in which they are tried.
+    """Validate a file of objectives, and list them in the order in which they are matched.
 
-    Exit status: 0 valid, 78 not; the daemon then keeps its old ones (SIGHUP), or does not start.
+    Exit status: 0 valid, 78 invalid. With an invalid file, the daemon does not start; on reload, it
+    keeps its previous objectives.
 
     Example:
 
@@ -66,7 +67,9 @@ def check_objectives(
     ]
     columns = ["metric", "is", "warning", "critical", "operation", "environment"]
     show(Result(columns=columns, rows=rows))
-    show_line(f"{len(rows)} objectives, from {file or 'ggend itself: no file is configured'}")
+    show_line(
+        f"{len(rows)} objectives from {file or 'the built-in defaults: no file is configured'}"
+    )
 
 
 @slo.command(name="explain")
@@ -76,7 +79,7 @@ def explain_breach(
     database: DatabaseOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show why an execution broke an objective: the limit, the rows, and the arithmetic.
+    """Show why a breach was recorded: the limit, the rows, and the arithmetic.
 
     Example:
 
@@ -86,8 +89,8 @@ def explain_breach(
         found = explain(connection, key)
     if not found:
         raise UsageMistake(
-            f"no breach has the id or the execution {key!r}",
-            hint="`ggend query violations` lists executions that broke one",
+            f"there is no breach with the id or execution {key!r}",
+            hint="`ggend query violations` lists the executions with violations",
         )
     if as_json:
         show_json([{**msgspec.to_builtins(each), "arithmetic": each.arithmetic} for each in found])
@@ -104,14 +107,14 @@ def backtest_objectives(
     *,
     since: Annotated[
         str | None,
-        typer.Option(help="From this moment on: an age such as 30d, or a date (UTC)."),
+        typer.Option(help="Start time: an age such as 30d, or a date (UTC)."),
     ] = None,
     database: DatabaseOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Judge what is stored by proposed objectives, and by today's: how many executions break them.
+    """Count the breaches of stored executions under proposed and under current objectives.
 
-    Nothing is written. Both judge all rows as they are now.
+    Nothing is written. Both sets of objectives are evaluated on the rows as they are now.
 
     Example:
 
@@ -123,7 +126,7 @@ def backtest_objectives(
         snapshot(chosen_database(database)) as connection,
         progress(rows=True) as bar,
     ):
-        task = bar.add_task("judging", total=None)
+        task = bar.add_task("evaluating", total=None)
         tallies = backtest(
             connection,
             proposed,
@@ -155,13 +158,14 @@ def _show(breach: Explained) -> None:
     show_line(f"  metric     {breach.metric}")
     show_line(f"  execution  {breach.execution_id}")
     show_line(
-        f"  breach     {'not of ggend' if breach.id is None else breach.id}, {breach.timestamp}"
+        f"  breach     {'not recorded by ggend' if breach.id is None else breach.id}, "
+        f"{breach.timestamp}"
     )
-    show_line(f"  judged     {breach.arithmetic}")
+    show_line(f"  evaluated  {breach.arithmetic}")
     for row in breach.rows:
         fields = ", ".join(
             f"{key} {value}" for key, value in row.items() if key not in ("table", "id")
         )
         show_line(f"  row        {row['table']} {row['id']}: {fields}")
     if not breach.rows:
-        show_line("  row        no longer there")
+        show_line("  row        no longer stored")

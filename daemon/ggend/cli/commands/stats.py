@@ -1,4 +1,4 @@
-"""`ggend stats`: one look at a database."""
+"""`ggend stats`: sizes and counts of a database."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def stats(
     *,
     database: DatabaseOption = None,
     form: Annotated[
-        Format, typer.Option("--format", "-f", help="table, json or markdown.")
+        Format, typer.Option("--format", "-f", help="Output format: table, json or markdown.")
     ] = Format.TABLE,
 ) -> None:
-    """Show what a database is and holds: sizes, rows, and what is running, parked or rejected.
+    """Show the size and contents of a database: rows, running sessions, parked and rejected events.
 
-    The counts are exact; a database of a million receipts takes about a second.
+    The counts are exact. A database of a million receipts takes about a second.
 
     Examples:
 
@@ -35,7 +35,7 @@ def stats(
         ggend stats --database other.db --format json
     """
     if form in (Format.CSV, Format.NDJSON):
-        raise UsageMistake(f"stats are not {form}", hint="table, json or markdown")
+        raise UsageMistake(f"stats cannot be printed as {form}", hint="use table, json or markdown")
     path = chosen_database(database)
     with snapshot(path) as connection:
         found = stats_of(connection, path)

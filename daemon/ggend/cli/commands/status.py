@@ -1,4 +1,4 @@
-"""`ggend status`: ask the running daemon how it is."""
+"""`ggend status`: the health and the counters of the running daemon."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def status(
         bool, typer.Option("--json", help="Print the whole answer as JSON.")
     ] = False,
     socket: SocketOption = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the answer.")] = 2.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Timeout in seconds.")] = 2.0,
 ) -> None:
-    """Ask the running daemon how it is.
+    """Show the daemon's health and counters.
 
-    Exit status: 0 healthy, 1 degraded (`trouble` and `hook_errors` say why), 69 not reachable.
+    Exit status: 0 healthy, 1 degraded (`trouble` and `hook_errors` show why), 69 not reachable.
 
     Example:
 

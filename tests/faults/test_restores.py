@@ -99,8 +99,8 @@ def test_a_backup_put_under_a_running_daemon(place: Path, *, in_place: bool) -> 
         _fill(daemon, "new")
         put = shutil.copyfile if in_place else shutil.move
         said = _is_ended_by(daemon, lambda: put(backup, daemon.database))
-        assert ("written over" if in_place else "another file") in said
-        assert ("written over" if in_place else "another file") in _refused(daemon)
+        assert ("overwritten" if in_place else "another file") in said
+        assert ("overwritten" if in_place else "another file") in _refused(daemon)
         said = _restore(daemon, "--without-wal")
         assert "-wal" in said
         daemon.start()
@@ -121,7 +121,7 @@ def test_a_copy_written_over_after_a_crash(place: Path, name: str) -> None:
         _backup(daemon)
         daemon.kill()
         shutil.copyfile(place / name, daemon.database)
-        assert "written over" in _refused(daemon)
+        assert "overwritten" in _refused(daemon)
         _restore(daemon, "--without-wal")
         daemon.start()
         assert _agents(daemon) == {"old": _EVENTS} | (
@@ -166,11 +166,11 @@ def test_a_wal_of_another_file_is_not_taken_for_its_own(place: Path) -> None:
 @pytest.mark.parametrize(
     ("deed", "why"),
     [
-        (lambda daemon: record_path(daemon.database).unlink(), "nothing says"),
-        (lambda daemon: Path(f"{daemon.database}-wal").unlink(), "its WAL is gone"),
-        (lambda daemon: os.truncate(f"{daemon.database}-wal", 20_000), "cut short"),
-        (lambda daemon: daemon.database.unlink(), "it is gone"),
-        (lambda daemon: os.truncate(daemon.database, 50), "written over"),
+        (lambda daemon: record_path(daemon.database).unlink(), "no record of the file"),
+        (lambda daemon: Path(f"{daemon.database}-wal").unlink(), "its WAL is missing"),
+        (lambda daemon: os.truncate(f"{daemon.database}-wal", 20_000), "is truncated"),
+        (lambda daemon: daemon.database.unlink(), "it is missing"),
+        (lambda daemon: os.truncate(daemon.database, 50), "overwritten"),
     ],
     ids=["no record", "no WAL", "half a WAL", "no file", "half a file"],
 )
@@ -249,7 +249,7 @@ def test_a_wal_that_is_gone_is_missed_also_after_the_checkpoint_of_another(place
         _fill(daemon, "new")
         daemon.kill()
     Path(f"{daemon.database}-wal").unlink()
-    assert "its WAL is gone" in _refused(daemon)
+    assert "its WAL is missing" in _refused(daemon)
 
 
 def test_a_restore_that_cannot_set_aside_changes_nothing(
@@ -322,7 +322,7 @@ def test_what_root_restores_belongs_to_the_daemons_user(place: Path) -> None:
     ("content", "why"),
     [
         (None, "no database"),
-        (b"", "no tier 2 database"),
+        (b"", "not a tier 2 database"),
         (b"text" * 2000, "not an SQLite database"),
     ],
 )

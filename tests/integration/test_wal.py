@@ -82,7 +82,9 @@ def test_a_reader_that_pins_the_wal_is_named_until_it_ends_and_then_the_wal_is_c
             shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             assert ["wal_pinned_by.0.pid", str(pid)] in map(str.split, shown.splitlines())
         wait_until(lambda: _wal_bytes(daemon) <= _ONE_FRAME)
-        wait_until(lambda: daemon.log.read_text().count("the WAL is free again") == 1)
+        wait_until(
+            lambda: daemon.log.read_text().count("the WAL is no longer blocked by readers") == 1
+        )
         assert daemon.status()["wal_pinned_by"] == []
         told = [line for line in daemon.log.read_text().splitlines() if "logger=ggend.wal" in line]
         assert ["level=warning" in line for line in told] == [True, False]

@@ -1,7 +1,7 @@
-"""Backup: a checked copy of a database file, made while it is open, and how long work is told of.
+"""Backup: a verified copy of a database file, made while it is open, with progress reports.
 
-SQLite's backup API copies page by page. A copy has the name `….partial` until it is checked, synced
-and wanted: a file with the final name is whole.
+SQLite's backup API copies page by page. A copy has the name `….partial` until it is verified,
+synced and needed: a file with the final name is complete.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ __all__ = [
 #: Pages copied at once: 4 MiB, some 10 ms.
 _COPY_PAGES = 1024
 
-#: SQLite instructions between two signs of life: some 10 ms.
+#: SQLite instructions between two progress reports: some 10 ms.
 _STEPS_BETWEEN_TICKS = 1_000_000
 
 
 class Step(Struct, frozen=True):
-    """What an upgrade is doing. Told often enough to tell that it is alive."""
+    """The current step of an upgrade, reported often enough to show that it is running."""
 
     what: str
-    #: From 0 to 1; None where nobody knows.
+    #: From 0 to 1; None if unknown.
     share: float | None = None
 
 
@@ -53,7 +53,7 @@ Tell: TypeAlias = Callable[[Step], None]
 
 
 def back_up(path: Path, partial: Path, rows: dict[str, int], tell: Tell) -> None:
-    """Copy the database, to which nobody else can write now, and check the copy."""
+    """Copy the database, which is locked for other writers, and verify the copy."""
     try:
         # From a connection of its own: the backup API waits for good for one in a transaction.
         with closing(sqlite3.connect(database_uri(path, "mode=ro"), uri=True)) as source:
@@ -61,7 +61,7 @@ def back_up(path: Path, partial: Path, rows: dict[str, int], tell: Tell) -> None
         with closing(sqlite3.connect(database_uri(partial, "immutable=1"), uri=True)) as copy:
             problem = damage(copy, "checking the copy", tell)
             if problem is None and count_rows(copy, tell) != rows:
-                problem = "it has other numbers of rows"
+                problem = "its numbers of rows differ"
         partial.chmod(path.stat().st_mode & 0o777)
     except (sqlite3.Error, OSError) as error:
         if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
@@ -69,13 +69,13 @@ def back_up(path: Path, partial: Path, rows: dict[str, int], tell: Tell) -> None
         problem = str(error)
     if problem is not None:
         raise DatabaseUnusable(
-            f"the copy {partial} before the upgrade could not be made: {problem}",
-            hint="the database is as it was; make room, or see what is wrong with the disk",
+            f"the backup {partial} before the upgrade failed: {problem}",
+            hint="the database was not changed; free disk space, or check the disk for errors",
         )
 
 
 def keep(partial: Path, backup: Path) -> None:
-    """Give the copy the name that says it is whole, durably."""
+    """Rename the complete copy to its final name, durably."""
     partial.rename(backup)
     sync_directory(backup.parent)
 
@@ -89,7 +89,7 @@ def free_name(path: Path) -> Path:
 def damage(
     connection: sqlite3.Connection, what: str, tell: Tell, *, check: str = "quick_check"
 ) -> str | None:
-    """Return the first thing that is wrong with the pages, if something is.
+    """Return the first problem of the pages, or None.
 
     `integrity_check` compares the indexes with the rows too.
     """
@@ -113,7 +113,7 @@ def count_rows(connection: sqlite3.Connection, tell: Tell) -> dict[str, int]:
 
 
 def watch(connection: sqlite3.Connection, what: str, tell: Tell) -> None:
-    """Tell what the connection does from now on, again and again while it does it."""
+    """Report the current step, repeatedly while the connection works."""
     tell(Step(what))
     connection.set_progress_handler(lambda: tell(Step(what)), _STEPS_BETWEEN_TICKS)
 

@@ -1,9 +1,10 @@
-"""Corruption: what becomes of a damaged database file: looked at in full, refused, or set aside.
+"""Corruption: a damaged database file is checked in full, refused, or set aside.
 
-Whoever meets damage in a running daemon leaves `NAME.suspect` beside the file, and the next start
-reads every page before it takes an event: what is damaged is then refused at the start, not met
-again by every batch. Set aside, the file keeps its bytes and its WAL as `NAME.corrupt-<UTC>`, where
-`.recover` finds both. Never mends, and never renames what cannot be told to be ggend's own.
+Code that finds damage in a running daemon leaves `NAME.suspect` next to the file, and the next
+start reads every page before it accepts an event: a damaged file is then refused at the start,
+instead of failing every batch. A file that is set aside keeps its bytes and its WAL as
+`NAME.corrupt-<UTC>`, where `.recover` finds both. Never repairs, and never renames a file that may
+not be ggend's own.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def check_suspect(path: Path, tell: Tell) -> None:
     if not mark.exists():
         return
     with closing(sqlite3.connect(database_uri(path, "mode=ro"), uri=True)) as connection:
-        watch(connection, "checking every page, after damage was met", tell)
+        watch(connection, "checking every page, because damage was found", tell)
         try:
             (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         except sqlite3.DatabaseError as error:
@@ -101,7 +102,7 @@ def set_aside(path: Path) -> Path:
         sync_directory(companion(path, "").parent)
     except OSError as error:
         raise DatabaseUnusable(
-            f"{path} is damaged, and cannot be set aside: {error.strerror}",
-            hint="move it away together with its -wal, and start again",
+            f"{path} is damaged and cannot be set aside: {error.strerror}",
+            hint="move it away together with its -wal, then start again",
         ) from error
     return aside

@@ -1,4 +1,4 @@
-"""Findings: what was looked at, and what was found there."""
+"""Findings: the results of checks."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ __all__ = ["Finding", "Verdict"]
 
 
 class Verdict(StrEnum):
-    """How a look ended."""
+    """The result of a check."""
 
     OK = "ok"
     #: Worth knowing; ggend works with it.
     WARNING = "warning"
-    #: Not as promised: a program that leans on it may fail.
+    #: Not as specified: a program that relies on it may fail.
     FAILED = "failed"
 
 
 class Finding(Struct, frozen=True):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     what: str
     verdict: Verdict

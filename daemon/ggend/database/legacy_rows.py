@@ -15,11 +15,11 @@ __all__ = ["LegacyRows", "count_legacy_rows"]
 
 
 class LegacyRows(Struct, frozen=True):
-    """So many rows of a table that are odd in one way."""
+    """The number of rows of a table with one kind of problem."""
 
     table: str
     rows: int
-    #: What they are, after the number: `stages whose receipt is missing`.
+    #: The problem, to be read after the number: `rows without a parent in receipts`.
     what: str
 
     def __str__(self) -> str:
@@ -29,10 +29,10 @@ class LegacyRows(Struct, frozen=True):
 def count_legacy_rows(
     connection: sqlite3.Connection, tell: Callable[[str], None]
 ) -> list[LegacyRows]:
-    """Look at every row of the seven tables; `tell` is told what is looked at next."""
+    """Check every row of the seven tables; `tell` receives the name of each check."""
     tell("foreign keys")
     found = [
-        LegacyRows(table, rows, f"without their row in {parent}")
+        LegacyRows(table, rows, f"rows without a parent in {parent}")
         for table, parent, rows in connection.execute(_ORPHANS).fetchall()
     ]
     for table, sql in _LOOKS.items():
@@ -58,40 +58,43 @@ _ORPHANS = """
 _LOOKS = {
     "receipts": """
         SELECT
-            COUNT(*) FILTER (WHERE timestamp NOT GLOB :ours) AS timestamps_in_another_notation,
-            COUNT(*) FILTER (WHERE julianday(timestamp) IS NULL) AS timestamps_that_are_no_time,
-            COUNT(*) FILTER (WHERE json_valid(ifnull(receipt_json, 0)) = 0) AS receipts_not_JSON
+            COUNT(*) FILTER (WHERE timestamp NOT GLOB :ours) AS timestamps_in_another_format,
+            COUNT(*) FILTER (WHERE julianday(timestamp) IS NULL) AS invalid_timestamps,
+            COUNT(*) FILTER (WHERE json_valid(ifnull(receipt_json, 0)) = 0)
+                AS receipts_with_invalid_JSON
         FROM receipts""",
     "agent_memory": """
         SELECT
-            COUNT(*) FILTER (WHERE julianday(updated_at) IS NULL) AS times_of_saving_that_are_none,
-            COUNT(*) FILTER (WHERE json_valid(memory_json) = 0) AS memories_not_JSON
+            COUNT(*) FILTER (WHERE julianday(updated_at) IS NULL) AS invalid_save_times,
+            COUNT(*) FILTER (WHERE json_valid(memory_json) = 0) AS memories_with_invalid_JSON
         FROM agent_memory""",
     "audit_log": """
         SELECT
-            COUNT(*) FILTER (WHERE timestamp NOT GLOB :ours) AS timestamps_in_another_notation,
-            COUNT(*) FILTER (WHERE julianday(timestamp) IS NULL) AS timestamps_that_are_no_time,
-            COUNT(*) FILTER (WHERE json_valid(ifnull(context_json, 0)) = 0) AS contexts_not_JSON
+            COUNT(*) FILTER (WHERE timestamp NOT GLOB :ours) AS timestamps_in_another_format,
+            COUNT(*) FILTER (WHERE julianday(timestamp) IS NULL) AS invalid_timestamps,
+            COUNT(*) FILTER (WHERE json_valid(ifnull(context_json, 0)) = 0)
+                AS contexts_with_invalid_JSON
         FROM audit_log""",
     "workflow_sessions": """
         SELECT
-            COUNT(*) FILTER (WHERE start_time NOT GLOB :ours) AS start_times_in_another_notation,
-            COUNT(*) FILTER (WHERE julianday(start_time) IS NULL) AS start_times_that_are_no_time,
-            COUNT(*) FILTER (WHERE json_valid(ifnull(context_json, 0)) = 0) AS contexts_not_JSON
+            COUNT(*) FILTER (WHERE start_time NOT GLOB :ours) AS start_times_in_another_format,
+            COUNT(*) FILTER (WHERE julianday(start_time) IS NULL) AS invalid_start_times,
+            COUNT(*) FILTER (WHERE json_valid(ifnull(context_json, 0)) = 0)
+                AS contexts_with_invalid_JSON
         FROM workflow_sessions""",
     "collision_detection": """
         SELECT
-            COUNT(*) FILTER (WHERE timestamp NOT GLOB :ours) AS timestamps_in_another_notation,
-            COUNT(*) FILTER (WHERE julianday(timestamp) IS NULL) AS timestamps_that_are_no_time
+            COUNT(*) FILTER (WHERE timestamp NOT GLOB :ours) AS timestamps_in_another_format,
+            COUNT(*) FILTER (WHERE julianday(timestamp) IS NULL) AS invalid_timestamps
         FROM collision_detection""",
     "pipeline_metrics": """
         SELECT
-            COUNT(*) FILTER (WHERE timestamp NOT GLOB :ours) AS timestamps_in_another_notation,
-            COUNT(*) FILTER (WHERE julianday(timestamp) IS NULL) AS timestamps_that_are_no_time
+            COUNT(*) FILTER (WHERE timestamp NOT GLOB :ours) AS timestamps_in_another_format,
+            COUNT(*) FILTER (WHERE julianday(timestamp) IS NULL) AS invalid_timestamps
         FROM pipeline_metrics""",
     "slo_violations": """
         SELECT
-            COUNT(*) FILTER (WHERE timestamp NOT GLOB :ours) AS timestamps_in_another_notation,
-            COUNT(*) FILTER (WHERE julianday(timestamp) IS NULL) AS timestamps_that_are_no_time
+            COUNT(*) FILTER (WHERE timestamp NOT GLOB :ours) AS timestamps_in_another_format,
+            COUNT(*) FILTER (WHERE julianday(timestamp) IS NULL) AS invalid_timestamps
         FROM slo_violations""",
 }

@@ -1,4 +1,4 @@
-"""Lock: one daemon a database and one a socket, held by flock on a file beside it.
+"""Lock: allows one daemon per database and per socket, by flock on a file next to it.
 
 The file holds the pid of its holder, for people. It is never deleted: a lock on a deleted file
 would exclude nobody.
@@ -65,7 +65,7 @@ def _acquire(descriptor: int, path: Path, what: str) -> None:
                 continue
             pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
             raise AlreadyRunning(
-                f"another ggend (pid {pid}) has the {what} {path}",
+                f"another ggend (pid {pid}) is using the {what} {path}",
                 hint=f"stop it (kill {pid}), or choose another {what}",
             ) from None
         else:

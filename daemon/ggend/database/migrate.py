@@ -1,4 +1,4 @@
-"""Migrate: bring a database file to the current schema, or say why it may not be touched.
+"""Migrate: bring a database file to the current schema, or explain why that is refused.
 
 Each migration runs in one transaction with the `user_version` that records it, so that a crash
 leaves the file before it or after it. Nothing is written to a file that is not ggend's own; one of
@@ -38,7 +38,7 @@ _HEAD_BYTES = 100
 
 
 class State(Enum):
-    """What a file is to this program."""
+    """The kind of file that was found."""
 
     EMPTY = "missing or empty"
     VERSION_1 = "version 1.0.0"
@@ -48,17 +48,17 @@ class State(Enum):
 
 
 def recognise(path: Path) -> State:
-    """Say what the file is. Raises DatabaseUnusable for what ggend may not write to.
+    """Return the state of a file. Raises DatabaseUnusable for a file that ggend must not write to.
 
-    It looks through a connection that cannot write: a writing one would, by closing, move
-    somebody's WAL into somebody's file.
+    The connection is read-only: closing a writable one would move another program's WAL into its
+    file.
     """
     if not path.exists():
         return State.EMPTY
     if not path.is_file():
         raise DatabaseUnusable(f"{path} is not a file", hint="give the path of a file")
     if path.stat().st_size == 0 and wal_size(path):
-        # SQLite would take it for a new database, and delete the WAL with all that is in it.
+        # SQLite would treat it as a new database, and delete the WAL with all its rows.
         raise DatabaseCorrupt.of(path, "it is empty, but its WAL is not")
     _refuse_half(path)
     try:
@@ -75,12 +75,13 @@ def recognise(path: Path) -> State:
         raise DatabaseUnusable(
             f"{path} is the database of another application (application_id {application}, "
             f"tables {', '.join(sorted(tables)[:4]) or 'none'})",
-            hint="name another file with --database",
+            hint="give another file with --database",
         )
     if version < 1:
         raise DatabaseUnusable(
-            f"{path} has schema version {version}, which no ggend writes",
-            hint="something changed its user_version: restore a backup; it was not touched",
+            f"{path} has schema version {version}, which no version of ggend writes",
+            hint="another program changed its user_version; the file was not changed: restore a "
+            "backup",
         )
     if version > schema_version():
         raise DatabaseUnusable(
@@ -94,20 +95,20 @@ def recognise(path: Path) -> State:
 def _refuse_half(path: Path) -> None:
     """Raise DatabaseCorrupt for a file that is shorter than its first page says."""
     if wal_size(path):
-        return  # what is missing may be there
+        return  # the missing pages may be in the WAL
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
             size = os.fstat(file.fileno()).st_size
     except OSError:
-        return  # SQLite will say the same in its words
+        return  # SQLite will report the same error
     page_bytes = int.from_bytes(head[16:18], "big")
     page_bytes = 65_536 if page_bytes == 1 else page_bytes
     # The number of pages counts where it was written together with the change counter.
     is_said = head.startswith(_MAGIC) and head[24:28] == head[92:96]
     wanted = int.from_bytes(head[28:32], "big") * page_bytes
     if is_said and size < wanted:
-        raise DatabaseCorrupt.of(path, f"it was cut short: {size:,} of {wanted:,} bytes are there")
+        raise DatabaseCorrupt.of(path, f"it is truncated: {size:,} of {wanted:,} bytes are left")
 
 
 def create(connection: sqlite3.Connection) -> None:
@@ -143,18 +144,18 @@ def apply(
 
 
 def cannot_open(path: Path, error: sqlite3.Error) -> DatabaseUnusable:
-    """Say why there is no getting at the file, or no writing to it."""
+    """Return the error for a file that cannot be opened or written."""
     match primary_code(error):
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return DatabaseUnusable(
                 f"{path} is locked by another program: {error}",
-                hint="end the programs that have it open, or wait for them, and try again",
+                hint="stop the programs that have it open, or wait for them, then try again",
             )
         case sqlite3.SQLITE_NOTADB:
             return DatabaseCorrupt(
                 f"{path} cannot be read as a SQLite database: {error}",
-                hint="name another file, or move this one away; if it was ggend's own, restore a "
-                "backup, or set `set_aside_corrupt = true` to begin a new one",
+                hint="give another file, or move this one away; if it was ggend's own, restore a "
+                "backup, or set `set_aside_corrupt = true` to create a new one",
             )
         case sqlite3.SQLITE_CORRUPT:
             return DatabaseCorrupt.of(path, str(error))
@@ -165,17 +166,17 @@ def cannot_open(path: Path, error: sqlite3.Error) -> DatabaseUnusable:
             )
         case sqlite3.SQLITE_FULL:
             return DatabaseUnusable(
-                f"{path} cannot be written: {error}", hint="make room and try again"
+                f"{path} cannot be written: {error}", hint="free disk space and try again"
             )
         case sqlite3.SQLITE_IOERR:
             return DatabaseUnusable(
                 f"{path} cannot be used: {error} ({error.sqlite_errorname})",
-                hint="look at the kernel's log, at the disk, and at the room on it",
+                hint="check the kernel's log, the disk, and its free space",
             )
         case _:
             return DatabaseUnusable(
                 f"{path} cannot be used: {error}",
-                hint="`ggend check` says what is not as promised in it",
+                hint="`ggend check` shows which part of it is wrong",
             )
 
 

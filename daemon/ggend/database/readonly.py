@@ -119,7 +119,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         connection.close()
         raise DatabaseUnusable(
             f"{path} is an SQLite file, but not a tier 2 database: it has no table `receipts`",
-            hint=f"make one with `ggend init {path}`, or look at another with --database",
+            hint=f"create one with `ggend init {path}`, or give another with --database",
         )
     connection.set_authorizer(_authorize)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _VALUE_BYTES)
@@ -147,15 +147,15 @@ def _check_is_file(path: Path) -> None:
                 return
             # SQLite would delete a WAL beside it, even to read.
             raise DatabaseUnusable(
-                f"{path} is empty, and no tier 2 database",
-                hint=f"make one with `ggend init {path}`, or look at another with --database",
+                f"{path} is empty, so it is not a tier 2 database",
+                hint=f"create one with `ggend init {path}`, or give another with --database",
             )
         is_there = path.exists()
     except PermissionError as error:
         raise _no_permission(path) from error
     except OSError as error:  # a name that is too long, a loop of links
         raise DatabaseUnusable(
-            f"{path} cannot be looked at: {error.strerror}",
+            f"{path} cannot be accessed: {error.strerror}",
             hint="give the path of the SQLite file with --database",
         ) from error
     if is_there:
@@ -164,7 +164,7 @@ def _check_is_file(path: Path) -> None:
         )
     raise DatabaseUnusable(
         f"there is no database at {path}",
-        hint="`ggend serve` and `ggend init` make one; --database looks at another",
+        hint="`ggend serve` and `ggend init` create one; use --database to give another",
     )
 
 
@@ -185,27 +185,28 @@ def _check_nobody_writes(path: Path, why: sqlite3.DatabaseError) -> None:
     lock = lock_path(path)
     if lock.exists() and not os.access(lock, os.R_OK):
         raise DatabaseUnusable(
-            f"this user may not read {lock}, so it is not known whether a daemon runs ({why})",
-            hint="run as the daemon's user, or as one that may write to its directory",
+            f"this user may not read {lock}, so ggend cannot tell whether a daemon runs ({why})",
+            hint="run as the daemon's user, or as a user that may write to its directory",
         ) from why
     if _is_locked(lock):
         raise DatabaseUnusable(
             f"{path} is in use by a daemon, and this user may not share it ({why})",
-            hint="run as the daemon's user, or as one that may write to its directory",
+            hint="run as the daemon's user, or as a user that may write to its directory",
         ) from why
     journal = companion(path, "-journal")
     if journal.exists() and journal.stat().st_size:
         raise DatabaseUnusable(
-            f"a program was killed while it wrote to {path}: what it had not finished is still to "
-            f"be taken back ({why})",
-            hint="SQLite does that when the file is next opened for writing: `ggend init` does",
+            f"a program was killed while it wrote to {path}, and its transaction must be rolled "
+            f"back first ({why})",
+            hint="SQLite rolls it back when the file is next opened for writing: run `ggend init`",
         ) from why
     wal = companion(path, "-wal")
     if wal.exists() and wal.stat().st_size:
         raise DatabaseUnusable(
             f"{wal} holds committed rows that cannot be read from a directory that this user "
             f"may not write to ({why})",
-            hint="start the daemon, or read it once as its owner: that moves the rows over",
+            hint="start the daemon, or read the database once as its owner: that moves the rows "
+            "into the file",
         ) from why
 
 
@@ -230,9 +231,9 @@ def _no_permission(path: Path) -> DatabaseUnusable:
 def _unusable(path: Path, error: sqlite3.DatabaseError) -> DatabaseUnusable | NoRoom:
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHMSIZE:
         return NoRoom(
-            f"no room on the disk of {path}: without a daemon, to read it takes 32 KiB in "
+            f"the disk of {path} is full: without a daemon, reading it needs 32 KiB in "
             f"{path.name}-shm",
-            hint="free some MiB there and run it again",
+            hint="free some MiB on that disk and run it again",
         )
     match primary_code(error):
         case sqlite3.SQLITE_NOTADB:

@@ -1,11 +1,11 @@
-"""Reset: empties a database for good, as if it had just been made.
+"""Reset: empties a database permanently, as if it had just been created.
 
-Never removes what others added: their tables and views stay, and their indexes and triggers on
-ggend's tables are made again.
+Never removes what users added: their tables and views stay, and their indexes and triggers on
+ggend's tables are created again.
 
-All of it is one transaction: killed at any moment, the database is the old one or the empty one.
-Only then is the file made smaller. It gets a new random id, by which clients notice that what was
-acknowledged is gone, and send on what they still hold.
+All of it is one transaction: if the process is killed, the database is the old one or the empty
+one. Only then is the file shrunk. It gets a new random id. From it clients learn that acknowledged
+events are gone, and they send the events that they still hold.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from ggend_schema.migrations import migrations, schema_version
 
 __all__ = ["Reset", "reset_file", "rows_of"]
 
-#: Milliseconds to wait for the transaction of somebody's plain SQL to end.
+#: Milliseconds to wait for the transaction of another SQLite program to end.
 _BUSY_MS = 5_000
 
 
 class Reset(Struct, frozen=True):
-    """What came of it."""
+    """The result of a reset."""
 
     database_id: str
-    #: Indexes and triggers of others that could not be made again.
+    #: Users' indexes and triggers that could not be created again.
     lost: list[str]
-    #: Why the file could not be made smaller, if so. The database is empty all the same.
+    #: Why the file could not be shrunk, if so. The database is empty in any case.
     kept_its_size: str | None = None
 
 
@@ -47,15 +47,15 @@ def rows_of(path: Path) -> dict[str, int]:
         is_there = path.exists()
     except OSError as error:
         raise DatabaseUnusable(
-            f"{path} cannot be looked at: {error.strerror}", hint="give the path of a database"
+            f"{path} cannot be accessed: {error.strerror}", hint="give the path of a database"
         ) from error
     if not is_there:
-        raise DatabaseUnusable(f"there is no database at {path}", hint="`ggend init` makes one")
+        raise DatabaseUnusable(f"there is no database at {path}", hint="`ggend init` creates one")
     state = recognise(path)
     if state not in (State.OLDER, State.CURRENT):
         raise DatabaseUnusable(
             f"{path} cannot be reset: it is {state.value}",
-            hint="`ggend init` makes it a database of this version, with a backup of what it was",
+            hint="`ggend init` upgrades it to this version and keeps a backup",
         )
     with closing(open_readonly(path)) as connection:
         try:
@@ -67,7 +67,8 @@ def rows_of(path: Path) -> dict[str, int]:
         except sqlite3.DatabaseError as error:
             raise DatabaseUnusable(
                 f"{path} cannot be reset: {error}",
-                hint="move it away; `ggend init` makes a new one, `ggend check` says what it has",
+                hint="move it away and create a new one with `ggend init`; `ggend check` shows "
+                "which part of it is wrong",
             ) from error
 
 
@@ -87,7 +88,7 @@ def reset_file(path: Path, *, busy_ms: int = _BUSY_MS) -> Reset:
             connection.execute("VACUUM")
             (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if is_busy:  # what is still in use is made smaller by whoever closes the file last
-                kept_its_size = "a program that reads it still sees what was there before"
+                kept_its_size = "another program is still reading the old rows"
         except sqlite3.OperationalError as error:  # no room for the copy, or somebody writes
             kept_its_size = str(error)
         (database_id,) = connection.execute("SELECT id FROM database_identity").fetchone()

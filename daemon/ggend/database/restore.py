@@ -1,7 +1,7 @@
-"""Restore: puts a copy in the place of a database, or says what its WAL is to it.
+"""Restore: replaces a database by a copy, or decides whether its WAL belongs to it.
 
-What was there is set aside with its WAL, never deleted. The copy is checked before anything is
-touched. Killed at any moment, the old files are there under their old name, or the new one is.
+The old file is set aside with its WAL, never deleted. The copy is verified before anything is
+changed. If the process is killed, either the old files or the new file have the old name.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _WORD = "before-restore"
 
 
 class Restored(Struct, frozen=True):
-    """What came of it."""
+    """The result of a restore."""
 
     database: str
-    #: Where that is which was there before; None: there was nothing.
+    #: The new path of the old file; None: there was none.
     aside: Path | None
     state: State
 
 
 def restore_file(path: Path, copy: Path, tell: Tell) -> Restored:
-    """Put a copy of another database file in the place of this one, whose lock is held.
+    """Replace this database, whose lock is held, by a copy of another file.
 
-    Raises DatabaseUnusable, and then has changed nothing.
+    If it raises DatabaseUnusable, nothing was changed.
     """
     if path.exists() and copy.exists() and path.samefile(copy):
         raise DatabaseUnusable(
@@ -56,7 +56,8 @@ def restore_file(path: Path, copy: Path, tell: Tell) -> Restored:
         _remove_partial(partial)
         if isinstance(error, sqlite3.Error | OSError):
             raise DatabaseUnusable(
-                f"{copy} cannot be copied: {error}", hint="nothing was changed; make room for it"
+                f"{copy} cannot be copied: {error}",
+                hint="nothing was changed; free disk space and try again",
             ) from error
         raise
     try:
@@ -94,7 +95,8 @@ def keep_with_wal(path: Path, tell: Tell) -> Restored:
     """
     if not path.stat().st_size:  # SQLite would delete the WAL, even to read
         raise DatabaseCorrupt(
-            f"{path} is empty", hint="nothing was changed: `ggend restore FILE` puts a backup there"
+            f"{path} is empty",
+            hint="nothing was changed; `ggend restore FILE` replaces it by a backup",
         )
     try:
         with closing(sqlite3.connect(database_uri(path, "mode=ro"), uri=True)) as connection:
@@ -104,8 +106,8 @@ def keep_with_wal(path: Path, tell: Tell) -> Restored:
         if problem is not None:
             raise DatabaseCorrupt(
                 f"{path} and its WAL do not belong together: {problem}",
-                hint="nothing was changed: `--without-wal` keeps the file alone, `ggend restore "
-                "FILE` puts a backup there",
+                hint="nothing was changed; `--without-wal` keeps only the file, `ggend restore "
+                "FILE` replaces it by a backup",
             )
         _begin_anew(path)
         return Restored(str(path), None, recognise(path))
@@ -127,7 +129,7 @@ def _check_alone(path: Path, tell: Tell) -> None:
         problem = str(error)
     if problem is not None:
         raise DatabaseCorrupt(
-            f"{path} is not sound by itself: {problem}", hint="nothing was changed"
+            f"{path} without its WAL is damaged: {problem}", hint="nothing was changed"
         )
 
 
@@ -179,6 +181,6 @@ def _begin_anew(path: Path) -> None:
 def _stopped(path: Path, error: OSError) -> DatabaseUnusable:
     return DatabaseUnusable(
         f"{path} cannot be restored: {error.strerror} ({os.fspath(error.filename or path)})",
-        hint="nothing was deleted; make room or give this user the right to write there, and run "
+        hint="nothing was deleted; free disk space or give this user write permission, then run "
         "it again",
     )

@@ -129,20 +129,20 @@ def durations_of(connection: sqlite3.Connection, dimension: str) -> str:
 
 
 def compare(connection: sqlite3.Connection, tell: Callable[[str], None]) -> Iterator[str]:
-    """Say where the rollups differ from the rows, which are all read, in the open snapshot.
+    """Yield the differences between the rollups and the rows, which are all read, in the snapshot.
 
-    `tell` is told what is compared.
+    `tell` receives the name of each comparison.
     """
     for what, (stored, counted) in _compared(knows_unknown(connection, "receipts")).items():
-        tell(f"counting {what} again")
+        tell(f"recomputing {what}")
         for words, one, other in (
-            ("are too many or wrong in", stored, counted),
-            ("are missing or wrong in", counted, stored),
+            ("superfluous or wrong in", stored, counted),
+            ("missing or wrong in", counted, stored),
         ):
             rows = connection.execute(f"{one} EXCEPT {other} LIMIT {_SPELLED_OUT}")
             told = [", ".join(map(str, row)) for row in rows]
             if told:
-                yield f"these {words} {what}: {'; '.join(told)}"
+                yield f"{words} {what}: {'; '.join(told)}"
 
 
 #: What a histogram is of: the column that names it, and its table.

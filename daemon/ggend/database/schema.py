@@ -1,4 +1,4 @@
-"""Schema: what a database is made of, and where that differs from what a version promises.
+"""Schema: the structure of a database, and its differences from the structure of a version.
 
 Tables, columns in their order, keys and indexes as SQLite itself reports them, so that the notation
 of a CREATE statement does not matter; views and triggers are compared as text. What a CHECK
@@ -192,13 +192,15 @@ def differences(found: Structure, wanted: Structure) -> list[Difference]:
         if name not in found.views:
             told.append(Difference("views", name, f"the view {name} is missing"))
         elif found.views[name] != sql:
-            told.append(Difference("views", name, f"{name} is not the view of this version"))
+            told.append(Difference("views", name, f"the view {name} differs from this version"))
     told += _extras("views", "view", found.views, wanted.views)
     for name, sql in wanted.triggers.items():
         if name not in found.triggers:
             told.append(Difference("triggers", name, f"the trigger {name} is missing"))
         elif found.triggers[name] != sql:
-            told.append(Difference("triggers", name, f"{name} is not the trigger of this version"))
+            told.append(
+                Difference("triggers", name, f"the trigger {name} differs from this version")
+            )
     return told + [
         Difference(
             "triggers",
@@ -260,14 +262,14 @@ def _column_differences(
             Difference(
                 "columns",
                 table,
-                f"the columns of {table} stand in another order: {', '.join(found)}",
+                f"the columns of {table} are in another order: {', '.join(found)}",
             )
         )
     for name, column in found.items():
         if name in wanted:
             continue
         text = (
-            "is demanded and has no default: it refuses rows"
+            "is NOT NULL without a default: it refuses rows of ggend"
             if column.is_demanded
             else "is not ggend's"
         )

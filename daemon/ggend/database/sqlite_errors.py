@@ -125,17 +125,17 @@ TABLE: Final[dict[str, Response]] = {
 
 #: What a person does, by how it ended.
 _HINTS: Final[dict[type[GgendError], str]] = {
-    CommitUnknown: "nothing of the batch was acknowledged; clients send it again, and what was "
-    "committed is recognised",
-    DatabaseCorrupt: "the next start looks at every page; `ggend check` says what is broken: then "
+    CommitUnknown: "no event of the batch was acknowledged; clients send it again, and committed "
+    "events are not stored twice",
+    DatabaseCorrupt: "the next start checks every page; `ggend check` shows the damage: then "
     "restore a backup",
-    DatabaseReplaced: "clients send again what was not acknowledged; put the file back, or start "
-    "with the new one",
+    DatabaseReplaced: "clients resend the events that were not acknowledged; put the file back, or "
+    "start with the new one",
     DatabaseUnwritable: "check that the file and its directory may be written by this user",
-    DiskFailed: "nothing of the batch was acknowledged; clients send it again; look at the "
-    "kernel's log, and at the disk",
-    WriterStopped: "nothing of the batch was acknowledged; `ggend check` says whether the schema "
-    "is as promised",
+    DiskFailed: "no event of the batch was acknowledged; clients send it again; check the "
+    "kernel's log and the disk",
+    WriterStopped: "no event of the batch was acknowledged; `ggend check` shows whether the schema "
+    "is correct",
 }
 
 _BY_CODE: Final = {

@@ -1,4 +1,4 @@
-"""Upgrade: a database file made ready for writing, whatever version it is of.
+"""Upgrade: prepares a database file of any version for writing.
 
 A database of version 1.0.0 is upgraded in place. In this order, so that a crash at any moment
 leaves it either as it was or upgraded:
@@ -81,8 +81,8 @@ def prepare_database(
     is_older = state in (State.VERSION_1, State.OLDER)
     if (is_older or (unmarked or schema_version()) < schema_version()) and not upgrade:
         raise DatabaseUnusable(
-            f"{path} is of {state.value} of tier 2, and an upgrade was not allowed",
-            hint="`ggend init` upgrades it, after a backup; so does `serve` without --no-upgrade",
+            f"{path} is {state.value} of tier 2, and upgrades are turned off",
+            hint="`ggend init` upgrades it after a backup; so does `serve` without --no-upgrade",
         )
     try:
         if state is not State.EMPTY:
@@ -116,27 +116,27 @@ def prepare_database(
         if state is State.OLDER and primary_code(error) in _OF_OTHERS:
             raise DatabaseUnusable(
                 f"{path} cannot be upgraded: {error}",
-                hint="it is as it was; rename what of yours has that name, or drop the trigger of "
-                "yours that says so, and start again",
+                hint="it was not changed; rename your object that has that name, or drop your "
+                "trigger that refused the change, then start again",
             ) from error
         raise cannot_open(path, error) from error
 
 
 def _unmarked_version(path: Path) -> int:
-    """Return of which version the tables are. Raises DatabaseUnusable where they are of none."""
+    """Return the version of the tables. Raises DatabaseUnusable if they match no version."""
     try:
         with closing(sqlite3.connect(database_uri(path, "mode=ro"), uri=True)) as connection:
             version, found = likeliest(structure_of(connection))
             if not found and connection.execute(_IDENTITIES).fetchone() != (1,):
-                found = ["database_identity has not one row"]
+                found = ["database_identity does not have exactly one row"]
     except sqlite3.Error as error:
         raise cannot_open(path, error) from error
     if found:
         raise DatabaseUnusable(
-            f"{path} has lost its version, as after `.dump`, and its tables are of none: "
+            f"{path} has lost its version, as after `.dump`, and its tables match no version: "
             f"{_some(found)} (compared with version {version})",
-            hint="it was not touched; mend that with sqlite3 and run `ggend init`, or take the "
-            "original file, or read its rows into a new one with `ggend import database`",
+            hint="it was not changed; repair it with sqlite3 and run `ggend init`, or use the "
+            "original file, or import its rows into a new one with `ggend import database`",
         )
     return version
 
@@ -156,7 +156,7 @@ def _refuse_other_tables(path: Path) -> None:
     if found:
         raise DatabaseUnusable(
             f"{path} looks like a tier 2 database of version 1.0.0, but {_some(found)}",
-            hint="it was not touched; `ggend import database` reads its rows into a new one",
+            hint="it was not changed; `ggend import database` imports its rows into a new one",
         )
 
 
@@ -166,7 +166,7 @@ def _names_taken(connection: sqlite3.Connection) -> list[str]:
     ours = {*new.tables, *new.indexes, *new.views}
     rightly = {"table": {*old.tables}, "index": {*old.indexes}, "view": {*new.views}}
     return [
-        f"the {kind} {name} has a name that ggend needs for its own"
+        f"the {kind} {name} has a name that ggend needs"
         for kind, name in connection.execute(_NAMES).fetchall()
         if name.lower() in ours and name.lower() not in rightly[kind]
     ]
@@ -196,9 +196,9 @@ def _refuse_without_space(path: Path) -> None:
     free = shutil.disk_usage(path.parent).free
     if free < needed:
         raise DatabaseUnusable(
-            f"the upgrade of {path} keeps a copy beside it, which takes "
+            f"the upgrade of {path} makes a backup next to it, which needs "
             f"{needed // 2**20:,} MiB; {free // 2**20:,} MiB are free",
-            hint="make room, or move the database to a larger disk first",
+            hint="free disk space, or move the database to a larger disk first",
         )
 
 

@@ -205,7 +205,7 @@ class WalKeeper:
         with _judged(self.path):
             if _first_hole(self._file) < min(hole, record.bytes):
                 # Somebody has cut it before the first page was moved.
-                raise self._replaced("it was written over")
+                raise self._replaced("it was overwritten")
         if is_last:
             return done
         expected: set[int | None] = set()
@@ -249,7 +249,7 @@ class WalKeeper:
         # In this order: whoever writes over the file after its time was taken changes it again.
         found = describe(os.fstat(self._file), _cookie(self._file), wal)
         if found.cookie not in expected and not self._has_company():
-            raise self._replaced("it was written over")
+            raise self._replaced("it was overwritten")
         self._write(found)
         self._wal = status.st_ino, status.st_size
         self._shm = shm.st_ino
@@ -264,8 +264,8 @@ class WalKeeper:
             fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _SHARED)
         return DatabaseReplaced(
             f"{self.path} was changed while ggend had it open: {why}",
-            hint="clients send again what was not acknowledged; `ggend restore FILE` puts a backup "
-            "in its place",
+            hint="clients resend the events that were not acknowledged; `ggend restore FILE` "
+            "replaces it by a backup",
         )
 
     def rest(self) -> None:
@@ -307,7 +307,7 @@ def keep_wal(path: Path) -> Iterator[WalKeeper]:
     try:
         check_wal(path)
         if is_doubtful(path):
-            mark_suspect(path, "its WAL is gone, and may not have been moved to its end")
+            mark_suspect(path, "its WAL is missing, and may not have been checkpointed completely")
         keeper = WalKeeper(path)
         keeper.expect_changes()
     except OSError as error:
@@ -332,7 +332,7 @@ def _first_hole(descriptor: int) -> int:
 def _cannot_open(path: Path, error: OSError) -> DatabaseUnusable:
     return DatabaseUnusable(
         f"cannot open the database {path}: {error.strerror} ({error.filename or 'its WAL record'})",
-        hint="check that its directory exists and has room, and that both are writable",
+        hint="check that its directory exists and has free space, and that both are writable",
     )
 
 
@@ -345,5 +345,5 @@ def _judged(path: Path) -> Iterator[None]:
         if error.errno in _PASSING:
             raise TryAgain(said) from error
         raise DiskFailed(
-            said, hint="clients send again what was not acknowledged; look at the disk"
+            said, hint="clients resend the events that were not acknowledged; check the disk"
         ) from error

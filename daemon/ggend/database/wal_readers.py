@@ -1,4 +1,4 @@
-"""WAL readers: notices that a reader keeps the WAL from shrinking, and says which process that is.
+"""WAL readers: detects that a reader keeps the WAL from shrinking, and names its process.
 
 A checkpoint moves frames only up to the place that the oldest reader looks at. Who reads is told by
 /proc/locks alone. Never opens the `-shm`: closing it would drop the locks of our own connection.
@@ -95,12 +95,12 @@ class WalMonitor:
             self._seen.clear()
             if self.is_on:
                 self._repeat_bytes = None
-                log.info("the WAL is free again")
+                log.info("the WAL is no longer blocked by readers")
         elif last.wal_bytes >= (self._repeat_bytes or self._limit_bytes):
             self._repeat_bytes = 2 * last.wal_bytes
             found = self._look_around()
             log.warning(
-                "the WAL grows while somebody reads",
+                "the WAL grows because of a long-running reader",
                 extra={
                     "mib": last.wal_bytes >> 20,
                     "readers": ", ".join(map(str, found)) or "none that /proc/locks shows",

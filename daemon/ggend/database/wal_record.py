@@ -141,7 +141,7 @@ def check_wal(path: Path, *, only_recorded: bool = False) -> None:
             status = os.fstat(file.fileno())
     except FileNotFoundError:
         if read_wal(path) is not None:
-            raise WalNotOurs.of(path, "it is gone, and its WAL is still there") from None
+            raise WalNotOurs.of(path, "it is missing, but its WAL is still there") from None
         return
     wal, record = read_wal(path), read_record(path)
     if not _is_ours(head) and (record is None or wal is None or record.salts != wal.salts):
@@ -178,11 +178,11 @@ def _is_ours(head: bytes) -> bool:
 def _other_wal(path: Path, record: WalRecord | None, found: WalRecord, wal: Wal) -> str | None:
     """Say why a WAL does not belong to the file, if so."""
     if record is None:
-        return "nothing says beside which file its WAL was made"
+        return "ggend has no record of the file that its WAL belongs to"
     same_boot = record.boot == found.boot
     # The number of a device may be another one after a boot.
     if found.inode != record.inode or (same_boot and found.device != record.device):
-        return "its WAL was made beside another file"
+        return "its WAL belongs to another file"
     untouched = (found.mtime_ns, found.bytes) == (record.mtime_ns, record.bytes)
     if record.salts is not None and record.salts != wal.salts:
         # Begun after a checkpoint, and before that was recorded: with our mark, or without it.
@@ -191,7 +191,7 @@ def _other_wal(path: Path, record: WalRecord | None, found: WalRecord, wal: Wal)
             follows and untouched and not record.moving
         ):
             return None
-        return "its WAL is another one than it had"
+        return "its WAL was replaced by another one"
     if untouched or (record.moving and record.cookie is None):
         return None  # as it was, or it was still empty then
     if found.cookie in wal.cookies:
@@ -206,7 +206,7 @@ def _other_wal(path: Path, record: WalRecord | None, found: WalRecord, wal: Wal)
             if same_boot
             else is_old or _is_torn(found.cookie, record.cookie, wal.cookies)
         )
-    return None if is_moved else "it was written over after its WAL had been made"
+    return None if is_moved else "it was overwritten after its WAL had been created"
 
 
 def _is_torn(found: int | None, old: int | None, new: list[int]) -> bool:
@@ -227,14 +227,14 @@ def _cut_short(path: Path, wal: Wal, record: WalRecord | None) -> str | None:
     once = frames_once_there(path, wal.salts)
     if wal.frames >= once:
         return None
-    return f"its WAL was cut short: {wal.frames} of {once} frames are left"
+    return f"its WAL is truncated: {wal.frames} of {once} frames are left"
 
 
 def _missing(record: WalRecord, found: WalRecord) -> str | None:
     """Say whether a WAL is gone that nobody has moved into the file."""
     is_old = (found.inode, found.mtime_ns) == (record.inode, record.mtime_ns)
     if is_old and record.salts is not None and record.mark != found.cookie:
-        return "its WAL is gone, and was not moved into it"
+        return "its WAL is missing, and was not checkpointed into it"
     return None
 
 

@@ -77,10 +77,10 @@ def verdicts(path: Path) -> dict[str, tuple[Verdict, str]]:
 
 def test_accounts_that_add_up_are_verified(path: Path) -> None:
     assert verdicts(path) == {
-        "accounts": (OK, "every number is accounted for, in 3 of them"),
-        "parked": (OK, "each account has as many as wait: 3"),
-        "rejected": (OK, "no account has more rows than it counts: 3 of 4 are kept"),
-        "stored": (OK, "all 6 stored events have their rows, or were purged"),
+        "accounts": (OK, "3 accounts add up"),
+        "parked": (OK, "the accounts count all 3 parked events"),
+        "rejected": (OK, "3 of 4 rejected events are kept; no account has too many"),
+        "stored": (OK, "all 6 stored events have their rows or were purged"),
     }
 
 
@@ -96,15 +96,19 @@ def test_an_empty_database_is_verified(tmp_path: Path) -> None:
         (
             "UPDATE producers SET parked = 1 - parked / 2, stored = stored + 1 WHERE id < 3",
             "parked",
-            "account 1 counts 0 parked events, 2 wait",
+            "account 1 counts 0 parked events, but 2 are parked",
         ),
-        ("DELETE FROM parked_events WHERE parent_id = 'e2'", "parked", "counts 2 parked events, 1"),
-        ("UPDATE parked_events SET events = 5", "parked", "says 5 events and holds 2"),
+        (
+            "DELETE FROM parked_events WHERE parent_id = 'e2'",
+            "parked",
+            "counts 2 parked events, but 1",
+        ),
+        ("UPDATE parked_events SET events = 5", "parked", "counts 5 events but holds 2"),
         ("UPDATE parked_events SET payload = x'c1'", "parked", "cannot be read"),
         (
             "UPDATE producers SET rejected = 1, stored = 3 WHERE id = 1",
             "rejected",
-            "account 1 counts 1 rejected events, 1 are there and 1 were purged",
+            "account 1 counts 1 rejected events, but 1 are kept and 1 were purged",
         ),
         ("UPDATE producers SET rejected = 1 WHERE id = 3", "rejected", "account 3 counts 1"),
         (
@@ -115,7 +119,7 @@ def test_an_empty_database_is_verified(tmp_path: Path) -> None:
         (
             "DELETE FROM audit_log WHERE id < 4",
             "stored",
-            "3 of 6 stored events have no row, and were not purged",
+            "3 of 6 stored events have no row and were not purged",
         ),
     ],
 )
@@ -138,7 +142,8 @@ def test_two_accounts_that_swapped_their_parked_events_are_told_apart(
     verdict, detail = verdicts(path)["parked"]
     assert verdict is FAILED
     assert detail == (
-        "account 1 counts 2 parked events, 1 wait; account 2 counts 1 parked events, 2 wait"
+        "account 1 counts 2 parked events, but 1 are parked; "
+        "account 2 counts 1 parked events, but 2 are parked"
     )
 
 
@@ -146,7 +151,7 @@ def test_rows_of_plain_sql_are_a_note(path: Path, writer: sqlite3.Connection) ->
     writer.executemany(AUDIT, [()] * 3)
     verdict, detail = verdicts(path)["stored"]
     assert verdict is WARNING
-    assert detail.startswith("3 rows or more are not of the accounts")
+    assert detail.startswith("at least 3 rows are in no account")
 
 
 def test_rows_of_version_1_are_a_note(tmp_path: Path) -> None:
@@ -163,4 +168,4 @@ def test_saves_of_one_memory_are_many_events_and_one_row(
     writer.execute("UPDATE producers SET stored = 100, last_sequence = 104 WHERE id = 1")
     assert verdicts(path)["stored"][0] is FAILED
     writer.execute("INSERT INTO memory_order VALUES ('a', 1, x'', 1)")
-    assert verdicts(path)["stored"] == (OK, "no more rows than stored events: 6 of 104")
+    assert verdicts(path)["stored"] == (OK, "6 rows for 104 stored events, and no row too many")

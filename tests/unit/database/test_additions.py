@@ -99,7 +99,7 @@ def test_a_demanded_column_without_a_default_is_a_warning(path: Path) -> None:
     )
     found = verified(path)
     assert found["columns"].verdict is Verdict.WARNING
-    assert "audit_log.team is demanded and has no default" in found["columns"].detail
+    assert "audit_log.team is NOT NULL without a default" in found["columns"].detail
     assert not [one for one in found.values() if one.verdict is Verdict.FAILED]
 
 
@@ -108,7 +108,7 @@ def test_a_trigger_that_cannot_run_is_a_failure_that_says_so(path: Path) -> None
     run(path, "CREATE TABLE gone (id INTEGER)", trigger("count(*) FROM gone"), "DROP TABLE gone")
     found = verified(path)
     assert found["rows"].verdict is Verdict.FAILED
-    assert "audit_log takes no row" in found["rows"].detail
+    assert "audit_log accepts no row" in found["rows"].detail
     assert "gone" in found["rows"].detail
 
 
@@ -138,4 +138,4 @@ def test_a_version_that_its_own_tables_belie_is_a_failure(path: Path) -> None:
     run(path, "PRAGMA user_version = 3")
     found = verified(path)
     assert found["columns"].verdict is Verdict.FAILED
-    assert "producers.seen_s is there, and belongs to a later version" in found["columns"].detail
+    assert "producers.seen_s exists, but belongs to a later version" in found["columns"].detail

@@ -166,7 +166,7 @@ async def test_slices_go_on_after_a_restart(in_memory: Path) -> None:
         await harness.settle(receipt(), producer=P2)
     verdict, detail = found(path)
     assert verdict is Verdict.OK
-    assert "7 of them are being released, for 1 parents that came" in detail
+    assert "7 of them are being released: 1 parents arrived" in detail
     async with opened(path, released_events=FEW) as harness:
         assert harness.store.noted_releases == 1
         await all_slices(harness)
@@ -182,7 +182,7 @@ async def test_what_nothing_releases_is_found(in_memory: Path) -> None:
         await harness.rows("DELETE FROM pending_releases")
     assert found(path) == (
         Verdict.FAILED,
-        "for receipt 'e1', which is there, 7 events wait and nothing releases them",
+        "7 events are parked for receipt 'e1', which is stored, but nothing releases them",
     )
 
 

@@ -213,7 +213,7 @@ def test_a_file_of_another_user_is_named(database: Path) -> None:
 
 
 def test_a_name_that_no_file_can_have_is_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseUnusable, match="cannot be looked at"):
+    with pytest.raises(DatabaseUnusable, match="cannot be accessed"):
         open_readonly(tmp_path / ("x" * 300))
 
 

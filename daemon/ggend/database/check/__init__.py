@@ -1,1 +1,1 @@
-"""Check: whether a database is sound, and the place where it lies."""
+"""Check: verifies a database, its directory and its file system."""

@@ -1,9 +1,9 @@
-"""Accounting: whether the accounts agree with each other and with the tables.
+"""Accounting: verifies that the accounts agree with each other and with the tables.
 
-Never writes. Only what is always true is called a failure. What a database may hold beside the
-accounts (rows of version 1.0.0, rows written with plain SQL) is a warning, with its least number.
-Saves of a memory replace each other: how many there were cannot be told from the tables, so
-stored events that have no row can be told only where no memory was ever saved.
+Never writes. Only a broken invariant is a failure. Rows that the accounts do not count (rows of
+version 1.0.0, rows written with plain SQL) are a warning with their minimum number. Saves of a
+memory replace each other, so the tables do not show how many there were: stored events without a
+row can be detected only if no memory was ever saved.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ggend.database.findings import Finding, Verdict
 
 __all__ = ["audit_accounts"]
 
-#: Problems of one kind that are spelled out.
+#: Problems of one kind that are listed.
 _SPELLED_OUT = 5
 
 
@@ -34,7 +34,7 @@ _owners: msgspec.msgpack.Decoder[list[_Owner]] = msgspec.msgpack.Decoder(list[_O
 
 
 def audit_accounts(connection: sqlite3.Connection) -> list[Finding]:
-    """Compare the accounts with what can be counted, as of one moment. Raises sqlite3.Error."""
+    """Compare the accounts with the rows, in one snapshot. Raises sqlite3.Error."""
     with _one_moment(connection):
         return [
             _of("accounts", _texts(connection, _SUMS), _number(connection)),
@@ -71,17 +71,17 @@ def _texts(connection: sqlite3.Connection, sql: str) -> list[str]:
 
 def _number(connection: sqlite3.Connection) -> str:
     (accounts,) = connection.execute("SELECT COUNT(*) FROM producers").fetchone()
-    return f"every number is accounted for, in {accounts:,} of them"
+    return f"{accounts:,} accounts add up"
 
 
 def _parked_number(connection: sqlite3.Connection) -> str:
     (events,) = connection.execute(_PARKED_TOTAL).fetchone()
-    return f"each account has as many as wait: {events:,}"
+    return f"the accounts count all {events:,} parked events"
 
 
 def _rejected_number(connection: sqlite3.Connection) -> str:
     kept, rejected = connection.execute(_REJECTED_TOTAL).fetchone()
-    return f"no account has more rows than it counts: {kept:,} of {rejected:,} are kept"
+    return f"{kept:,} of {rejected:,} rejected events are kept; no account has too many"
 
 
 def _of_parked(connection: sqlite3.Connection) -> Finding:
@@ -92,7 +92,7 @@ def _of_parked(connection: sqlite3.Connection) -> Finding:
     if stuck:
         return _of("parked", stuck, "")
     noted, left = connection.execute(_RELEASING).fetchone()
-    more = f"; {left:,} of them are being released, for {noted:,} parents that came" * bool(noted)
+    more = f"; {left:,} of them are being released: {noted:,} parents arrived" * bool(noted)
     return Finding("parked", Verdict.OK, _parked_number(connection) + more)
 
 
@@ -103,16 +103,17 @@ def _parked(connection: sqlite3.Connection) -> list[str]:
         try:
             together = _owners.decode(payload)
         except (msgspec.DecodeError, TypeError) as error:
-            problems.append(f"what waits for {parent} {parent_id!r} cannot be read: {error}")
+            problems.append(f"the events parked for {parent} {parent_id!r} cannot be read: {error}")
             continue
         if len(together) != events:
             problems.append(
-                f"a row for {parent} {parent_id!r} says {events} events and holds {len(together)}"
+                f"a row for {parent} {parent_id!r} counts {events} events but holds {len(together)}"
             )
         there.update(owner.account_id for owner in together)
     counted = dict(connection.execute(_PARKED).fetchall())
     problems += [
-        f"account {account} counts {counted.get(account, 0)} parked events, {there[account]} wait"
+        f"account {account} counts {counted.get(account, 0)} parked events, but "
+        f"{there[account]} are parked"
         for account in sorted(counted.keys() | there.keys())
         if counted.get(account, 0) != there[account]
     ]
@@ -124,17 +125,17 @@ def _stored(connection: sqlite3.Connection) -> Finding:
     # What was stored and then purged counts on the folded total, and nowhere else.
     if not memories and stored > rows + folded:
         missing = stored - rows - folded
-        detail = f"{missing:,} of {stored:,} stored events have no row, and were not purged"
+        detail = f"{missing:,} of {stored:,} stored events have no row and were not purged"
         return Finding("stored", Verdict.FAILED, detail)
     # Of what was purged, no more were rejected events than are rejected and not there.
     others = rows + memories + max(0, purged - unkept) - stored
     if others > 0:
-        detail = f"{others:,} rows or more are not of the accounts: of 1.0.0, or of plain SQL"
+        detail = f"at least {others:,} rows are in no account: from 1.0.0, or from plain SQL"
         return Finding("stored", Verdict.WARNING, detail)
     if memories:
-        detail = f"no more rows than stored events: {rows + memories:,} of {stored:,}"
+        detail = f"{rows + memories:,} rows for {stored:,} stored events, and no row too many"
     else:
-        detail = f"all {stored:,} stored events have their rows, or were purged"
+        detail = f"all {stored:,} stored events have their rows or were purged"
     return Finding("stored", Verdict.OK, detail)
 
 
@@ -154,8 +155,8 @@ _RELEASING = """
 #: A parent releases what waits for it, or is noted, in the transaction that stores it.
 _STUCK = """
     SELECT
-        'for ' || parent || ' ' || quote(parent_id) || ', which is there, ' || SUM(events)
-        || ' events wait and nothing releases them'
+        SUM(events) || ' events are parked for ' || parent || ' ' || quote(parent_id)
+        || ', which is stored, but nothing releases them'
     FROM parked_events AS waiting
     WHERE iif(
             parent = 'receipt',
@@ -172,8 +173,8 @@ _PAYLOADS = "SELECT parent, parent_id, events, payload FROM parked_events"
 #: is of rejected events alone; on the folded total it is of all kinds.
 _REJECTED = """
     SELECT
-        'account ' || coalesce(p.id, 'of none') || ' counts ' || coalesce(p.rejected, 0)
-        || ' rejected events, ' || kept || ' are there'
+        'account ' || coalesce(p.id, '(missing)') || ' counts ' || coalesce(p.rejected, 0)
+        || ' rejected events, but ' || kept || ' are kept'
         || iif(p.kind <> 'folded' AND p.purged > 0, ' and ' || p.purged || ' were purged', '')
     FROM (
         SELECT coalesce(p.id, f.id) AS account, COUNT(*) AS kept

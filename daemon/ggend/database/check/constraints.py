@@ -1,8 +1,8 @@
-"""Constraints: what the CHECKs of a schema accept and refuse, tried out on an empty copy of it.
+"""Constraints: tests on an empty copy of a schema which values its CHECKs accept and refuse.
 
-The copy is made in memory from the schema's own statements, so that any database can be probed,
-also one that may not be written to. Reads no row and writes none outside that copy. What others
-added is left out, so that what it refuses is not taken for a CHECK; `refusals` tries just that.
+The copy is made in memory from the schema's own statements, so that any database can be tested,
+even a read-only one. Reads no row, and writes none outside that copy. Objects that users added are
+left out, so that their refusals are not mistaken for a CHECK; `refusals` tests those.
 """
 
 from __future__ import annotations
@@ -110,9 +110,9 @@ def probe(schema: sqlite3.Connection, demanded: Demanded) -> Iterator[str]:
 
 
 def refusals(schema: sqlite3.Connection, demanded: Demanded) -> list[str]:
-    """Say which tables take no row at all, for a mistake in what others added to them.
+    """Return the tables that accept no row because of a broken trigger or index of a user.
 
-    That is a trigger or an index that SQLite cannot run: not one that refuses a row, as it should.
+    SQLite cannot run it. A trigger that works and refuses a row is not a problem.
     """
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
         _copy(schema, copy, tables_only=False)
@@ -124,7 +124,7 @@ def refusals(schema: sqlite3.Connection, demanded: Demanded) -> list[str]:
             except sqlite3.IntegrityError:
                 pass
             except sqlite3.Error as error:
-                told.append(f"{table} takes no row, for a trigger or an index that fails: {error}")
+                told.append(f"{table} accepts no row: a trigger or an index fails: {error}")
             if copy.in_transaction:
                 copy.execute("COMMIT")
         return told

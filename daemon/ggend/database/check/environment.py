@@ -1,7 +1,6 @@
-"""Environment: whether the place of a database is one that SQLite and ggend can work in.
+"""Environment: checks that SQLite and ggend can work in the directory of a database.
 
-Looks at the directory, the permissions, the file system and SQLite itself. Never opens the
-database.
+Checks the directory, the permissions, the file system and SQLite itself. Never opens the database.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ def _file_system(directory: Path) -> Finding:
         detail = f"{kind} is a network file system; SQLite's WAL needs a local one"
         return Finding("file system", Verdict.FAILED, detail)
     if kind == "tmpfs":
-        return Finding("file system", Verdict.WARNING, "tmpfs forgets everything at a power cut")
+        return Finding("file system", Verdict.WARNING, "tmpfs loses everything at a power cut")
     return Finding("file system", Verdict.OK, kind or "unknown")
 
 
@@ -102,9 +101,9 @@ def _sqlite() -> list[Finding]:
     bug = Finding(
         "WAL-reset bug",
         Verdict.OK if is_fixed else Verdict.WARNING,
-        "repaired in this version"
+        "fixed in this version"
         if is_fixed
         else f"SQLite {sqlite3.sqlite_version} has it: two programs that write or checkpoint at "
-        "once can damage the file. Let the daemon alone write; open it with mode=ro elsewhere",
+        "once can damage the file. Let only the daemon write; open it elsewhere with mode=ro",
     )
     return [Finding("SQLite", Verdict.OK, sqlite3.sqlite_version), bug]

@@ -1,7 +1,7 @@
-"""Run: whether a database is what its version promises, as findings for people.
+"""Run: verifies that a database is as its version specifies, as findings for people.
 
-Works on any tier 2 database through a connection that only reads; `self_test` alone writes, and
-takes back what it wrote.
+Works on any tier 2 database through a connection that only reads; only `self_test` writes, and
+rolls back what it wrote.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ def verify(
     pages: bool,
     rollups: bool = False,
 ) -> Iterator[Finding]:
-    """Look at everything that a version promises; with `pages` also at every page and row.
+    """Check everything that a version specifies; with `pages` also every page and row.
 
-    With `rollups` what is counted in them is counted again.
+    With `rollups` the rollups are recomputed and compared.
 
-    `tell` is told what is looked at, again and again while it lasts.
+    `tell` receives the current step, repeatedly while it lasts.
     """
     connection.set_progress_handler(None, 0)
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -78,16 +78,16 @@ def verify(
             # Those of version 1.0.0 are spelled in many ways, and replaced by the upgrade.
             missing = promised(2).views.keys() - found.views.keys()
             problems = [f"the view {view} is missing" for view in sorted(missing)]
-            yield _of(name, problems, "3 of version 1.0.0: one counts no audit entries")
+            yield _of(name, problems, "3 of version 1.0.0; one does not count audit entries")
         else:
             yield _structure(name, area, told, version)
     if any(
         difference.area in ("tables", "columns") and not difference.is_extra for difference in told
     ):
-        return  # what follows needs tables that can be read
+        return  # the next checks need readable tables
     demanded = _demanded(found, promised(schema_version()))
     problems = list(probe(connection, demanded))
-    yield _of("CHECKs", problems, "nine enumerations take their values, no others")
+    yield _of("CHECKs", problems, "nine enumerations accept their values and no others")
     if refused := refusals(connection, demanded):
         yield _of("rows", refused, "")
     yield _json_functions(connection)
@@ -103,7 +103,7 @@ def verify(
 def self_test(path: Path) -> Finding:
     """Write a session, a receipt and a stage, read them, and roll back. Raises sqlite3.Error.
 
-    That somebody's trigger or column refuses one is worth knowing, and no defect.
+    If a user's trigger or column refuses a row, that is a warning and not a failure.
     """
     name = f"self-test-{uuid.uuid4().hex}"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -118,9 +118,9 @@ def self_test(path: Path) -> Finding:
         connection.execute("ROLLBACK")
         left = connection.execute(_READ_BACK, (name,)).fetchone()
     if read != (1, 1, 1):
-        return Finding("self test", Verdict.FAILED, f"rows written were not read: {read}")
+        return Finding("self test", Verdict.FAILED, f"written rows were not read: {read}")
     if left != (0, 0, 0):
-        return Finding("self test", Verdict.FAILED, f"rows rolled back are still there: {left}")
+        return Finding("self test", Verdict.FAILED, f"rolled back rows are still there: {left}")
     return Finding("self test", Verdict.OK, "wrote, read and rolled back 3 rows")
 
 
@@ -142,7 +142,7 @@ def _version(version: int, application: int) -> Finding:
         detail = f"application_id is {application}, ggend's is {APPLICATION_ID}"
         return Finding("version", Verdict.FAILED, detail)
     if version < 1:
-        detail = f"{version}, which no ggend writes"
+        detail = f"{version}, which no version of ggend writes"
         return Finding("version", Verdict.FAILED, detail)
     if version != schema_version():
         detail = f"{version}; this ggend writes {schema_version()}"
@@ -153,16 +153,16 @@ def _version(version: int, application: int) -> Finding:
 def _unmarked(version: int, problems: list[str]) -> Finding:
     lost = "user_version or application_id is lost, as after `.dump` of sqlite3"
     if problems:
-        detail = f"{lost}; the tables are of no version, and most like {version}"
+        detail = f"{lost}; the tables match no version; the closest is {version}"
         return Finding("version", Verdict.FAILED, detail)
-    detail = f"{lost}; the tables are of {version}: `ggend init` and `ggend serve` set both again"
+    detail = f"{lost}; the tables match {version}: `ggend init` and `ggend serve` set both again"
     return Finding("version", Verdict.WARNING, detail)
 
 
 def _structure(what: str, area: str, told: list[Difference], version: int) -> Finding:
     problems = [one.text for one in told if one.area == area and not one.is_extra]
     problems += [
-        f"{one.name} is there, and belongs to a later version than {version}"
+        f"{one.name} exists, but belongs to a later version than {version}"
         for one in told
         if one.area == area and one.is_extra and is_name_of_ours(one.name)
     ]
@@ -179,8 +179,8 @@ def _structure(what: str, area: str, told: list[Difference], version: int) -> Fi
         "views": len(wanted.views),
         "triggers": len(wanted.triggers),
     }[area]
-    more = f", and {len(extras)} of others: {', '.join(extras[:_SPELLED_OUT])}" * bool(extras)
-    fine = f"{count} as promised{more}"
+    more = f", and {len(extras)} added: {', '.join(extras[:_SPELLED_OUT])}" * bool(extras)
+    fine = f"{count} as specified{more}"
     if risks:
         told_risks = "; ".join(risks[:_SPELLED_OUT])
         return Finding(what, Verdict.WARNING, f"{fine}; {told_risks}")
@@ -218,21 +218,21 @@ def _json_functions(connection: sqlite3.Connection) -> Finding:
 def _journal(connection: sqlite3.Connection) -> Finding:
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     if mode != "wal":
-        detail = f"{mode}, not WAL: readers and the writer wait for each other"
+        detail = f"{mode}, not WAL: readers and the writer block each other"
         return Finding("journal", Verdict.WARNING, detail)
     return Finding("journal", Verdict.OK, "WAL")
 
 
 def _rollups(connection: sqlite3.Connection, tell: Callable[[str], None], version: int) -> Finding:
     if version < _ROLLUP_VERSION:
-        return Finding("rollups", Verdict.OK, "none in this version: the views count every row")
+        return Finding("rollups", Verdict.OK, "none in this version; the views count every row")
     connection.execute("BEGIN")
     problems = list(compare(connection, tell))
     connection.execute("COMMIT")
     if not problems:
-        return Finding("rollups", Verdict.OK, "as the rows say")
+        return Finding("rollups", Verdict.OK, "equal to the rows")
     told = "; ".join(problems[:_SPELLED_OUT])
-    cure = "`ggend maintain --rebuild-rollups` counts them again"
+    cure = "`ggend maintain --rebuild-rollups` recomputes them"
     return Finding("rollups", Verdict.FAILED, f"{told}; {cure}")
 
 
@@ -257,7 +257,7 @@ def _pages(connection: sqlite3.Connection, tell: Callable[[str], None]) -> Itera
     for oddity in oddities:
         yield Finding("odd rows", Verdict.WARNING, str(oddity))
     if not oddities:
-        yield Finding("odd rows", Verdict.OK, "no orphan, no odd time, no broken JSON")
+        yield Finding("odd rows", Verdict.OK, "no orphans, no invalid times, no invalid JSON")
 
 
 _JSON = """

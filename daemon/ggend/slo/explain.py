@@ -13,9 +13,9 @@ __all__ = ["Explained", "explain"]
 
 
 class Explained(Struct, frozen=True):
-    """One breach and the rows that it was judged by."""
+    """One breach and the rows that it was found in."""
 
-    #: In `slo_breaches`; None for a violation that somebody else wrote.
+    #: In `slo_breaches`; None for a violation that another program wrote.
     id: int | None
     metric: str
     severity: str

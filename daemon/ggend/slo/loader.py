@@ -32,7 +32,7 @@ def load_objectives(path: Path | None) -> Objectives:
         raise BadConfig(f"{path}: unknown key `{unknown[0]}`", hint=_EXAMPLE)
     found = table.get("threshold", [])
     if not isinstance(found, list):
-        raise BadConfig(f"{path}: `threshold` is a list of tables", hint=_EXAMPLE)
+        raise BadConfig(f"{path}: `threshold` must be a list of tables", hint=_EXAMPLE)
     return Objectives(_checked(path, found))
 
 
@@ -53,15 +53,15 @@ def _checked(path: Path, tables: Sequence[object]) -> list[Threshold]:
                 threshold.operation, threshold.environment
             ):
                 raise BadConfig(
-                    f"{place} never counts: threshold {earlier} is about the same executions",
-                    hint="the first one that fits judges: put the narrower one first",
+                    f"{place} never applies: threshold {earlier} matches the same executions",
+                    hint="the first matching threshold applies: put the narrower one first",
                 )
         thresholds.append(threshold)
     return thresholds
 
 
 def _spelled(metric: str, place: str) -> str:
-    """Return the metric with the stage's own name, which no keyboard has."""
+    """Expand ASCII stage names to their stored spelling."""
     prefix, _, rest = metric.partition(".")
     stage, _, column = rest.rpartition(".")
     if prefix == "stage":
@@ -69,7 +69,7 @@ def _spelled(metric: str, place: str) -> str:
     if metric not in METRICS:
         (nearest,) = difflib.get_close_matches(metric, METRICS, n=1, cutoff=0.0)
         raise BadConfig(
-            f"{place}: no metric is called `{metric}`", hint=f"the nearest one is `{nearest}`"
+            f"{place}: there is no metric `{metric}`", hint=f"the nearest metric is `{nearest}`"
         )
     return metric
 
@@ -82,5 +82,5 @@ def _expect_order(threshold: Threshold, place: str) -> None:
         raise BadConfig(
             f"{place}: critical ({threshold.critical:g}) is not {beyond} "
             f"warning ({threshold.warning:g})",
-            hint="beyond critical there is only the critical breach",
+            hint="a value beyond `critical` is only a critical breach",
         )

@@ -67,12 +67,12 @@ def test_an_empty_file_has_no_objectives(tmp_path: Path) -> None:
     [
         ("[[threshold]", "line 1: not TOML", "[[threshold]]"),
         ("[[limit]]", "unknown key `limit`", "[[threshold]]"),
-        ("threshold = 3", "`threshold` is a list of tables", "[[threshold]]"),
+        ("threshold = 3", "`threshold` must be a list of tables", "[[threshold]]"),
         ("[[threshold]]\nwarning = 1", "threshold 1: ", "[[threshold]]"),
         ('[[threshold]]\nmetric = "execution.duration_ms"', "threshold 1 has no limit", "give"),
         (
             '[[threshold]]\nmetric = "execution.duraton_ms"\nwarning = 1',
-            "no metric is called `execution.duraton_ms`",
+            "there is no metric `execution.duraton_ms`",
             "`execution.duration_ms`",
         ),
         (
@@ -94,7 +94,7 @@ def test_an_empty_file_has_no_objectives(tmp_path: Path) -> None:
         (
             '[[threshold]]\nmetric = "execution.duration_ms"\nwarning = 2\n'
             '[[threshold]]\nmetric = "execution.duration_ms"\nwarning = 9\noperation = "watch"',
-            "threshold 2 never counts: threshold 1",
+            "threshold 2 never applies: threshold 1",
             "narrower",
         ),
     ],

@@ -44,7 +44,7 @@ def other_encoding(beginning: bytes) -> str | None:
 
 
 def conversion(encoding: str) -> str:
-    """Say how to make UTF-8 of a file."""
+    """Return a hint that tells how to convert a file to UTF-8."""
     return f"convert it: iconv -f {encoding} -t UTF-8 FILE > NEW (PowerShell's > writes UTF-16)"
 
 

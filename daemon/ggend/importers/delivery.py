@@ -122,9 +122,9 @@ class LineDelivery:
                     continue
             if self._clock() - progress_at >= self._patience:
                 raise DaemonUnreachable(
-                    f"not everything is stored: {failure}",
-                    hint="`ggend status` says how the daemon is; run this again: what is stored "
-                    "already is recognised",
+                    f"some events are not stored: {failure}",
+                    hint="`ggend status` shows the daemon's health; run this again to resume: "
+                    "stored events are not added twice",
                 )
             if not is_away:
                 self._notice(f"waiting for the daemon: {failure}")
@@ -141,7 +141,7 @@ class LineDelivery:
                     stream.sendall(block)
                 stream.shutdown(sockets.SHUT_WR)
             except TimeoutError:
-                raise OSError(f"the daemon took nothing for {self._timeout:g} s") from None
+                raise OSError(f"the daemon read nothing for {self._timeout:g} s") from None
             except OSError:
                 pass  # it reads no more; the answer that says why may be there
             try:
@@ -149,7 +149,7 @@ class LineDelivery:
             except TimeoutError:
                 raise OSError(f"no answer within {self._timeout:g} s") from None
             except msgspec.DecodeError:
-                raise OSError("the connection was lost before the answer came") from None
+                raise OSError("the connection was lost before the answer arrived") from None
 
     def _connect(self) -> sockets.socket:
         failures = []

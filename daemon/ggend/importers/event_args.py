@@ -51,7 +51,7 @@ def event_of(
     if kind not in EVENT_TYPES:
         raise BadEvent(
             f"there is no event type {kind!r}",
-            hint=f"{_nearest(kind, EVENT_TYPES)}the types are {', '.join(EVENT_TYPES)}",
+            hint=f"{_nearest(kind, EVENT_TYPES)}the event types are {', '.join(EVENT_TYPES)}",
         )
     values: dict[str, Any] = {}
     for assignment in assignments:
@@ -94,7 +94,7 @@ def _split(assignment: str) -> tuple[str, Any]:
     if not found or not key:
         raise BadEvent(
             f"{assignment!r} is neither key=value nor key:=json",
-            hint='such as: agent_id=a1 duration_ms=1500 context:=\'{"path": "src"}\'',
+            hint='for example: agent_id=a1 duration_ms=1500 context:=\'{"path": "src"}\'',
         )
     if not is_json:
         return key, value
@@ -102,14 +102,14 @@ def _split(assignment: str) -> tuple[str, Any]:
         return key, msgspec.json.decode(value)
     except DECODE_ERRORS as error:
         raise BadEvent(
-            f"`{key}` is not JSON: {error}", hint=f"`{key}=…` takes what follows as text"
+            f"`{key}` is not JSON: {error}", hint=f"use `{key}=…` for plain text"
         ) from error
 
 
 def _bad(message: str, kind: str) -> BadEvent:
     return BadEvent(
         f"not a valid {kind}: {message.replace('$.', '')}",
-        hint="`ggend emit --help` shows an example; docs/WIRE.md says where the fields are",
+        hint="`ggend emit --help` shows an example; docs/WIRE.md describes the fields",
     )
 
 

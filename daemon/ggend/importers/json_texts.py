@@ -114,7 +114,7 @@ def _space(text: str, at: int) -> int:
 
 
 def _not_a_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number of JSON")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 _decoder = json.JSONDecoder(parse_constant=_not_a_number)

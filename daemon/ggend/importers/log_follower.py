@@ -111,7 +111,7 @@ class LogTail:
         except OSError as error:
             raise UsageMistake(
                 f"{self._path} cannot be read: {error.strerror or error}",
-                hint="what came before is stored",
+                hint="earlier lines are stored",
             ) from error
 
     def _look(self) -> Iterator[LogLine] | None:

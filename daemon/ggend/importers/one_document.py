@@ -28,7 +28,7 @@ _decoder = json.JSONDecoder()
 
 
 class NotLines(GgendError):
-    """A file is one JSON document and not one object a line."""
+    """A file is a single JSON document instead of one object per line."""
 
     code = "one_document"
     exit_status = os.EX_DATAERR
@@ -36,11 +36,11 @@ class NotLines(GgendError):
     def __init__(self, name: str, *, is_array: bool, has_receipts: bool) -> None:
         kind = "a JSON array" if is_array else "one JSON document over several lines"
         if has_receipts:
-            hint = f"it looks like receipts of ggen: ggend import receipts {name}"
+            hint = f"it seems to hold receipts of ggen: use `ggend import receipts {name}`"
         else:
             jq = "jq -c '.[]'" if is_array else "jq -c ."
-            hint = f"make lines of it: {jq} FILE > LINES, and import those"
-        super().__init__(f"{name} is {kind}, not one object a line; nothing was sent", hint=hint)
+            hint = f"convert it with `{jq} FILE > LINES`, then import LINES"
+        super().__init__(f"{name} is {kind}, not one object per line; nothing was sent", hint=hint)
 
 
 def lines_checked(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:

@@ -200,7 +200,7 @@ class _Reader:
             return None
         found = _HASH.fullmatch(value) if isinstance(value, str) else None
         if found is None:
-            self._notes.append(f"the {of} hash is not hexadecimal: only receipt_json has it")
+            self._notes.append(f"the {of} hash is not hexadecimal; only receipt_json keeps it")
             return None
         return found[1]
 
@@ -221,7 +221,7 @@ class _Reader:
         if type(value) is int:
             return str(value)  # an id
         if not isinstance(value, str):
-            raise UnreadableDocument(f"`{name}` must be a text, not {_kind(value)}")
+            raise UnreadableDocument(f"`{name}` must be text, not {_kind(value)}")
         return value
 
     def _find(self, names: tuple[str, ...]) -> tuple[str, Any] | None:
@@ -239,7 +239,7 @@ class _Reader:
         at_ms = started_us // 1000
         for name, stage in found:
             if name in stages:
-                raise UnreadableDocument(f"stage {name} is there twice")
+                raise UnreadableDocument(f"stage {name} occurs twice")
             duration = next((stage[key] for key in _DURATIONS if stage.get(key) is not None), None)
             word = stage.get("status")
             if word is not None and plain_word(str(word)) in SKIPPED:
@@ -281,12 +281,12 @@ class _Reader:
 
 def _receipt_of(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise UnreadableDocument(f"a receipt is a JSON object, not {_kind(value)}")
+        raise UnreadableDocument(f"a receipt must be a JSON object, not {_kind(value)}")
     kind = value.get("type")
     if isinstance(kind, str) and kind in EVENT_TYPES:
-        raise UnreadableDocument("this is an event: `ggend import events` takes files of them")
+        raise UnreadableDocument("this is an event: use `ggend import events`")
     if isinstance(value.get("record"), dict) and isinstance(value.get("payload"), dict):
-        raise UnreadableDocument("this is a line of a log: `ggend import ggen-log` takes those")
+        raise UnreadableDocument("this is a line of a log: use `ggend import ggen-log`")
     receipt = value.get("receipt", value)
     if not isinstance(receipt, dict):
         raise UnreadableDocument(f"`receipt` must be an object, not {_kind(receipt)}")
@@ -311,8 +311,8 @@ def _status_of_stage(name: str, word: Any, receipt: ReceiptStatus) -> StageStatu
     if word is None:
         if receipt != "passed":
             raise UnreadableDocument(
-                f"stage {name} has no status, and the receipt is {receipt}: give one, such as "
-                "passed or failed"
+                f"stage {name} has no status, and the receipt is {receipt}: give the stage a "
+                "status, such as passed or failed"
             )
         return "passed"
     known = stage_status(word) if isinstance(word, str) else None
@@ -322,7 +322,7 @@ def _status_of_stage(name: str, word: Any, receipt: ReceiptStatus) -> StageStatu
 
 
 def _unknown_status(word: object) -> str:
-    return f"unknown status {str(word)[:50]!r}; known are {known_statuses()}"
+    return f"unknown status {str(word)[:50]!r}; the known ones are {known_statuses()}"
 
 
 def _error_text(found: tuple[str, Any] | None) -> str | None:

@@ -267,7 +267,7 @@ def test_a_receipt_with_other_content_is_a_conflict_and_its_stages_stay(two: Pla
     tallies = two.merge()
     assert counts(tallies, "receipts") == {"rows": 2, "new": 1, "conflicts": 1}
     assert counts(tallies, "pipeline_metrics") == {"rows": 3, "new": 1, "skipped": 2}
-    assert two.said == ["receipts, id 1: 'e1' is here with another status, error_message"]
+    assert two.said == ["receipts, id 1: 'e1' exists here with different status, error_message"]
 
 
 def test_a_receipt_that_differs_in_its_timestamp_alone_is_there(two: Place) -> None:

@@ -192,7 +192,7 @@ def test_what_is_missing_has_a_value() -> None:
 def test_a_hash_loses_its_algorithm_and_what_is_none_is_left_out() -> None:
     found = read(changed(hashes={"manifest": "sha256:ab12", "ontology": "ab12..."}))
     assert (found.receipt.manifest_hash, found.receipt.ontology_hash) == ("ab12", None)
-    assert found.notes == ["the ontology hash is not hexadecimal: only receipt_json has it"]
+    assert found.notes == ["the ontology hash is not hexadecimal; only receipt_json keeps it"]
 
 
 def test_stages_may_be_fewer_or_skipped_or_others() -> None:
@@ -218,10 +218,10 @@ def test_stages_may_be_fewer_or_skipped_or_others() -> None:
         ({"receipt": []}, "`receipt` must be an object, not an array"),
         ({"type": "audit"}, "`ggend import events`"),
         ({"record": {}, "payload": {}}, "`ggend import ggen-log`"),
-        (changed(status="splendid"), "unknown status 'splendid'; known are passed, "),
+        (changed(status="splendid"), "unknown status 'splendid'; the known ones are passed, "),
         (changed(pipeline_stages={"emit": {"status": "odd"}}), "μ₃_emit: unknown status 'odd'"),
         (changed(status="failed", stages={"emit": 3}, pipeline_stages=None), "has no status"),
-        (changed(stages={"emit": 3, "μ₃_emit": 3}, pipeline_stages=None), "is there twice"),
+        (changed(stages={"emit": 3, "μ₃_emit": 3}, pipeline_stages=None), "occurs twice"),
         (changed(total_duration_ms="2 s"), "`total_duration_ms` must be a number, not a text"),
         (changed(total_duration_ms=10**30), "must be from 0 to"),
         (changed(total_duration_ms=1e300), "must be from 0 to"),
@@ -232,7 +232,7 @@ def test_stages_may_be_fewer_or_skipped_or_others() -> None:
         (changed(timestamp="yesterday"), "is not ISO 8601"),
         (changed(agent_id="a\nb"), "control character in a name"),
         (changed(execution_id="x" * (limits.NAME_CHARS + 1)), "$.execution_id"),
-        (changed(agent_id={}), "`agent_id` must be a text, not an object"),
+        (changed(agent_id={}), "`agent_id` must be text, not an object"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_words(value: Any, words: str) -> None:

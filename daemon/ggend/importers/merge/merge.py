@@ -52,7 +52,7 @@ __all__ = ["TABLES", "Merge", "Tally"]
 _CHUNK_ROWS = 2_000
 _CHUNK_BYTES = 4 * 1024 * 1024
 
-#: The tables that are merged, parents first. Violations are not: they are judged again here.
+#: The tables that are merged, parents first. Violations are not: the daemon evaluates the rows.
 TABLES = (
     "workflow_sessions",
     "receipts",
@@ -177,7 +177,7 @@ class Merge:
                         continue
                     tally.conflicts += 1
                     columns = ", ".join(differing[key])
-                    why = f"{key!r} is here with another {columns}"
+                    why = f"{key!r} exists here with different {columns}"
                 else:
                     try:
                         event, _ = read_back(ReceiptEmitted, stored)
@@ -203,7 +203,7 @@ class Merge:
                     continue
                 if missing is None:
                     tally.conflicts += 1
-                    why = f"{stored[0]!r} is here with another content"
+                    why = f"{stored[0]!r} exists here with different content"
                     self._hold_back(tally, stored[0], row_id, why)
                     continue
                 if missing:
@@ -271,7 +271,7 @@ class Merge:
                     tally.superseded += 1
                 elif there_us == own_us:
                     tally.conflicts += 1
-                    why = f"{row[0]!r} saved another memory here at the same moment"
+                    why = f"{row[0]!r} saved a different memory here at the same time"
                     self._tell(f"{tally.table}, id {row_id}: {why}")
                 else:
                     tally.new += 1

@@ -127,7 +127,7 @@ def read_back(kind: type[Event], stored: Row) -> tuple[Event, Row]:
             continue
         values[_FIELDS.get(column, column)] = _json(column, value) if column in _JSON else value
     if values.get("timestamp") is None:
-        raise InvalidEvent(EventCode.INVALID, "there is no time")
+        raise InvalidEvent(EventCode.INVALID, "the time is missing")
     try:
         event = msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
@@ -156,7 +156,7 @@ def _digest(kind: type[Event], content: bytes) -> str:
 
 def _json(column: str, text: object) -> Any:
     if not isinstance(text, str):
-        raise InvalidEvent(EventCode.INVALID, f"`{column}` is not a text")
+        raise InvalidEvent(EventCode.INVALID, f"`{column}` is not text")
     try:
         return msgspec.json.decode(portable_line(text.encode(errors="surrogateescape")))
     except DECODE_ERRORS as error:

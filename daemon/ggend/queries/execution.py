@@ -1,6 +1,6 @@
 """Execution: everything that is stored about one execution of the pipeline.
 
-Finds it by its id or by the beginning of it; says, where it has no receipt, what there is. A
+Finds it by its id or a prefix of it; if it has no receipt, reports its parked events or stages. A
 database of version 1.0.0 is read too. Never writes.
 """
 
@@ -45,14 +45,14 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_execution(connection: sqlite3.Connection, wanted: str) -> str:
-    """Return the id of the execution that is meant by an id or the beginning of one.
+    """Return the id of the execution that has this id or prefix.
 
-    Raises UsageMistake where there is none, or several.
+    Raises UsageMistake if there is none, or several.
     """
     # Shortened ids are shown with an ellipsis, and may be copied with it.
     wanted = wanted.strip().removesuffix("…")
     if not wanted:
-        raise UsageMistake("an empty text fits every execution", hint="give the id of one")
+        raise UsageMistake("the id is empty", hint="give the id of an execution")
     exact = run(connection, EXACT, 1, {"wanted": wanted}).rows
     if exact:
         return wanted
@@ -66,7 +66,7 @@ def find_execution(connection: sqlite3.Connection, wanted: str) -> str:
             more = " and more" if len(found) == _SHOWN else ""
             raise UsageMistake(
                 f"several executions begin with {wanted}",
-                hint=f"one of {', '.join(found)}{more}",
+                hint=f"give one of {', '.join(found)}{more}",
             )
 
 
@@ -98,7 +98,7 @@ def load_memory(connection: sqlite3.Connection, agent: str) -> Record:
     found = _records(connection, MEMORY, agent)
     if not found:
         raise UsageMistake(
-            f"no memory of agent {agent} is stored",
+            f"agent {agent} has no stored memory",
             hint="`ggend query memory` lists the agents that have one",
         )
     return found[0]
@@ -110,7 +110,7 @@ def _records(connection: sqlite3.Connection, sql: str, key: object) -> list[Reco
 
 
 def _missing(connection: sqlite3.Connection, wanted: str) -> UsageMistake:
-    """Say what there is of an execution that has no receipt."""
+    """Return the error for an execution without a receipt, with its parked events or stages."""
     wanted_key = {"wanted": wanted}
     if columns_of(connection, "parked_events"):
         parked = run(connection, PARKED, 1, wanted_key).rows
@@ -119,18 +119,18 @@ def _missing(connection: sqlite3.Connection, wanted: str) -> UsageMistake:
             return UsageMistake(
                 f"execution {name} has no receipt yet: {events} parked stage "
                 f"{'event waits' if events == 1 else 'events wait'} for it",
-                hint="they take their places when its receipt_emitted comes",
+                hint="they are stored when its receipt_emitted event arrives",
             )
     orphans = run(connection, ORPHANS, 1, wanted_key).rows
     if orphans:
         name, stages = orphans[0]
         return UsageMistake(
             f"execution {name} has no receipt, but {stages} stored "
-            f"{'stage' if stages == 1 else 'stages'}: a writer had foreign keys off",
-            hint="`ggend query sql` shows them in pipeline_metrics",
+            f"{'stage' if stages == 1 else 'stages'}: another program wrote with foreign keys off",
+            hint="use `ggend query sql` to read them from pipeline_metrics",
         )
     return UsageMistake(
-        f"no execution is, or begins with, {wanted}",
+        f"no execution has an id that begins with {wanted}",
         hint="`ggend query executions` lists the newest",
     )
 

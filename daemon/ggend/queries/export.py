@@ -86,11 +86,11 @@ def exports(
     columns = columns_of(connection)
     if wanted != "all" and wanted not in columns:
         raise UsageMistake(
-            f"there is no table {wanted!r}", hint=f"all, or one of {', '.join(columns)}"
+            f"there is no table {wanted!r}", hint=f"give `all` or one of {', '.join(columns)}"
         )
     if wanted != "all" and (since or until) and wanted not in _MOMENTS:
         raise UsageMistake(
-            f"the rows of {wanted} have no time", hint="leave --since and --until out"
+            f"the rows of {wanted} have no timestamp", hint="leave out --since and --until"
         )
     tables = list(columns) if wanted == "all" else [wanted]
     return [_export(connection, table, columns[table], since, until) for table in tables]

@@ -93,7 +93,7 @@ def test_a_whole_id_wins_over_longer_ones(
 def test_several_that_begin_so_are_listed(reader: sqlite3.Connection) -> None:
     with pytest.raises(UsageMistake, match="several executions begin with abc") as caught:
         find_execution(reader, "abc")
-    assert caught.value.hint == "one of abc1, abc2"
+    assert caught.value.hint == "give one of abc1, abc2"
 
 
 @pytest.mark.parametrize("wanted", ["", "…", "%", "ab_1", "ABD1", "\udcff"])
@@ -204,7 +204,7 @@ def test_the_memory_of_an_agent_is_found(
 ) -> None:
     writer.execute("INSERT INTO agent_memory (agent_id, memory_json) VALUES ('me', '{}')")
     assert load_memory(reader, "me")["memory_json"] == "{}"
-    with pytest.raises(UsageMistake, match="no memory of agent you"):
+    with pytest.raises(UsageMistake, match="agent you has no stored memory"):
         load_memory(reader, "you")
 
 

@@ -89,7 +89,7 @@ class Releases:
 
         def fail(_call: Call, error: Exception) -> None:
             if self._is_careful:
-                log.warning("cannot be released, to be tried again", extra={"error": error})
+                log.warning("releasing parked events failed, retrying", extra={"error": error})
                 self._after = self._at
             self._is_careful = True
             done.set()

@@ -352,8 +352,8 @@ class _Settlement:
                 item.recorder.reject(
                     item,
                     EventCode.CONFLICT,
-                    f"{item.row[0]!r} is in {table.name} already with other content; "
-                    "the stored row stays",
+                    f"{item.row[0]!r} is already in {table.name} with different content; "
+                    "the stored row is kept",
                 )
 
     def _park_orphans(self, kind: type[Event], parent: Parent, known: set[str]) -> None:
@@ -374,7 +374,7 @@ class _Settlement:
             item.recorder.reject(
                 item,
                 EventCode.CONFLICT,
-                f"session {item.row[0]!r} has ended already in another way; the stored end stays",
+                f"session {item.row[0]!r} already has a different end; the stored end is kept",
             )
 
     def _write_memories(self, items: Sequence[Item]) -> None:

@@ -190,8 +190,8 @@ class Store:
                     return self._transaction(connection, batch, isolate=True)
         except ROW_ERRORS as error:
             raise WriterStopped(
-                f"the database refuses what belongs to no event: {error}",
-                hint="nothing of the batch was acknowledged; `ggend check` says more",
+                f"SQLite rejected one of ggend's own bookkeeping rows: {error}",
+                hint="no event of the batch was acknowledged; `ggend check` shows more",
             ) from error
         finally:
             self.was_taken_back = bool(self._state.refusals)
@@ -248,8 +248,8 @@ def _roll_back(connection: sqlite3.Connection, why: GgendError | TryAgain | None
         if isinstance(why, GgendError):
             return  # it ends anyway, and the first error says more
         raise DiskFailed(
-            f"the transaction cannot be taken back: {error}",
-            hint="nothing of the batch was acknowledged; clients send it again",
+            f"the transaction cannot be rolled back: {error}",
+            hint="no event of the batch was acknowledged; clients send it again",
         ) from error
 
 
@@ -289,7 +289,7 @@ async def open_store(
             if await anyio.to_thread.run_sync(is_sound, path):
                 raise  # the next start will see
             aside = await anyio.to_thread.run_sync(set_aside, path)
-            log.error("damaged, set aside", extra={"why": error, "to": aside})  # noqa: TRY400
+            log.error("set a damaged database aside", extra={"why": error, "to": aside})  # noqa: TRY400
             keeper.expect_changes()
             connection, report, state = await opened()
         try:

@@ -65,7 +65,7 @@ async def run_writer(
         results = await _commit(store, batch, gathering, intake, metrics, shutdown)
         intake.make_room()
         if results is None:
-            log.error("stopped without storing what waits", extra={"error": metrics.trouble})
+            log.error("stopped without storing waiting events", extra={"error": metrics.trouble})
             return
         most = min(batch_events, CAREFUL_EVENTS if store.was_taken_back else 2 * most)
         events = _tell(batch, results, metrics)
@@ -103,7 +103,7 @@ async def _commit(
             results = await store.commit(batch, gathering.more)
         except TryAgain as error:
             if metrics.trouble is None:
-                log.warning("cannot write, trying again", extra={"error": error})
+                log.warning("cannot write to the database, retrying", extra={"error": error})
             metrics.trouble = str(error)
             if isinstance(error, DiskFull):
                 requests = [item for item in batch if isinstance(item, Call) and not item.waits]
@@ -118,7 +118,7 @@ async def _commit(
             delay = min(2 * delay, RETRY_MAX_SECONDS)
         else:
             if metrics.trouble is not None:
-                log.info("writing again")
+                log.info("writing to the database works again")
                 metrics.trouble = None
             return results
 

@@ -43,18 +43,18 @@ class NotYours(SchemaError):
     def __init__(self, producer: bytes, uid: int) -> None:
         self.producer, self.uid = producer, uid
         super().__init__(
-            f"producer {producer.hex()} belongs to another user than uid {uid}; take a new id"
+            f"producer {producer.hex()} belongs to another user than uid {uid}; use a new id"
         )
 
 
 class UnknownProducer(LookupError):
-    """A producer was told an Ack, and no account of it is there: the database is another one."""
+    """A producer has received an Ack, but has no account: the database is a different one."""
 
     def __init__(self, producer: bytes, acked: int) -> None:
         super().__init__(
-            f"producer {producer.hex()} was told that {acked} is stored, and nothing is known of "
-            "it: the database was replaced, is an older copy, or has forgotten it; say Hello "
-            "without `acked` to begin anew"
+            f"sequence {acked} of producer {producer.hex()} was acknowledged, but the database has "
+            "no account of it: the database was replaced, is an older copy, or has forgotten it; "
+            "send Hello without `acked` to start over"
         )
 
 
@@ -183,7 +183,7 @@ class Accounts:
             ],
         )
         if self._touched and saved.rowcount != len(self._touched):
-            raise sqlite3.IntegrityError("an account that is counted on is not there any more")
+            raise sqlite3.IntegrityError("an account was deleted while the daemon was using it")
         for account in self._touched.values():
             account.clear()
         self._touched.clear()

@@ -207,14 +207,12 @@ class Parking:
     def no_room(self, parent: Parent, parent_id: str) -> str | None:
         """Return why no further event may wait for this parent; None: one may."""
         if self.is_full:
-            why = "too many events wait for theirs already"
+            why = "too many events are parked already"
         elif self._is_counting and self._waiting(parent, parent_id) >= self._limit_each:
-            why = (
-                f"{self._limit_each:,} events wait for it already, as many as may for one {parent}"
-            )
+            why = f"{self._limit_each:,} events, the limit for one {parent}, wait for it already"
         else:
             return None
-        return f"its {parent} {parent_id!r} is not there, and {why}"
+        return f"its {parent} {parent_id!r} is not stored, and {why}"
 
     def _waiting(self, parent: Parent, parent_id: str) -> int:
         """Return how many events wait for a parent of this batch, while that is counted."""

@@ -286,8 +286,8 @@ async def test_no_more_than_so_many_wait_for_one_parent(in_memory: Path) -> None
             (7, EventCode.PARKED_FULL),
         ]
         assert outcome.rejects[0][2] == (
-            "its receipt 'e1' is not there, and 3 events wait for it already, as many as may for "
-            "one receipt"
+            "its receipt 'e1' is not stored, and 3 events, the limit for one receipt, "
+            "wait for it already"
         )
         assert counts(await harness.settle(a_stage(), producer=P2)) == {"rejected": 1}
         await harness.settle(receipt(), producer=P3)

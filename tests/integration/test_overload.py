@@ -121,7 +121,7 @@ def test_an_idle_connection_is_ended_with_a_word(place: Path) -> None:
     with Daemon(place, idle_timeout_seconds=1) as daemon, Peer(daemon.socket) as peer:
         peer.hello(new_producer())
         goodbye = peer.read_goodbye()
-        assert (goodbye.code, goodbye.message) == ("timeout", "nothing came for 1 s")
+        assert (goodbye.code, goodbye.message) == ("timeout", "nothing arrived for 1 s")
 
 
 def test_a_connection_that_says_nothing_at_all_is_ended_too(place: Path) -> None:

@@ -23,8 +23,8 @@ from support.framed_peer import Peer, audit, batch, line_of, new_producer
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.processes import command_of, run_ggend
 
-BOUND_AGAIN = "the socket's file was gone, bound again"
-GONE = "the socket's file is gone, nobody can connect"
+BOUND_AGAIN = "the socket file was missing, created it"
+GONE = "the socket file is missing, no client can connect"
 
 #: Nobody needs a look at the file so often but who waits for it.
 CONSTANTS = {"ggend.server.listener.LOOK_SECONDS": 0.02}

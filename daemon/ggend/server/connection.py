@@ -418,7 +418,7 @@ class Connection:
                         encoded = encoded[_SEND_BYTES:]
                         self._notify()
                 if self._sending_scope.cancelled_caught:
-                    log.warning("peer does not read its answers", extra={"pid": self.peer.pid})
+                    log.warning("a peer does not read its answers", extra={"pid": self.peer.pid})
                     self._reading.cancel()
                     self._notify()
                     return  # half a message may be out: nothing that follows would be understood

@@ -31,7 +31,7 @@ def check_batch(batch: Batch | SalvagedBatch) -> None:
     events = len(batch.events)
     if events != len(batch.stamps):
         raise MessageMalformed(
-            f"a Batch with {events} events and {len(batch.stamps)} stamps; one stamp an event"
+            f"a Batch has {events} events but {len(batch.stamps)} stamps; it needs one per event"
         )
     if events > BATCH_EVENTS:
         raise MessageMalformed(f"a Batch of {events} events is over {BATCH_EVENTS}")

@@ -165,17 +165,17 @@ class FramedDialogue:
         elif reason is End.HALF_SENT:
             seconds = self._services.config.partial_timeout_seconds
             self._say_goodbye(
-                GoodbyeCode.TIMEOUT, f"half a frame came, and nothing more for {seconds:g} s"
+                GoodbyeCode.TIMEOUT, f"an incomplete frame, then nothing for {seconds:g} s"
             )
         elif reason is End.STALLED:
             self._say_goodbye(
                 GoodbyeCode.TIMEOUT,
-                f"half a frame came, and nothing more for {STALL_SECONDS:g} s in which others "
-                "waited for room",
+                f"an incomplete frame, then nothing for {STALL_SECONDS:g} s while other "
+                "connections waited for memory",
             )
         elif reason is End.IDLE:
             seconds = self._services.config.idle_timeout_seconds
-            self._say_goodbye(GoodbyeCode.TIMEOUT, f"nothing came for {seconds:g} s")
+            self._say_goodbye(GoodbyeCode.TIMEOUT, f"nothing arrived for {seconds:g} s")
         if self._goodbye is not None:
             self._connection.send(encode_frame(self._goodbye))
         if self.sender is not None and self.sender.producer is not None:
@@ -272,7 +272,8 @@ class FramedDialogue:
         if outcome.failure is EventCode.GAP:
             self._say_goodbye(
                 GoodbyeCode.GAP,
-                f"numbers after {outcome.last_sequence} are missing; send them or say `lost`",
+                f"events after {outcome.last_sequence} are missing; send them, or count them in "
+                "`lost`",
                 last_sequence=outcome.last_sequence,
             )
         elif outcome.failure is EventCode.NOT_YOURS:
@@ -335,7 +336,7 @@ class FramedDialogue:
 
         def run_for_somebody(connection: sqlite3.Connection, state: WriterState) -> object:
             if self._connection.is_abandoned():
-                raise LookupError("nobody waits for the answer any more")
+                raise LookupError("the client no longer waits for the answer")
             return run(connection, state)
 
         return run_for_somebody

@@ -57,7 +57,7 @@ class _Desk:
         """Wait until there may be one connection more."""
         if self.room.value == 0:
             self.complain(
-                "as many connections as may be, others wait",
+                "the connection limit is reached, new connections wait",
                 listening,
                 max_connections=self.max_connections,
             )

@@ -114,10 +114,10 @@ class NdjsonDialogue:
             why = (
                 f"{seconds:g} s"
                 if reason is End.HALF_SENT
-                else f"{STALL_SECONDS:g} s in which others waited for room"
+                else f"{STALL_SECONDS:g} s while other connections waited for memory"
             )
             counts["refused"] += 1
-            told = f"half a line came, and nothing more for {why}"
+            told = f"an incomplete line, then nothing for {why}"
             self._report([(0, EventCode.MALFORMED, told)], lambda: [self._line])
         self._connection.send(
             encode_answer_line(
@@ -225,7 +225,7 @@ class NdjsonDialogue:
         if outcome.failure is not None:
             counts["refused"] += lines
             why = (
-                f"numbers after {outcome.last_sequence} are missing; send them first"
+                f"events after {outcome.last_sequence} are missing; send them first"
                 if outcome.failure is EventCode.GAP
                 else "the producer id belongs to another user"
             )

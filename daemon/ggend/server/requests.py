@@ -107,7 +107,7 @@ def stored_answer(request: Request, uid: int) -> Stored:
     answer = (_READING | _CHANGING).get(request.op)
     if answer is None:
         known = ", ".join(["status", "reload", "senders", *_READING, *_CHANGING])
-        raise UnknownRequest(f"no request is called {request.op!r}; there are {known}")
+        raise UnknownRequest(f"there is no request {request.op!r}; the requests are {known}")
     return answer(request.arguments)
 
 
@@ -120,8 +120,8 @@ def _senders(services: Services, client: object) -> list[int]:
 def _expect_owner(request: Request, uid: int) -> None:
     if uid not in (0, os.geteuid()):
         raise NotAllowed(
-            f"{request.op} changes what is stored or promised: only the user of the daemon (uid "
-            f"{os.geteuid()}) and root may ask for it, not uid {uid}"
+            f"{request.op} changes stored rows or objectives: only the daemon's user (uid "
+            f"{os.geteuid()}) and root may request it, not uid {uid}"
         )
 
 
@@ -156,10 +156,10 @@ def _purge(arguments: Mapping[str, Any]) -> Stored:
     try:
         wanted = msgspec.convert(arguments, _PurgeArguments)
     except msgspec.ValidationError as error:
-        raise UnknownRequest(f"purge cannot be done with these arguments: {error}") from error
+        raise UnknownRequest(f"invalid arguments of purge: {error}") from error
     now = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%d %H:%M:%S")
     if wanted.cutoff > now:
-        raise UnknownRequest(f"the cutoff {wanted.cutoff} of a purge is later than now ({now})")
+        raise UnknownRequest(f"the cutoff {wanted.cutoff} of a purge is in the future ({now} now)")
 
     def purge(connection: sqlite3.Connection, state: WriterState) -> object:
         done = purge_slice(
@@ -197,7 +197,7 @@ def _ids(arguments: Mapping[str, Any], op: str) -> list[int]:
     try:
         return msgspec.convert(arguments, _Ids).ids
     except msgspec.ValidationError as error:
-        raise UnknownRequest(f"{op} cannot be done with these arguments: {error}") from error
+        raise UnknownRequest(f"invalid arguments of {op}: {error}") from error
 
 
 #: What any peer may ask of the database.

@@ -99,13 +99,13 @@ class _Bound:
             if _identity(self._path) != self._file:
                 self._make_directory()
                 self.bind()
-                log.warning("the socket's file was gone, bound again", extra={"socket": self.name})
+                log.warning("the socket file was missing, created it", extra={"socket": self.name})
             elif self.trouble is not None:
-                log.info("the socket's file is there again", extra={"socket": self.name})
+                log.info("the socket file exists again", extra={"socket": self.name})
         except (AlreadyRunning, SocketUnusable, OSError) as error:
             why = str(error)
             if why != self.trouble:
-                log.error("the socket's file is gone, nobody can connect", extra={"why": why})  # noqa: TRY400
+                log.error("the socket file is missing, no client can connect", extra={"why": why})  # noqa: TRY400
             self.trouble = why
         else:
             self.trouble = None
@@ -155,14 +155,14 @@ class _Passed:
         gone = [path for path, known in self._files.items() if not _is_still(path, known)]
         if not gone:
             if self.trouble is not None:
-                log.info("the socket's file is there again", extra={"socket": self.name})
+                log.info("the socket file exists again", extra={"socket": self.name})
             self.trouble = None
             return
         trouble = f"{', '.join(map(_shown, gone))} is not the socket that systemd made"
-        hint = "`systemctl restart ggend.socket` makes it again"
+        hint = "`systemctl restart ggend.socket` creates it again"
         if f"{trouble}: {hint}" != self.trouble:
             extra = {"why": trouble, "hint": hint}
-            log.error("the socket's file is gone, nobody can connect", extra=extra)
+            log.error("the socket file is missing, no client can connect", extra=extra)
         self.trouble = f"{trouble}: {hint}"
 
 
@@ -183,7 +183,7 @@ def _bind(path: Path, mode: int) -> socket.socket:
     except OSError as error:
         raise SocketUnusable(
             f"cannot listen on {path}: {error.strerror or error}",
-            hint="check its directory, and that the path is under 108 bytes",
+            hint="check its directory, and that the path is shorter than 108 bytes",
         ) from error
     return listening
 
@@ -195,14 +195,14 @@ def _make_way(path: Path) -> None:
         return
     if not stat.S_ISSOCK(found.st_mode):
         raise SocketUnusable(
-            f"{path} is there already and is not a socket",
+            f"{path} exists and is not a socket",
             hint="move it away, or choose another path with --socket",
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         if probe.connect_ex(os.fspath(path)) not in _NOBODY:
             raise SocketUnusable(
                 f"another process listens on {path}",
-                hint="stop it (`ss -xlp` names it), or choose another path with --socket",
+                hint="stop it (`ss -xlp` shows it), or choose another path with --socket",
             )
     path.unlink(missing_ok=True)
 
@@ -226,7 +226,7 @@ def _adopt(descriptor: int) -> socket.socket:
 def _not_ours(descriptor: int, what: str) -> SocketUnusable:
     return SocketUnusable(
         f"descriptor {descriptor} from systemd is {what}",
-        hint="use nothing but ListenStream= with a path in ggend.socket",
+        hint="use only ListenStream= with a path in ggend.socket",
     )
 
 

@@ -44,8 +44,8 @@ def _run() -> None:
         if error.name not in _EXTRA:
             raise
         _fail(
-            f"this needs {error.name}, which is not installed",
-            "pip install 'ggend[daemon]'",
+            f"this command needs {error.name}, which is not installed",
+            "run: pip install 'ggend[daemon]'",
             os.EX_UNAVAILABLE,
         )
     except BrokenPipeError:

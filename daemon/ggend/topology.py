@@ -107,11 +107,11 @@ async def run_daemon(config: Config, environ: MutableMapping[str, str]) -> None:
         ) as store:
             if store.report.backup is not None:
                 log.info(
-                    "upgraded",
+                    "upgraded the database",
                     extra={"backup": store.report.backup, "rows": sum(store.report.rows.values())},
                 )
                 for oddity in store.report.oddities:
-                    log.warning("left as it was", extra={"rows": oddity})
+                    log.warning("the upgrade left invalid rows unchanged", extra={"rows": oddity})
             await _run_stages(
                 config, claim, store, slo, notifier, watchdog=watchdog_seconds(environ)
             )
@@ -173,7 +173,7 @@ async def _run_stages(
         async with anyio.create_task_group() as stages:
             stages.start_soon(judge)
             stages.start_soon(write)
-            commits.announce()  # what was committed before a crash, and not judged
+            commits.announce()  # rows that were committed before a crash, and not evaluated
             log.info(
                 "listening",
                 extra={
@@ -211,8 +211,8 @@ def _claim(config: Config, environ: MutableMapping[str, str]) -> Iterator[Socket
             if passed.meant_for is None:
                 raise
             raise SocketUnusable(
-                f"{error}; systemd's sockets were passed to process {passed.meant_for} "
-                f"(LISTEN_PID), this one is {os.getpid()}",
+                f"{error}; systemd passed its sockets to process {passed.meant_for} "
+                f"(LISTEN_PID), but this is process {os.getpid()}",
                 hint="a script that systemd starts must end in `exec ggend serve`",
             ) from error
         if passed.meant_for is not None:
@@ -221,7 +221,7 @@ def _claim(config: Config, environ: MutableMapping[str, str]) -> Iterator[Socket
 
 
 def _teller(notifier: Notifier) -> Tell:
-    """Tell systemd and the log how far an upgrade is, so that nobody loses patience."""
+    """Report the progress of an upgrade to systemd, which would stop it otherwise, and the log."""
     told: dict[str, float] = {}
 
     def tell(step: Step) -> None:
@@ -257,10 +257,10 @@ def _reload(config: Config, slo: Judge, metrics: Metrics) -> dict[str, object]:
         slo.objectives = load_objectives(config.objectives)
     except BadConfig as error:
         metrics.objectives_error = f"{error}; {error.hint}"
-        log.error("objectives kept as they were", extra={"error": metrics.objectives_error})  # noqa: TRY400
+        log.error("reload failed, objectives unchanged", extra={"error": metrics.objectives_error})  # noqa: TRY400
     else:
         metrics.objectives_error = None
-        log.info("reloaded", extra={"objectives": len(slo.objectives.thresholds)})
+        log.info("reloaded the objectives", extra={"objectives": len(slo.objectives.thresholds)})
     return {"objectives": len(slo.objectives.thresholds), "error": metrics.objectives_error}
 
 

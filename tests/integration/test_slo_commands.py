@@ -68,7 +68,7 @@ def test_objectives_are_read_again_on_sighup(daemon: Daemon) -> None:
 
 def test_an_invalid_file_keeps_the_old_ones_and_says_why(daemon: Daemon) -> None:
     _objectives(daemon.place, "'none'")
-    _reload(daemon, "objectives kept as they were")
+    _reload(daemon, "reload failed, objectives unchanged")
     status = daemon.status()
     assert "threshold 1" in str(status["objectives_error"])
     assert status["health"] == "degraded"

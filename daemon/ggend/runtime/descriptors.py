@@ -44,18 +44,18 @@ def connection_room(configured: int) -> int:
     room = max(1, min(configured, limit - is_open - RESERVED))
     if room < configured:
         log.warning(
-            "fewer connections than configured, for want of descriptors",
+            "fewer connections than configured, because the descriptor limit is too low",
             extra={"max_connections": room, "configured": configured, "descriptors": limit},
         )
     return room
 
 
 def name_exhaustion(error: BaseException) -> NoDescriptors | None:
-    """Return what is said of an error that is a want of descriptors; None for any other."""
+    """Return the named error if file descriptors ran out; None for any other error."""
     if not isinstance(error, OSError) or error.errno not in _EXHAUSTED:
         return None
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return NoDescriptors(
-        f"{error.strerror}: this process may have {limit} descriptors",
-        hint="raise the limit: LimitNOFILE= in the unit, `ulimit -Hn` in a shell",
+        f"{error.strerror}: the limit of this process is {limit} descriptors",
+        hint="raise it with LimitNOFILE= in the unit, or `ulimit -Hn` in a shell",
     )

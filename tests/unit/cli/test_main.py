@@ -125,8 +125,8 @@ def test_a_light_install_names_the_extra(missing: str, tmp_path: Path) -> None:
     done = ggend("query", "--help", home=tmp_path, before=before)
     assert done.returncode == os.EX_UNAVAILABLE
     assert done.stderr == (
-        f"ggend: this needs {missing}, which is not installed\n"
-        "  hint: pip install 'ggend[daemon]'\n"
+        f"ggend: this command needs {missing}, which is not installed\n"
+        "  hint: run: pip install 'ggend[daemon]'\n"
     )
 
 

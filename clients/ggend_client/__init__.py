@@ -80,6 +80,6 @@ def __getattr__(name: str) -> Any:
         from warnings import warn
 
         renamed = _RENAMED[name]
-        warn(f"{name} is named {renamed.__name__} now", DeprecationWarning, stacklevel=2)
+        warn(f"{name} was renamed to {renamed.__name__}", DeprecationWarning, stacklevel=2)
         return renamed
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """Errors of the light client, raised by `ask` and by the spool.
 
-emit(), flush() and close() raise none of them, but for InvalidCall where the client is strict. Each
-has a stable `code` and a `hint` that a person can act on.
+emit(), flush() and close() raise none of them, except InvalidCall if the client is strict. Each has
+a stable `code` and a `hint` that a person can act on.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ class ClientError(Exception):
 
 
 class DaemonAbsent(ClientError):
-    """No daemon accepts a connection at any of the places looked at."""
+    """No daemon accepts a connection on any of the sockets tried."""
 
     code = "daemon_absent"
-    hint = "start it with `ggend serve`, or name its socket in GGEND_SOCKET"
+    hint = "start it with `ggend serve`, or set GGEND_SOCKET to its socket"
 
 
 class ConnectionLost(ClientError):
-    """The connection ended, or stayed silent, before what was waited for came."""
+    """The connection ended or timed out before the answer arrived."""
 
     code = "connection_lost"
-    hint = "`ggend status` and the daemon's log say whether it is healthy"
+    hint = "`ggend status` and the daemon's log show whether it is healthy"
 
 
 class RequestRefused(ClientError):
-    """The daemon answered that it will not; `code` and `message` are its own."""
+    """The daemon refused the request; `code` and `message` are the daemon's."""
 
     hint = "docs/WIRE.md lists the codes"
 
@@ -56,21 +56,21 @@ class RequestRefused(ClientError):
 
 
 class InvalidCall(ClientError):
-    """A strict client was given what the daemon would not store."""
+    """A strict client was given an event that the daemon would not store."""
 
     code = "invalid_call"
-    hint = "without strict=True and GGEND_STRICT it is counted, said once, and not stored"
+    hint = "without strict=True and GGEND_STRICT the event is counted, logged once and dropped"
 
 
 class SpoolUnusable(ClientError):
-    """Events cannot be kept on disk: the directory or a file in it does not allow it."""
+    """Events cannot be spooled on disk: the directory or a file in it is not usable."""
 
     code = "spool_unusable"
-    hint = "it must be this user's own and writable; GGEND_SPOOL_DIR names another"
+    hint = "it must belong to this user and be writable; GGEND_SPOOL_DIR selects another directory"
 
 
 class SpoolFull(ClientError):
-    """Events cannot be kept on disk: there is no room."""
+    """Events cannot be spooled on disk: the limit is reached or the disk is full."""
 
     code = "spool_full"
-    hint = "`ggend spool list` says what is there; it empties when the daemon is back"
+    hint = "`ggend spool list` shows its contents; it empties when the daemon is back"

@@ -12,7 +12,7 @@ __all__ = ["AgentUnnamed", "load_memory"]
 
 
 class AgentUnnamed(ClientError):
-    """Nobody said whose memory it is."""
+    """No agent is given for a memory."""
 
     code = "agent_unnamed"
     hint = "give agent_id, bind(agent=…), make the client with agent=… or set GGEND_AGENT"
@@ -24,6 +24,6 @@ def load_memory(socket: str | Path | None, agent_id: str | None, timeout: float 
     Raises AgentUnnamed, DaemonAbsent, RequestRefused or ConnectionLost, all of them ClientErrors.
     """
     if agent_id is None:
-        raise AgentUnnamed("whose memory? no agent is named")
+        raise AgentUnnamed("no agent is given for the memory")
     answer = ask(socket, "load_memory", {"agent_id": agent_id}, timeout)
     return None if answer is None else answer["memory"]

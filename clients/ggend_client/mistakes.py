@@ -1,4 +1,4 @@
-"""Mistakes: says to the program that an event was dropped, is lost, or will not be stored.
+"""Mistakes: tells the program that an event was dropped, is lost, or will not be stored.
 
 The first of each kind is a warning on the logger `ggend`; the others are counted. For what is the
 program's own mistake a strict client raises InvalidCall at the call instead.
@@ -81,30 +81,26 @@ class Mistakes:
 
     def in_memory(self, reason: str) -> None:
         """Say that what is taken does not outlive the process, and why."""
-        self._tell(
-            ("in memory", ""), "%s; what is not sent when the program is killed is lost", reason
-        )
+        self._tell(("in memory", ""), "%s; unsent events are lost if the program is killed", reason)
 
     def unknown(self, reason: str) -> None:
         """Say that the daemon's database knows nothing of what it acknowledged before."""
         self._tell(
             ("unknown", ""),
-            "what was acknowledged before is not in the daemon's database any more: %s",
+            "acknowledged events are no longer in the daemon's database: %s",
             reason,
         )
 
     def left(self, events: int, reason: str | None) -> None:
         """Say that a client ended with events that are nowhere else."""
-        self._tell(
-            ("left", ""), "%d events are lost with the end of the client: %s", events, reason
-        )
+        self._tell(("left", ""), "%d events were lost when the client ended: %s", events, reason)
 
     def _tell(self, kind: tuple[str, str], message: str, *values: object) -> None:
         if not self._is_debugged:
             if kind in self._told or len(self._told) >= MOST_KINDS:
                 return
             self._told.add(kind)
-            message += " (said once for each kind; GGEND_DEBUG=1 says it each time)"
+            message += " (logged once for each kind; GGEND_DEBUG=1 logs each)"
         thread = threading.get_ident()
         if thread in self._busy:
             return

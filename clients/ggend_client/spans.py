@@ -95,7 +95,7 @@ class Span(ABC, Generic[_Status]):
             if self._fault is not None:
                 self._emitter.refuse(self._fault)
             elif started_ns is None:
-                self._emitter.refuse(f"{type(self).__name__} was left, and is not entered")
+                self._emitter.refuse(f"{type(self).__name__} was exited without being entered")
             else:
                 duration_ms = max(0, round((ended_ns - started_ns) / NS_PER_MS))
                 self._end(duration_ms, *self._outcome(error))

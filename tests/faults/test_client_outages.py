@@ -295,7 +295,7 @@ def test_a_full_spool_directory_keeps_events_in_memory_until_there_is_room(place
         assert process.stdout is not None
         assert process.stdout.readline() == "15000\n"
         with Daemon(place) as daemon:
-            end(process, "\n", complaint="in memory alone: ")
+            end(process, "\n", complaint="only in memory: ")
             assert operations(daemon) == names(15_000)
         assert list((small / "spool").iterdir()) == []
 
@@ -338,7 +338,7 @@ def test_a_spool_directory_that_is_read_only_is_named_and_emit_goes_on(place: Pa
                 print(client.stats().last_error, client.stats().queued)
                 """,
             ),
-            complaint="1 events are lost with the end of the client: ",
+            complaint="1 events were lost when the client ended: ",
         )
     assert "Read-only file system" in printed
     assert printed.endswith(" 1\n")
@@ -379,7 +379,7 @@ def test_a_spool_made_by_others_is_not_used(place: Path, spoil: Callable[[Path],
             print(client.stats().spooled, client.stats().queued, client.stats().last_error)
             """,
         ),
-        complaint="1 events are lost with the end of the client: ",
+        complaint="1 events were lost when the client ended: ",
     )
     assert printed.startswith("0 1 ")
     assert str(place / "spool") in printed
@@ -477,7 +477,7 @@ def test_a_socket_path_that_another_daemon_takes_over_is_followed(place: Path) -
         assert process.stdout.readline() == "first\n"
     (place / "tier2.db").rename(place / "other.db")
     with Daemon(place) as daemon:
-        end(process, "\n", complaint="is not in the daemon's database any more")
+        end(process, "\n", complaint="no longer in the daemon's database")
         assert operations(daemon) == ["second"]
         assert unbalanced_accounts(daemon) == []
 

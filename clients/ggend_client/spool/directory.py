@@ -124,7 +124,7 @@ def _check_home(directory: Path) -> None:
     if os.geteuid() == 0:
         above = next(parent for parent in directory.absolute().parents if parent.exists())
         if (owner := above.stat().st_uid) != 0:
-            raise SpoolUnusable(f"{above}: belongs to uid {owner}, and this is root")
+            raise SpoolUnusable(f"{above}: belongs to uid {owner}, but this process is root")
 
 
 def part_path(directory: Path, producer: bytes, number: int) -> Path:

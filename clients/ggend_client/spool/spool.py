@@ -181,10 +181,10 @@ class Spool:
                 self._keeps_stores = spool_directory.keeps_stores(self.directory)
             if not self._keeps_stores:
                 kinds = ", ".join(sorted(spool_directory.KEEPING))
-                raise SpoolUnusable(f"{self.directory}: its file system is none of {kinds}")
+                raise SpoolUnusable(f"{self.directory}: its file system is not one of {kinds}")
             used = spool_directory.used_bytes(self.directory)
             if used + size > self._directory_bytes:
-                raise SpoolFull(f"{self.directory}: {used} bytes are there already")
+                raise SpoolFull(f"{self.directory}: it holds {used} bytes already")
             self._claim()
             part = QueuePart(_map_new(path, size), path)
         except OSError as error:
@@ -436,7 +436,7 @@ class Spool:
         """Return the segment to append to: the last one, or a new one."""
         used = sum(one.end for one in self._segments)
         if is_bounded and used + size > self._most_bytes:
-            raise SpoolFull(f"{self.directory}: {used} bytes of this process are there already")
+            raise SpoolFull(f"{self.directory}: {used} bytes of this process are stored already")
         if self._segments and not (self._segments[-1].is_open or self._segments[-1].last_sequence):
             self._segments.pop()  # its first record was not written: the next has its path
         if self._segments and self._segments[-1].is_open:

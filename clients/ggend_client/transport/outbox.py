@@ -440,7 +440,7 @@ class Outbox:
         try:
             fresh = self._shelf.make_part(_rounded(size))
         except ClientError as error:
-            self.last_error = f"the queue is in memory alone: {error.message}"
+            self.last_error = f"the queue is only in memory: {error.message}"
             self._retry_at = monotonic() + RETRY_SECONDS
             self._on_memory(self.last_error)
             return None

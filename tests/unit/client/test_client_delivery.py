@@ -198,7 +198,7 @@ def test_a_replaced_database_is_told_how_many_numbers_are_lost(
     emit(client, "three")
     assert client.flush(PATIENCE_SECONDS)
     assert (daemon.batches[-1].first_sequence, daemon.batches[-1].lost) == (3, 2)
-    assert "is not in the daemon's database any more" in caplog.text
+    assert "no longer in the daemon's database" in caplog.text
 
 
 def test_a_rejected_event_is_settled_and_can_be_looked_at(

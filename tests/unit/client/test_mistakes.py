@@ -195,7 +195,7 @@ def test_losses_are_said_once_a_cause_and_all_when_debugged(
         client.audit(agent_id="a", operation="o", status="failed")
         dropped = [message for message in caplog.messages if "an event was dropped" in message]
         assert [message.split("(")[1].split(")")[0] for message in dropped] == expected
-        assert "1 events are lost with the end of the client: " in caplog.text
+        assert "1 events were lost when the client ended: " in caplog.text
         caplog.clear()
         monkeypatch.setenv("GGEND_DEBUG", "1")
 

@@ -230,7 +230,7 @@ def test_where_there_can_be_no_file_the_queue_is_in_memory_and_comes_back(
     outbox = Outbox(max_events=1000, max_bytes=10**6, shelf=shelf)
     for number in range(1, 51):
         assert outbox.offer(audit(number))
-    assert outbox.last_error == "the queue is in memory alone: there is no room"
+    assert outbox.last_error == "the queue is only in memory: there is no room"
     shelf.refuses = False
     outbox.return_to_file()
     assert not directory.exists(), "there is something to read"
@@ -441,7 +441,7 @@ def test_where_a_store_could_fail_there_is_no_file(
     outbox = make(directory)
     assert outbox.offer(audit(1))
     assert outbox.last_error is not None
-    assert "the queue is in memory alone" in outbox.last_error
+    assert "the queue is only in memory" in outbox.last_error
     assert len(outbox.take(1, 100)) == 1
 
 

@@ -287,7 +287,7 @@ def test_the_whole_directory_is_bounded(directory: Path) -> None:
     other = bytes(16)
     with (
         closing(Spool(directory, other, directory_bytes=100)) as spool,
-        pytest.raises(SpoolFull, match="bytes are there already"),
+        pytest.raises(SpoolFull, match="bytes already"),
     ):
         spool.append(1, pairs(1, 1))
 
@@ -318,7 +318,7 @@ def test_root_makes_no_spool_in_somebodys_home(directory: Path) -> None:
     os.chown(directory.parent, 12345, 12345)
     with (
         closing(Spool(directory / "below", PRODUCER)) as spool,
-        pytest.raises(SpoolUnusable, match="belongs to uid 12345, and this is root"),
+        pytest.raises(SpoolUnusable, match="belongs to uid 12345, but this process is root"),
     ):
         spool.append(1, pairs(1, 1))
     assert not directory.exists()

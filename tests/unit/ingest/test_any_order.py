@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from ggend.database.sqlite_errors import TryAgain
 from ggend.hooks import runner
 from ggend.hooks.runner import Hook
-from ggend.hooks.slo import Judge
+from ggend.hooks.slo import SloHooks
 from ggend.ingest.intake import Call, Outcome, Submission
 from ggend.ingest.releases import release_slice
 from ggend.ingest.store import Store, open_store
@@ -257,7 +257,7 @@ class Arrival:
             return await store.run(tables)
 
     def _opened(self) -> AbstractAsyncContextManager[Store]:
-        self._hooks = Judge().hooks()
+        self._hooks = SloHooks().hooks()
         return open_store(
             self._path,
             page_cache_mib=1,

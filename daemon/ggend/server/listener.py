@@ -19,7 +19,8 @@ import anyio.lowlevel
 from anyio.abc import SocketListener, SocketStream
 
 from ggend.runtime.shutdown import Shutdown
-from ggend.server.connection import Connection, Dialogue, End, Services
+from ggend.server.connection import Connection, Services
+from ggend.server.dialogue import Dialogue, End
 from ggend.server.frames import FramedDialogue
 from ggend.server.ndjson import NdjsonDialogue
 from ggend.server.socket_claim import SocketClaim

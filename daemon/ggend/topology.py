@@ -37,8 +37,9 @@ from ggend.hooks.rollups import rollup_hooks
 from ggend.hooks.runner import Commits, run_hooks
 from ggend.hooks.slo import SloHooks
 from ggend.ingest.intake import Intake
+from ggend.ingest.open_store import open_store
 from ggend.ingest.releases import Releases
-from ggend.ingest.store import Store, open_store
+from ggend.ingest.store import Store
 from ggend.ingest.watchdog import run_watchdog
 from ggend.ingest.writer import run_writer
 from ggend.maintenance.expiry import run_expiry

@@ -28,8 +28,9 @@ from ggend.hooks import runner
 from ggend.hooks.runner import Hook
 from ggend.hooks.slo import SloHooks
 from ggend.ingest.intake import Call, Outcome, Submission
+from ggend.ingest.open_store import open_store
 from ggend.ingest.releases import release_slice
-from ggend.ingest.store import Store, open_store
+from ggend.ingest.store import Store
 from ggend.server.decode import batch_entries, block_entries
 from ggend.storage import accounts
 from ggend.storage.accounts import Sender

@@ -366,8 +366,8 @@ async def test_what_was_imported_before_is_marked_as_the_documentation_says(
     harness: StoreHarness,
 ) -> None:
     """And nothing else: neither what was measured, nor a 0 ms of others."""
-    text = (Path(__file__).parents[3] / "docs" / "STORAGE.md").read_text(encoding="utf-8")
-    begin = text.index("    UPDATE receipts SET duration_source")
+    text = (Path(__file__).parents[3] / "docs" / "OPERATING.md").read_text(encoding="utf-8")
+    begin = text.index("UPDATE receipts SET duration_source")
     statement = text[begin : text.index(";", begin)]
     line = {"record": {"chain_hash_hex": "e1"}}
     await harness.settle(

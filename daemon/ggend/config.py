@@ -7,7 +7,6 @@ the database, and never changes a file.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from ggend.errors import BadConfig
+from ggend.spelling import nearest
 from ggend.toml_file import read_toml
 from ggend_schema import places
 from ggend_schema.limits import EVENT_BYTES
@@ -210,11 +210,11 @@ def _read(file: Path) -> dict[str, object]:
 
 
 def _unknown(key: str, value: object, file: Path) -> BadConfig:
-    nearest = difflib.get_close_matches(key.lower().replace("-", "_"), _FIELDS, n=1, cutoff=0.0)
+    similar = nearest(key.lower().replace("-", "_"), _FIELDS, cutoff=0)
     if isinstance(value, dict):
         hint = "put settings at the top of the file, not in a [section]"
     else:
-        hint = f"the nearest known key is `{nearest[0]}`; `ggend config show` lists them all"
+        hint = f"the nearest known key is `{similar}`; `ggend config show` lists them all"
     return BadConfig(f"{file}: unknown key `{key}`", hint=hint)
 
 

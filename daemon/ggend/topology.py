@@ -35,10 +35,11 @@ from ggend.database.wal_readers import WalMonitor
 from ggend.errors import BadConfig, SocketUnusable
 from ggend.hooks.rollups import rollup_hooks
 from ggend.hooks.runner import Commits, run_hooks
-from ggend.hooks.slo import Judge
+from ggend.hooks.slo import SloHooks
 from ggend.ingest.intake import Intake
+from ggend.ingest.open_store import open_store
 from ggend.ingest.releases import Releases
-from ggend.ingest.store import Store, open_store
+from ggend.ingest.store import Store
 from ggend.ingest.watchdog import run_watchdog
 from ggend.ingest.writer import run_writer
 from ggend.maintenance.expiry import run_expiry
@@ -85,7 +86,7 @@ async def run_daemon(config: Config, environ: MutableMapping[str, str]) -> None:
     gc.freeze()
     gc.set_threshold(GC_OBJECTS)
     os.umask(0o077)
-    slo = Judge(load_objectives(config.objectives))
+    slo = SloHooks(load_objectives(config.objectives))
     with (
         notifying(environ) as notifier,
         hold_lock(config.database, what="database"),
@@ -121,7 +122,7 @@ async def _run_stages(
     config: Config,
     claim: SocketClaim,
     store: Store,
-    slo: Judge,
+    slo: SloHooks,
     notifier: Notifier,
     *,
     watchdog: float | None,
@@ -131,14 +132,14 @@ async def _run_stages(
     intake = Intake(config.intake_events)
     commits = Commits()
     releases = Releases(intake, lambda: store.noted_releases)
-    alarm = WalMonitor(config.database, config.wal_alarm_mib * 1024 * 1024)
+    wal_monitor = WalMonitor(config.database, config.wal_alarm_mib * 1024 * 1024)
     shutdown = Shutdown(config.drain_timeout_seconds)
     services = Services(
         config=config,
         intake=intake,
         metrics=metrics,
         database_id=store.report.database_id,
-        status=lambda: _status(config, claim, store, services, alarm),
+        status=lambda: _status(config, claim, store, services, wal_monitor),
         reload=lambda: _reload(config, slo, metrics),
     )
 
@@ -158,7 +159,7 @@ async def _run_stages(
         )
         commits.close()
 
-    async def judge() -> None:
+    async def run_all_hooks() -> None:
         await run_hooks(
             [*slo.hooks(), *rollup_hooks()],
             store,
@@ -169,9 +170,9 @@ async def _run_stages(
 
     async with anyio.create_task_group() as signals:
         await signals.start(_watch_signals, shutdown, services.reload, notifier)
-        signals.start_soon(_watch_wal, store, alarm)
+        signals.start_soon(_watch_wal, store, wal_monitor)
         async with anyio.create_task_group() as stages:
-            stages.start_soon(judge)
+            stages.start_soon(run_all_hooks)
             stages.start_soon(write)
             commits.announce()  # rows that were committed before a crash, and not evaluated
             log.info(
@@ -184,13 +185,13 @@ async def _run_stages(
                 },
             )
             notifier.notify("READY=1")
-            pulse = functools.partial(run_watchdog, watchdog_seconds=watchdog)
-            signals.start_soon(pulse, intake, store, metrics, notifier)
-            async with anyio.create_task_group() as upkeep:
-                upkeep.start_soon(run_expiry, intake, config)
-                upkeep.start_soon(releases.run)
+            watchdog_task = functools.partial(run_watchdog, watchdog_seconds=watchdog)
+            signals.start_soon(watchdog_task, intake, store, metrics, notifier)
+            async with anyio.create_task_group() as background:
+                background.start_soon(run_expiry, intake, config)
+                background.start_soon(releases.run)
                 await run_listener(claim, services, shutdown)
-                upkeep.cancel_scope.cancel()
+                background.cancel_scope.cancel()
             intake.close()
         signals.cancel_scope.cancel()
     log.info("stopped", extra={"commits": metrics.commits, **metrics.events})
@@ -251,7 +252,7 @@ def _overlook_cancelled_reads(loop: asyncio.AbstractEventLoop, context: dict[str
         loop.default_exception_handler(context)
 
 
-def _reload(config: Config, slo: Judge, metrics: Metrics) -> dict[str, object]:
+def _reload(config: Config, slo: SloHooks, metrics: Metrics) -> dict[str, object]:
     """Read the objectives again; invalid, the old ones stay. Return how many, and what is wrong."""
     try:
         slo.objectives = load_objectives(config.objectives)
@@ -286,18 +287,18 @@ async def _watch_signals(
             shutdown.ask()
 
 
-async def _watch_wal(store: Store, alarm: WalMonitor) -> None:
+async def _watch_wal(store: Store, wal_monitor: WalMonitor) -> None:
     """Empty a WAL that is too large for its events, or that a reader has held; name that reader."""
     while True:
         await anyio.sleep(WAL_LOOK_SECONDS)
-        if alarm.is_too_large():
+        if wal_monitor.is_too_large():
             await store.checkpoint("TRUNCATE", patience_ms=0)
         if store.last_checkpoint is not None:
-            alarm.look(store.last_checkpoint)
+            wal_monitor.look(store.last_checkpoint)
 
 
 def _status(
-    config: Config, claim: SocketClaim, store: Store, services: Services, alarm: WalMonitor
+    config: Config, claim: SocketClaim, store: Store, services: Services, wal_monitor: WalMonitor
 ) -> dict[str, object]:
     return {
         **services.metrics.snapshot(),
@@ -305,7 +306,7 @@ def _status(
         "queued_bytes": services.budget.held,
         "parked_now": store.parked,
         "wal_bytes": wal_size(config.database),
-        "wal_pinned_by": to_builtins(alarm.readers()),
+        "wal_pinned_by": to_builtins(wal_monitor.readers()),
         "database": _text(config.database),
         "database_id": store.report.database_id,
         "schema_version": store.report.version,

@@ -30,7 +30,7 @@ from ggend_schema.events import (
 from ggend_schema.portable import INTEGER_MAX, INTEGER_MIN, portable
 from ggend_schema.timestamps import format_ms, format_sql, parse_us
 
-__all__ = ["Row", "json_text", "like_json", "row_of", "same_json"]
+__all__ = ["Row", "check_row", "json_text", "like_json", "row_of", "same_json"]
 
 #: In place of the value of a JSON text that has none; equal to no value.
 _UNREADABLE = object()
@@ -294,6 +294,15 @@ _ROW_OF: dict[type[Event], Callable[[Any, int], Row]] = {
     SessionEnded: _session_ended,
     MemorySaved: _memory,
 }
+
+
+#: A stamp at which every event that can have a row has one: 2100-01-01.
+_ANY_STAMP_NS = 4_102_444_800_000_000_000
+
+
+def check_row(event: Event) -> None:
+    """Check all that a decoder cannot express. Raises InvalidEvent."""
+    row_of(event, _ANY_STAMP_NS)
 
 
 def row_of(event: Event, stamp_ns: int) -> Row:

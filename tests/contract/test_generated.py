@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ggend.database.migrate import State
 from ggend.database.upgrade import prepare_database
 
@@ -23,9 +25,10 @@ def _structure(path: Path) -> list[tuple[str, ...]]:
         connection.close()
 
 
-def test_generated_files_are_current() -> None:
+@pytest.mark.parametrize("program", ["schema/build.py", "docs/reference/build.py"])
+def test_generated_files_are_current(program: str) -> None:
     checked = subprocess.run(
-        [sys.executable, ROOT / "schema" / "build.py", "--check"], capture_output=True, text=True
+        [sys.executable, ROOT / program, "--check"], capture_output=True, text=True
     )
     assert checked.returncode == 0, checked.stderr
 

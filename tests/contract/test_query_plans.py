@@ -20,7 +20,7 @@ from ggend.database.readonly import open_readonly
 from ggend.database.rollups import progress
 from ggend.hooks.rollups import rollup_hooks
 from ggend.hooks.runner import Hook
-from ggend.hooks.slo import Judge
+from ggend.hooks.slo import SloHooks
 from ggend.queries.execution import find_execution, load_execution, load_memory
 from ggend.queries.list_query import Filters, read_listing
 from ggend.queries.percentiles import Dimension, percentiles_of
@@ -173,7 +173,7 @@ def test_a_look_goes_by_an_index(
 
 
 @pytest.mark.parametrize(
-    "hook", [*Judge().hooks(), *rollup_hooks()], ids=lambda hook: f"{hook.name} of {hook.source}"
+    "hook", [*SloHooks().hooks(), *rollup_hooks()], ids=lambda hook: f"{hook.name} of {hook.source}"
 )
 def test_a_hook_reads_its_slice_only(filled: Path, hook: Hook) -> None:
     with closing(sqlite3.connect(filled, isolation_level=None)) as connection:

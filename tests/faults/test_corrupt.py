@@ -18,7 +18,7 @@ import pytest
 from ggend.database.corruption import mark_suspect
 from ggend.database.upgrade import prepare_database
 from ggend.errors import DatabaseCorrupt, DatabaseUnusable
-from ggend.ingest.store import open_store
+from ggend.ingest.open_store import open_store
 from ggend.storage.writer_state import Bounds
 from support.daemon_process import Daemon, DidNotStart, free_place
 from support.framed_peer import audit, line_of

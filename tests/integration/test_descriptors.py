@@ -69,7 +69,7 @@ class Crowd:
 
 
 def _crowded(daemon: Daemon) -> bool:
-    return "the connection limit is reached" in daemon.log.read_text()
+    return "connection limit reached" in daemon.log.read_text()
 
 
 def test_the_soft_limit_is_raised_to_the_hard_one(place: Path) -> None:
@@ -117,7 +117,7 @@ def test_that_others_wait_is_said_once_in_a_minute(place: Path) -> None:
                 wait_until(lambda: _crowded(daemon), "nobody had to wait")
             daemon.exchange(line_of(audit("agent")))  # accepted after all of them
         log = daemon.log.read_text()
-        assert log.count("the connection limit is reached") == 1
+        assert log.count("connection limit reached") == 1
         assert "max_connections=1 waiting=" in log
 
 

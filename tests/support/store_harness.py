@@ -17,7 +17,8 @@ import msgspec
 
 from ggend.database.upgrade import prepare_database
 from ggend.ingest.intake import Call, Outcome, Submission
-from ggend.ingest.store import Store, open_store
+from ggend.ingest.open_store import open_store
+from ggend.ingest.store import Store
 from ggend.server.decode import batch_entries, block_entries
 from ggend.storage.accounts import Sender
 from ggend.storage.writer_state import Bounds, WriterState

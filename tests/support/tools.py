@@ -19,6 +19,7 @@ __all__ = ["are_required", "missing_in", "need", "summary_of"]
 _PACKAGES = {
     "iconv": "libc-bin",
     "nc": "netcat-openbsd",
+    "perl": "perl",
     "shellcheck": "shellcheck",
     "socat": "socat",
     "sqlite3": "sqlite3",

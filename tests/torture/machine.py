@@ -37,8 +37,9 @@ from hypothesis.stateful import (
 from ggend.database.migrate import create
 from ggend.database.wal_keeper import WalKeeper
 from ggend.ingest.intake import Call, Entry, Outcome, Submission
+from ggend.ingest.open_store import _prepare
 from ggend.ingest.releases import release_slice
-from ggend.ingest.store import Store, _prepare
+from ggend.ingest.store import Store
 from ggend.maintenance.expiry import forget_silent, give_up_parked
 from ggend.maintenance.requeue import purge_rejected, requeue
 from ggend.server.decode import batch_entries, line_entry

@@ -204,7 +204,7 @@ class FakeDaemon(Listening):
         agent_id = request.arguments.get("agent_id")
         if request.op == "load_memory" and isinstance(agent_id, str):
             return [Answer(id=request.id, result=self._memory(agent_id))]
-        why = f"no request is called {request.op!r}; there are status, load_memory"
+        why = f"there is no request {request.op!r}; the requests are status, load_memory"
         if request.op == "load_memory":
             why = "load_memory needs the argument agent_id, a string"
         return [Answer(id=request.id, code="unknown_request", message=why)]

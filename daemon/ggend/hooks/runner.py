@@ -17,6 +17,7 @@ import anyio
 from ggend.database.sqlite_errors import TryAgain
 from ggend.errors import WriterStopped
 from ggend.ingest.store import Store
+from ggend.runtime.backoff import Backoff
 from ggend.runtime.metrics import Metrics
 from ggend.runtime.shutdown import Shutdown
 
@@ -139,15 +140,16 @@ async def run_hooks(
     What is left when there is no more time to stop in is done after the next start. Raises a
     GgendError when the disk or the database is at fault in a way that no other try mends.
     """
-    delay = RETRY_SECONDS
+    backoff = Backoff(RETRY_SECONDS, RETRY_MAX_SECONDS)
     is_open = True
     while is_open:
-        with anyio.move_on_after(delay if metrics.hook_errors else None):
+        with anyio.move_on_after(backoff.next_delay() if metrics.hook_errors else None):
             is_open = await commits.wait()
         with anyio.CancelScope() as patience, shutdown.limit(patience):
             for hook in hooks:
                 await _catch_up(hook, store, metrics)
-        delay = min(2 * delay, RETRY_MAX_SECONDS) if metrics.hook_errors else RETRY_SECONDS
+        if not metrics.hook_errors:
+            backoff.reset()
     for hook in hooks:
         try:
             await store.run(hook.save)

@@ -1,4 +1,4 @@
-"""SLO: the hooks that judge committed rows.
+"""SLO: the hooks that evaluate committed rows against the objectives.
 
 Other objectives count from the next row on; what was judged before stays.
 """
@@ -12,10 +12,10 @@ from ggend.slo.breaches import write_breaches
 from ggend.slo.evaluate import Thresholds
 from ggend.slo.objectives import SHIPPED, Objectives
 
-__all__ = ["Judge"]
+__all__ = ["SloHooks"]
 
 
-class Judge:
+class SloHooks:
     """Judges executions and stages; `objectives` may be replaced while it does."""
 
     def __init__(self, objectives: Objectives = SHIPPED) -> None:

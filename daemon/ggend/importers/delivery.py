@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from ggend.errors import DaemonUnreachable
+from ggend.runtime.backoff import Backoff
 from ggend_schema.codec import encode_event_line
 from ggend_schema.codes import EventCode
 from ggend_schema.events import Event
@@ -104,7 +105,7 @@ class LineDelivery:
         """
         total = _NOTHING
         progress_at = self._clock()
-        wait = _FIRST_PAUSE_SECONDS
+        backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         is_away = False
         while total.lines < len(lines):
             failure = "the daemon is stopping"
@@ -115,7 +116,8 @@ class LineDelivery:
             else:
                 total = _sum(total, answer)
                 if answer.lines:
-                    progress_at, wait = self._clock(), _FIRST_PAUSE_SECONDS
+                    progress_at = self._clock()
+                    backoff.reset()
                     if is_away:
                         self._notice("the daemon is back")
                         is_away = False
@@ -129,8 +131,7 @@ class LineDelivery:
             if not is_away:
                 self._notice(f"waiting for the daemon: {failure}")
                 is_away = True
-            self._pause(wait)
-            wait = min(2 * wait, _LONGEST_PAUSE_SECONDS)
+            self._pause(backoff.next_delay())
         return total
 
     def _exchange(self, lines: Sequence[bytes]) -> LinesAnswer:

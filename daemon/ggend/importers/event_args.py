@@ -7,7 +7,6 @@ by hand that is a slip.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,16 +14,13 @@ from typing import Any
 import msgspec
 
 from ggend.errors import GgendError
+from ggend.spelling import nearest
 from ggend_schema.codec import DECODE_ERRORS, decode_event, decode_line, encode_event
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.events import EVENT_TYPES, Event
-from ggend_schema.rows import row_of
+from ggend_schema.rows import check_row
 
 __all__ = ["BadEvent", "check_line", "event_of"]
-
-#: Stands for the moment of emit() in the check: 2100, late enough for any duration before it.
-_ANY_STAMP = 4_102_444_800_000_000_000
-
 
 #: Where an id comes from that is not given, as for programs that use `ggend_client`.
 _VARIABLES = {
@@ -72,7 +68,7 @@ def event_of(
     try:
         event = msgspec.convert(values, EVENT_TYPES[kind], strict=False)
         checked = decode_event(encode_event(event))
-        row_of(checked, _ANY_STAMP)
+        check_row(checked)
     except InvalidEvent as error:
         raise _bad(error.message, kind) from error
     except DECODE_ERRORS as error:
@@ -83,7 +79,7 @@ def event_of(
 def check_line(line: bytes) -> Event:
     """Decode one NDJSON line, and check all that the daemon checks. Raises InvalidEvent."""
     checked = decode_event(encode_event(decode_line(line)))
-    row_of(checked, _ANY_STAMP)
+    check_row(checked)
     return checked
 
 
@@ -114,5 +110,5 @@ def _bad(message: str, kind: str) -> BadEvent:
 
 
 def _nearest(word: str, known: Sequence[str] | dict[str, Any]) -> str:
-    found = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean `{found[0]}`? " if found else ""
+    similar = nearest(word, known)
+    return f"did you mean `{similar}`? " if similar else ""

@@ -13,10 +13,10 @@ from ggend.storage.tables import AUDITS, COLLISIONS, METRICS, Table
 from ggend_schema.events import Audit, Collision, Event, StageCompleted
 from ggend_schema.rows import Row
 
-__all__ = ["Likeness", "is_stored", "likeness", "likenesses"]
+__all__ = ["ContentKey", "content_key", "content_keys", "is_stored"]
 
 #: What is the same of two equal events.
-Likeness: TypeAlias = tuple[str, Row | None]
+ContentKey: TypeAlias = tuple[str, Row | None]
 
 _TIME = "timestamp"
 
@@ -30,7 +30,7 @@ _TABLES: dict[type[Event | Rejection], Table] = {
 }
 
 
-def likeness(event: Event | Rejection, row: Row | None) -> Likeness:
+def content_key(event: Event | Rejection, row: Row | None) -> ContentKey:
     """Return what another event must have to be equal: all but the time, where none is said."""
     table = _TABLES.get(type(event))
     if table is None or row is None:
@@ -39,7 +39,7 @@ def likeness(event: Event | Rejection, row: Row | None) -> Likeness:
     return table.name, row if has_time else _without_time(table, row)
 
 
-def likenesses(event: Event, row: Row) -> tuple[Likeness, Likeness]:
+def content_keys(event: Event, row: Row) -> tuple[ContentKey, ContentKey]:
     """Return what equal events may have: the time that this one has, or none."""
     table = _TABLES[type(event)]
     return (table.name, row), (table.name, _without_time(table, row))
@@ -50,7 +50,7 @@ def is_stored(connection: sqlite3.Connection, event: Event | Rejection, row: Row
 
     Of others (a receipt, a session, a memory) the answer is no: their ids tell.
     """
-    name, wanted = likeness(event, row)
+    name, wanted = content_key(event, row)
     if wanted is None:
         return False
     table = _TABLES[type(event)]

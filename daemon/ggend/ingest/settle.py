@@ -20,7 +20,7 @@ from functools import partial
 from itertools import islice
 from typing import TypeAlias
 
-from ggend.ingest.equal_rows import Likeness, is_stored, likeness, likenesses
+from ggend.ingest.equal_rows import ContentKey, content_key, content_keys, is_stored
 from ggend.ingest.intake import Call, Outcome, Rejection, Submission
 from ggend.ingest.outcomes import FreshOutcomes, Item, ReleasedOutcomes
 from ggend.storage.accounts import NotYours
@@ -135,7 +135,7 @@ class _Settlement:
         self._state = state
         self._isolate = isolate
         self._recorders: list[FreshOutcomes] = []
-        self._likenesses: set[Likeness] = set()
+        self._content_keys: set[ContentKey] = set()
         self._looked_at: dict[type[Event], int] = {}
         self._room = room or state.parking.room()
         #: Refused in an earlier try. Told at the end: of many tries only the last comes so far.
@@ -185,13 +185,13 @@ class _Settlement:
         items = self._items
         sequence = first + settled
         fresh = islice(entries, settled, None) if settled else entries
-        others: set[Likeness] = set()
+        others: set[ContentKey] = set()
         if account.rival is not None:
             outcome.imported_by = account.rival
-            others = self._brought_so_far()
+            others = self._keys_so_far()
         for event, stamp_ns, row in fresh:
             if account.rival is not None and (
-                likeness(event, row) in others or is_stored(self._connection, event, row)
+                content_key(event, row) in others or is_stored(self._connection, event, row)
             ):
                 recorder.count_duplicate()
             else:
@@ -200,14 +200,14 @@ class _Settlement:
         self._recorders.append(recorder)
         return outcome
 
-    def _brought_so_far(self) -> set[Likeness]:
+    def _keys_so_far(self) -> set[ContentKey]:
         """Return what others bring in the same batch of what has no identity."""
         for kind in (StageCompleted, Collision, Audit):
             items = self._items[kind]
             for item in items[self._looked_at.get(kind, 0) :]:
-                self._likenesses.update(likenesses(item.event, item.row))
+                self._content_keys.update(content_keys(item.event, item.row))
             self._looked_at[kind] = len(items)
-        return self._likenesses
+        return self._content_keys
 
     def take(self, items: Sequence[Item]) -> None:
         """Sort what needs no recognising by table."""

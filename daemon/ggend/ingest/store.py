@@ -10,22 +10,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
 import aiosqlite
 import anyio
 import anyio.to_thread
 
-from ggend.database.corruption import is_ours, is_sound, mark_suspect, set_aside
-from ggend.database.migrate import cannot_open
+from ggend.database.corruption import mark_suspect
 from ggend.database.sqlite_errors import TryAgain, judge
-from ggend.database.upgrade import Preparation, Step, Tell, prepare_database
-from ggend.database.wal_keeper import WalKeeper, keep_wal
+from ggend.database.upgrade import Preparation
+from ggend.database.wal_keeper import WalKeeper
 from ggend.database.wal_readers import Checkpoint
 from ggend.errors import (
     DatabaseCorrupt,
@@ -35,10 +31,10 @@ from ggend.errors import (
 )
 from ggend.ingest.intake import Call, Submission
 from ggend.ingest.settle import ROW_ERRORS, settle
-from ggend.storage.writer_state import Bounds, TakenBack, WriterState, open_writer_state
+from ggend.storage.writer_state import TakenBack, WriterState
 from ggend_schema.timestamps import format_ms
 
-__all__ = ["DURABILITY", "Store", "open_store", "write_a_page"]
+__all__ = ["BUSY_MS", "DURABILITY", "Store", "StoreConnection", "write_a_page"]
 
 log = logging.getLogger("ggend.store")
 
@@ -50,27 +46,22 @@ More: TypeAlias = Callable[[], list[Submission | Call]]
 #: What an Ack stands for, as Welcome names it.
 DURABILITY = "wal, synchronous=FULL"
 
-#: Bytes to which a WAL is cut back after it was larger. A reader that pins it can make it grow.
-JOURNAL_SIZE_BYTES = 64 * 1024 * 1024
-
-#: Statements kept prepared: five block sizes for six tables, and all the others.
-_STATEMENTS = 256
-
 #: Milliseconds that SQLite waits for a lock of somebody's plain SQL. Short, since the writer waits
 #: and tries again by itself, and says so; a wait in here cannot be told from a disk that hangs.
-_BUSY_MS = 500
+BUSY_MS = 500
 
 #: Milliseconds that the last checkpoint waits for readers.
 _READERS_MS = 2_000
 
 
-class _Connection(aiosqlite.Connection):
+class StoreConnection(aiosqlite.Connection):
     """aiosqlite with its queue of calls open to whole transactions (docs/adr/0004).
 
     The public methods take one statement a hop, and a hop costs as much as many rows.
     """
 
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Call a function with the connection, on its thread."""
         result: T = await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
         return result
 
@@ -84,7 +75,7 @@ class Store:
 
     def __init__(
         self,
-        connection: _Connection,
+        connection: StoreConnection,
         keeper: WalKeeper,
         report: Preparation,
         state: WriterState,
@@ -167,7 +158,7 @@ class Store:
             try:
                 return self._keeper.checkpoint(connection, mode, is_last=is_last)
             finally:
-                connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}").fetchall()
+                connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}").fetchall()
 
         try:
             self.last_checkpoint = await self.run(checkpoint)
@@ -257,120 +248,3 @@ def write_a_page(connection: sqlite3.Connection, _state: WriterState) -> None:
     """Write `user_version` as it is: equal bytes of a row would not be written, this page is."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     connection.execute(f"PRAGMA user_version = {version}")
-
-
-@contextlib.asynccontextmanager
-async def open_store(
-    path: Path,
-    *,
-    upgrade: bool = True,
-    set_aside_corrupt: bool = False,
-    tell: Tell = lambda _: None,
-    page_cache_mib: int,
-    bounds: Bounds,
-) -> AsyncIterator[Store]:
-    """Open the database, created if missing, and close it with its WAL emptied.
-
-    One of an older version is brought up to date if `upgrade` allows it, and a damaged one renamed
-    if `set_aside_corrupt` does; `tell` is told how far that is. Raises DatabaseUnusable.
-    """
-    with keep_wal(path) as keeper:
-
-        async def opened() -> tuple[_Connection, Preparation, WriterState]:
-            report = await _prepare_file(path, upgrade=upgrade, tell=tell)
-            keeper.attach(report.database_id)
-            return await _connect(path, report, page_cache_mib, bounds)
-
-        try:
-            connection, report, state = await opened()
-        except DatabaseCorrupt as error:
-            if not (set_aside_corrupt and await anyio.to_thread.run_sync(is_ours, path)):
-                raise
-            if await anyio.to_thread.run_sync(is_sound, path):
-                raise  # the next start will see
-            aside = await anyio.to_thread.run_sync(set_aside, path)
-            log.error("set a damaged database aside", extra={"why": error, "to": aside})  # noqa: TRY400
-            keeper.expect_changes()
-            connection, report, state = await opened()
-        try:
-            store = Store(connection, keeper, report, state)
-            # What recovery found in the WAL may be in the kernel's memory alone, if a sync has
-            # failed: moving it writes it again, before what clients send again is acked as
-            # replayed.
-            await store.checkpoint()
-            yield store
-            with contextlib.suppress(sqlite3.Error):  # what waits lives longer then, no shorter
-                await store.run(state.seen.save)
-            await store.checkpoint("TRUNCATE", is_last=True)
-        finally:
-            await connection.close()
-
-
-async def _connect(
-    path: Path, report: Preparation, page_cache_mib: int, bounds: Bounds
-) -> tuple[_Connection, Preparation, WriterState]:
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(path, isolation_level=None, cached_statements=_STATEMENTS)
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-        return connection
-
-    def prepare(connection: sqlite3.Connection) -> WriterState:
-        _prepare(connection, page_cache_mib)
-        return open_writer_state(connection, bounds, report.version)
-
-    connection = _Connection(connect, iter_chunk_size=64)
-    try:
-        await connection
-        return connection, report, await connection.run(prepare)
-    except BaseException as error:
-        await connection.close()
-        # The thread that failed to open it still has a word to say to the event loop.
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(connection.join)
-        if isinstance(error, sqlite3.Error):
-            raise cannot_open(path, error) from error
-        raise
-
-
-async def _prepare_file(path: Path, *, upgrade: bool, tell: Tell) -> Preparation:
-    """Bring the file up to date in a thread; cancelled, it takes back what it has begun."""
-    cancelled = threading.Event()
-
-    def tell_or_stop(step: Step) -> None:
-        if cancelled.is_set():
-            raise KeyboardInterrupt
-        tell(step)
-
-    async def notice() -> None:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            cancelled.set()
-
-    failure: Exception | None = None
-    async with anyio.create_task_group() as both:
-        both.start_soon(notice)
-        try:
-            report = await anyio.to_thread.run_sync(
-                partial(prepare_database, path, upgrade=upgrade, tell=tell_or_stop)
-            )
-        except Exception as error:
-            failure = error
-        both.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
-    return report
-
-
-def _prepare(connection: sqlite3.Connection, page_cache_mib: int) -> None:
-    """Set what belongs to the connection."""
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "foreign_keys = ON",
-        "wal_autocheckpoint = 0",  # the writer checkpoints between batches, off the ack path
-        f"journal_size_limit = {JOURNAL_SIZE_BYTES}",
-        f"cache_size = -{page_cache_mib * 1024}",
-        "temp_store = MEMORY",
-    ):
-        connection.execute(f"PRAGMA {pragma}").fetchall()

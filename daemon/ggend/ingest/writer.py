@@ -18,6 +18,7 @@ from ggend.errors import NoRoom
 from ggend.ingest.gathering import Gathering, Pace
 from ggend.ingest.intake import Call, Intake, Outcome, Submission
 from ggend.ingest.store import Store, write_a_page
+from ggend.runtime.backoff import Backoff
 from ggend.runtime.metrics import Metrics
 from ggend.runtime.shutdown import Shutdown
 
@@ -68,7 +69,7 @@ async def run_writer(
             log.error("stopped without storing waiting events", extra={"error": metrics.trouble})
             return
         most = min(batch_events, CAREFUL_EVENTS if store.was_taken_back else 2 * most)
-        events = _tell(batch, results, metrics)
+        events = _deliver(batch, results, metrics)
         seconds = time.perf_counter() - began
         metrics.count_commit(events, seconds)
         log.debug("committed", extra={"events": events, "ms": round(seconds * 1000, 3)})
@@ -97,7 +98,7 @@ async def _commit(
 
     Requests do not wait for room: they are answered, and leave the batch.
     """
-    delay = RETRY_SECONDS
+    backoff = Backoff(RETRY_SECONDS, RETRY_MAX_SECONDS)
     while True:
         try:
             results = await store.commit(batch, gathering.more)
@@ -112,10 +113,9 @@ async def _commit(
                 if not batch:  # whether there is room for anything is to be known all the same
                     batch.append(Call(write_a_page, lambda *_: None, lambda *_: None))
             with anyio.CancelScope() as patience, shutdown.limit(patience):
-                await anyio.sleep(delay)
+                await anyio.sleep(backoff.next_delay())
             if patience.cancelled_caught:
                 return None
-            delay = min(2 * delay, RETRY_MAX_SECONDS)
         else:
             if metrics.trouble is not None:
                 log.info("writing to the database works again")
@@ -134,22 +134,22 @@ async def _answer_without_room(store: Store, requests: Sequence[Call]) -> None:
             (result,) = await store.commit([request])
         except TryAgain as error:
             result = NoRoom(f"{error}; nothing was changed")
-        _tell_call(request, result)
+        _deliver_result(request, result)
 
 
-def _tell_call(call: Call, result: object) -> None:
+def _deliver_result(call: Call, result: object) -> None:
     if isinstance(result, Exception):
         call.failed(call, result)
     else:
         call.done(call, result)
 
 
-def _tell(batch: Sequence[Submission | Call], results: list[object], metrics: Metrics) -> int:
+def _deliver(batch: Sequence[Submission | Call], results: list[object], metrics: Metrics) -> int:
     events = 0
     counts = metrics.events
     for item, result in zip(batch, results, strict=True):
         if isinstance(item, Call):
-            _tell_call(item, result)
+            _deliver_result(item, result)
         elif isinstance(result, Outcome):
             counts["stored"] += result.stored
             counts["replayed"] += result.replayed

@@ -11,12 +11,12 @@ import fcntl
 import logging
 import select
 import socket
+import sqlite3
 import struct
 import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from enum import Enum
-from typing import Protocol, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.lowlevel
@@ -27,11 +27,13 @@ from ggend.config import Config
 from ggend.ingest.intake import Call, Intake, Lane, Submission
 from ggend.runtime.memory_budget import FREE_BYTES, MemoryBudget
 from ggend.runtime.metrics import Metrics
+from ggend.server.dialogue import Dialogue, End, Owner
 from ggend.server.shared_limits import SharedLimit
 from ggend.storage.accounts import Sender
+from ggend.storage.writer_state import WriterState
 from ggend_schema import limits
 
-__all__ = ["HEAVY_BYTES", "READ_BYTES", "Connection", "Dialogue", "End", "Services"]
+__all__ = ["HEAVY_BYTES", "READ_BYTES", "Connection", "Services"]
 
 log = logging.getLogger("ggend.connection")
 
@@ -77,15 +79,6 @@ Args = TypeVarTuple("Args")
 _UCRED = struct.Struct("iII")
 
 
-class Owner(Protocol):
-    """A dialogue that speaks for a producer."""
-
-    sender: Sender | None
-
-    def take_over(self) -> None:
-        """A newer connection speaks for the producer now."""
-
-
 class Services:
     """What every connection of one daemon shares."""
 
@@ -127,41 +120,6 @@ class Services:
         self.connections: set[Connection] = set()
         #: Who speaks for each account of a producer at the moment.
         self.owners: dict[object, Owner] = {}
-
-
-class Dialogue(Protocol):
-    """What a peer and ggend say to each other, in one of the two encodings."""
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether half a frame or line is waiting for the rest."""
-
-    @property
-    def partial_bytes(self) -> int:
-        """How many bytes of that half are kept."""
-
-    @property
-    def completed(self) -> int:
-        """How many frames or blocks of lines are complete so far."""
-
-    async def feed(self, chunk: bytes) -> bool:
-        """Take in what the peer sent; return False when the dialogue is over."""
-
-    async def feed_end(self) -> None:
-        """Take in that the peer has finished sending."""
-
-    def end(self, reason: End) -> None:
-        """Everything is settled: tell the peer the last words. Also after half-sent input."""
-
-
-class End(Enum):
-    """Why nothing more is read from a peer."""
-
-    PEER_FINISHED = "the peer closed its sending side or said goodbye"
-    HALF_SENT = "half a frame or line came, and then nothing"
-    STALLED = "half a frame or line came, and then nothing, while others waited for room"
-    IDLE = "nothing came for long"
-    DRAINING = "the daemon is stopping"
 
 
 class Connection:
@@ -373,6 +331,28 @@ class Connection:
             self._unsettled_bytes += item.bytes
         else:
             self.unsettled += 1
+
+    async def call_writer(
+        self,
+        run: Callable[[sqlite3.Connection, WriterState], object],
+        done: Callable[[Any], None],
+        failed: Callable[[Exception], None],
+        *,
+        waits: bool = True,
+    ) -> None:
+        """Have something run on the writer's connection, in turn; tell `done` or `failed` of it.
+
+        `waits`: see Call.
+        """
+
+        def settled_then(tell: Callable[[Any], None]) -> Callable[[Call, Any], None]:
+            def settle(call: Call, value: Any) -> None:
+                self.settled(call)
+                tell(value)
+
+            return settle
+
+        await self.submit(Call(run, settled_then(done), settled_then(failed), waits=waits))
 
     def settled(self, item: Submission | Call) -> None:
         """The writer is done with this item."""

@@ -8,26 +8,16 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable
-from typing import Any
 
-import anyio
-import anyio.lowlevel
 import msgspec
 
-from ggend.errors import RefusedByDatabase
-from ggend.ingest.intake import Call, Outcome, Submission
+from ggend.ingest.intake import Outcome, Submission
 from ggend.ingest.store import DURABILITY
 from ggend.runtime.memory_budget import estimate_memory
-from ggend.server.connection import Connection, End
+from ggend.server.answers import answer_request
+from ggend.server.connection import Connection
 from ggend.server.decode import batch_entries, check_batch
-from ggend.server.requests import (
-    AnswerTooLarge,
-    RequestRefused,
-    Stored,
-    local_answer,
-    stored_answer,
-)
+from ggend.server.dialogue import End
 from ggend.server.shared_limits import STALL_SECONDS
 from ggend.storage.accounts import NotYours, Sender, UnknownProducer, account_key
 from ggend.storage.writer_state import WriterState
@@ -39,7 +29,6 @@ from ggend_schema.framing import FrameSplitter
 from ggend_schema.messages import (
     PROTOCOL,
     Ack,
-    Answer,
     Batch,
     Goodbye,
     Hello,
@@ -221,7 +210,7 @@ class FramedDialogue:
             self._services.owners[key] = self
             self._welcome(last_sequence)
 
-        await self._call(last_sequence, welcome, self._refuse)
+        await self._connection.call_writer(last_sequence, welcome, self._refuse)
 
     def take_over(self) -> None:
         """A newer connection speaks for the producer now."""
@@ -289,57 +278,7 @@ class FramedDialogue:
     async def _handle_request(self, request: Request) -> None:
         if self.sender is None:
             raise MessageMalformed("a Request before Hello")
-
-        def answer(result: object) -> None:
-            try:
-                encoded = encode_frame(Answer(id=request.id, result=result))
-            except (OverflowError, ValueError) as error:  # an integer that msgpack has not
-                refuse(error)
-            else:
-                if len(encoded) > limits.FRAME_BYTES:
-                    refuse(AnswerTooLarge(len(encoded)))
-                else:
-                    self._connection.send(encoded)
-
-        def refuse(error: Exception) -> None:
-            is_refused = isinstance(error, sqlite3.IntegrityError)  # by somebody's trigger, say
-            code = RefusedByDatabase.code if is_refused else getattr(error, "code", "failed")
-            self._connection.send(
-                encode_frame(Answer(id=request.id, code=code, message=str(error)))
-            )
-
-        # One answer at a time: a peer that asks a thousand times and reads nothing gets no further.
-        await self._connection.wait_for_reader()
-        await anyio.lowlevel.checkpoint()
-        uid = self._connection.peer.uid
-        try:
-            local = local_answer(request, uid, self._services)
-            stored = None if local is not None else stored_answer(request, uid)
-        except RequestRefused as error:
-            refuse(error)
-            return
-        if local is not None and not self._connection.unsettled:
-            # Nothing of this peer is on its way, so that the answer need not wait for the disk:
-            # this is how `status` answers while the writer cannot write.
-            answer(local())
-        elif local is not None:
-            await self._call(lambda _connection, _state: None, lambda _: answer(local()), refuse)
-        elif stored is not None:
-            async with self._connection.answering():
-                await self._connection.wait_until_settled()
-                await self._call(self._unless_abandoned(stored), answer, refuse, waits=False)
-                await self._connection.wait_until_settled()
-                await self._connection.wait_for_reader()
-
-    def _unless_abandoned(self, run: Stored) -> Stored:
-        """Do nothing for somebody who has given up waiting, and may have done something else."""
-
-        def run_for_somebody(connection: sqlite3.Connection, state: WriterState) -> object:
-            if self._connection.is_abandoned():
-                raise LookupError("the client no longer waits for the answer")
-            return run(connection, state)
-
-        return run_for_somebody
+        await answer_request(self._connection, request)
 
     async def _handle_goodbye(self, goodbye: Goodbye) -> bool:
         sender = self.sender
@@ -348,27 +287,8 @@ class FramedDialogue:
             def finish(connection: sqlite3.Connection, state: WriterState) -> None:
                 state.accounts.finish(connection, sender)
 
-            await self._call(finish, lambda _: None, self._refuse)
+            await self._connection.call_writer(finish, lambda _: None, self._refuse)
         return False
-
-    async def _call(
-        self,
-        run: Callable[[sqlite3.Connection, WriterState], object],
-        done: Callable[[Any], None],
-        failed: Callable[[Exception], None],
-        *,
-        waits: bool = True,
-    ) -> None:
-        def settled_then(send: Callable[[Any], None]) -> Callable[[Call, Any], None]:
-            def settle(call: Call, value: Any) -> None:
-                self._connection.settled(call)
-                send(value)
-
-            return settle
-
-        await self._connection.submit(
-            Call(run, settled_then(done), settled_then(failed), waits=waits)
-        )
 
     def _say_goodbye(
         self, code: GoodbyeCode, message: str, *, last_sequence: int | None = None

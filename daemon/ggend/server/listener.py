@@ -19,7 +19,8 @@ import anyio.lowlevel
 from anyio.abc import SocketListener, SocketStream
 
 from ggend.runtime.shutdown import Shutdown
-from ggend.server.connection import Connection, Dialogue, End, Services
+from ggend.server.connection import Connection, Services
+from ggend.server.dialogue import Dialogue, End
 from ggend.server.frames import FramedDialogue
 from ggend.server.ndjson import NdjsonDialogue
 from ggend.server.socket_claim import SocketClaim
@@ -44,8 +45,8 @@ COMPLAINT_SECONDS = 60.0
 _OVERLOAD = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED}
 
 
-class _Desk:
-    """How many more connections may be, and what is said when that is none."""
+class _ConnectionLimit:
+    """How many connections are allowed at a time, and the warnings when all are taken."""
 
     def __init__(self, max_connections: int) -> None:
         self.max_connections = max_connections
@@ -53,18 +54,18 @@ class _Desk:
         self._complained: float | None = None
         self._silent = 0
 
-    async def take_place(self, listening: socket.socket) -> None:
-        """Wait until there may be one connection more."""
+    async def acquire(self, listening: socket.socket) -> None:
+        """Wait until another connection is allowed."""
         if self.room.value == 0:
-            self.complain(
-                "the connection limit is reached, new connections wait",
+            self.warn(
+                "connection limit reached, others wait",
                 listening,
                 max_connections=self.max_connections,
             )
         await self.room.acquire()
 
-    def complain(self, what: str, listening: socket.socket, **extra: object) -> None:
-        """Log why somebody has to wait, and how many do; but not again within a minute."""
+    def warn(self, what: str, listening: socket.socket, **extra: object) -> None:
+        """Log why connections wait, and how many do; at most once a minute."""
         now = anyio.current_time()
         if self._complained is not None and now - self._complained < COMPLAINT_SECONDS:
             self._silent += 1
@@ -76,8 +77,8 @@ class _Desk:
         self._complained, self._silent = now, 0
 
 
-class _Door:
-    """A socket at which clients are accepted until it is replaced and nobody waits there."""
+class _ListeningSocket:
+    """A socket whose clients are accepted until it is replaced and no client waits there."""
 
     def __init__(self, listening: socket.socket) -> None:
         self.socket = listening
@@ -120,7 +121,7 @@ async def run_listener(claim: SocketClaim, services: Services, shutdown: Shutdow
     with anyio.CancelScope() as patience, shutdown.limit(patience):
         async with anyio.create_task_group() as peers:
             async with anyio.create_task_group() as accepting:
-                accepting.start_soon(_keep_doors, claim, services, peers)
+                accepting.start_soon(_keep_listening, claim, services, peers)
                 accepting.start_soon(_end_idle, services)
                 await shutdown.asked.wait()
                 accepting.cancel_scope.cancel()
@@ -140,33 +141,41 @@ async def _end_idle(services: Services) -> None:
                 connection.drain(End.IDLE)
 
 
-async def _keep_doors(claim: SocketClaim, services: Services, peers: anyio.abc.TaskGroup) -> None:
-    """Accept at all sockets of the claim, which is looked at again and again."""
-    desk = _Desk(services.metrics.max_connections)
-    doors: dict[socket.socket, _Door] = {}
+async def _keep_listening(
+    claim: SocketClaim, services: Services, peers: anyio.abc.TaskGroup
+) -> None:
+    """Accept at all sockets of the claim, which is checked again and again."""
+    limit = _ConnectionLimit(services.metrics.max_connections)
+    known: dict[socket.socket, _ListeningSocket] = {}
     async with anyio.create_task_group() as accepting:
         while True:
             claim.look()
             services.metrics.socket_trouble = claim.trouble
-            for listening in doors.keys() - set(claim.sockets):
-                doors.pop(listening).replace()
-            for listening in set(claim.sockets) - doors.keys():
-                doors[listening] = _Door(listening)
-                accepting.start_soon(_accept_all, doors[listening], services, desk, peers)
+            for gone in known.keys() - set(claim.sockets):
+                known.pop(gone).replace()
+            for new in set(claim.sockets) - known.keys():
+                known[new] = _ListeningSocket(new)
+                accepting.start_soon(_accept_all, known[new], services, limit, peers)
             await anyio.sleep(LOOK_SECONDS)
 
 
 async def _accept_all(
-    door: _Door, services: Services, desk: _Desk, peers: anyio.abc.TaskGroup
+    listening: _ListeningSocket,
+    services: Services,
+    limit: _ConnectionLimit,
+    peers: anyio.abc.TaskGroup,
 ) -> None:
-    async with await SocketListener.from_socket(door.socket) as listener:
-        # A place is taken for who is there: nobody at one door keeps it from those at another.
-        while await door.wait():
-            await desk.take_place(door.socket)
-            peers.start_soon(_serve, await _accept(listener, door.socket, desk), services, desk)
+    async with await SocketListener.from_socket(listening.socket) as listener:
+        # The limit is taken when a client is there: one socket does not keep it from another.
+        while await listening.wait():
+            await limit.acquire(listening.socket)
+            stream = await _accept(listener, listening.socket, limit)
+            peers.start_soon(_serve, stream, services, limit)
 
 
-async def _accept(listener: SocketListener, listening: socket.socket, desk: _Desk) -> SocketStream:
+async def _accept(
+    listener: SocketListener, listening: socket.socket, limit: _ConnectionLimit
+) -> SocketStream:
     while True:
         try:
             stream: SocketStream = await listener.accept()
@@ -174,13 +183,13 @@ async def _accept(listener: SocketListener, listening: socket.socket, desk: _Des
             cause = error.__cause__
             if not isinstance(cause, OSError) or cause.errno not in _OVERLOAD:
                 raise
-            desk.complain("cannot accept, waiting", listening, why=cause.strerror)
+            limit.warn("cannot accept, waiting", listening, why=cause.strerror)
             await anyio.sleep(OVERLOAD_SECONDS)
         else:
             return stream
 
 
-async def _serve(stream: SocketStream, services: Services, desk: _Desk) -> None:
+async def _serve(stream: SocketStream, services: Services, limit: _ConnectionLimit) -> None:
     metrics = services.metrics
     connection = Connection(stream, services)
     services.connections.add(connection)
@@ -193,7 +202,7 @@ async def _serve(stream: SocketStream, services: Services, desk: _Desk) -> None:
     finally:
         metrics.connections -= 1
         services.connections.discard(connection)
-        desk.room.release()
+        limit.room.release()
 
 
 def _choose(connection: Connection, first_byte: int) -> Dialogue:

@@ -15,8 +15,9 @@ import msgspec
 
 from ggend.ingest.intake import Entry, Outcome, Rejection, Submission
 from ggend.runtime.memory_budget import estimate_json_memory
-from ggend.server.connection import HEAVY_BYTES, READ_BYTES, Connection, End
+from ggend.server.connection import HEAVY_BYTES, READ_BYTES, Connection
 from ggend.server.decode import block_entries, line_entry
+from ggend.server.dialogue import End
 from ggend.server.shared_limits import STALL_SECONDS
 from ggend.storage.accounts import Sender
 from ggend_schema import limits

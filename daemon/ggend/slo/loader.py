@@ -6,7 +6,6 @@ A file replaces the shipped objectives. Each `[[threshold]]` has a `metric`, `wa
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import msgspec
 
 from ggend.errors import BadConfig
 from ggend.slo.objectives import METRICS, SHIPPED, Objectives, Threshold
+from ggend.spelling import nearest
 from ggend.toml_file import read_toml
 from ggend_schema.events import STAGES
 
@@ -67,9 +67,9 @@ def _spelled(metric: str, place: str) -> str:
     if prefix == "stage":
         metric = f"stage.{STAGES.get(stage, stage)}.{column}"
     if metric not in METRICS:
-        (nearest,) = difflib.get_close_matches(metric, METRICS, n=1, cutoff=0.0)
+        similar = nearest(metric, METRICS, cutoff=0)
         raise BadConfig(
-            f"{place}: there is no metric `{metric}`", hint=f"the nearest metric is `{nearest}`"
+            f"{place}: there is no metric `{metric}`", hint=f"the nearest metric is `{similar}`"
         )
     return metric
 

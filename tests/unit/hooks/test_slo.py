@@ -11,7 +11,7 @@ import pytest
 
 from ggend.database.upgrade import prepare_database
 from ggend.hooks.runner import Hook
-from ggend.hooks.slo import Judge
+from ggend.hooks.slo import SloHooks
 from ggend.slo import breaches
 from ggend.slo.evaluate import Thresholds
 from ggend.slo.objectives import (
@@ -56,7 +56,7 @@ def _stage(
 
 
 def _judge(connection: sqlite3.Connection, hooks: list[Hook] | None = None) -> None:
-    for hook in hooks or Judge().hooks():
+    for hook in hooks or SloHooks().hooks():
         while hook.turn(connection):
             pass
 
@@ -116,7 +116,7 @@ def test_of_repeated_stages_the_worst_stands(
     connection: sqlite3.Connection, order: tuple[int, ...], together: bool
 ) -> None:
     """One row a metric, execution and severity, the same for any order of arrival."""
-    hooks = Judge().hooks()
+    hooks = SloHooks().hooks()
     _receipt(connection, "e")
     for duration_ms in order:
         _stage(connection, duration_ms, timestamp=f"2026-01-29T12:00:0{duration_ms % 7}.000Z")
@@ -144,7 +144,7 @@ def test_a_backlog_is_looked_at_in_slices(
     monkeypatch.setattr("ggend.hooks.runner.SLICE_ROWS", 10)
     for number in range(35):
         _receipt(connection, f"e{number}", 9000)
-    hook = Judge().hooks()[0]
+    hook = SloHooks().hooks()[0]
     assert [hook.turn(connection) for _ in range(4)] == [25, 15, 5, 0]
     assert len(_violations(connection)) == 35
 
@@ -170,7 +170,7 @@ def test_the_new_rows_are_found_by_indexes(connection: sqlite3.Connection) -> No
 
 
 def _judged_by(connection: sqlite3.Connection, *thresholds: Threshold) -> None:
-    _judge(connection, Judge(Objectives(thresholds)).hooks())
+    _judge(connection, SloHooks(Objectives(thresholds)).hooks())
 
 
 def test_the_first_threshold_that_fits_judges(connection: sqlite3.Connection) -> None:
@@ -200,7 +200,7 @@ def test_where_less_is_worse_the_least_stands(
     connection: sqlite3.Connection, order: tuple[int, ...], together: bool
 ) -> None:
     metric = "stage.μ₂_extract.output_size_bytes"
-    hooks = Judge(Objectives([Threshold(metric, warning=100, critical=10, below=True)])).hooks()
+    hooks = SloHooks(Objectives([Threshold(metric, warning=100, critical=10, below=True)])).hooks()
     _receipt(connection, "e")
     for size in order:
         _stage(connection, 1)

@@ -26,10 +26,11 @@ from hypothesis import strategies as st
 from ggend.database.sqlite_errors import TryAgain
 from ggend.hooks import runner
 from ggend.hooks.runner import Hook
-from ggend.hooks.slo import Judge
+from ggend.hooks.slo import SloHooks
 from ggend.ingest.intake import Call, Outcome, Submission
+from ggend.ingest.open_store import open_store
 from ggend.ingest.releases import release_slice
-from ggend.ingest.store import Store, open_store
+from ggend.ingest.store import Store
 from ggend.server.decode import batch_entries, block_entries
 from ggend.storage import accounts
 from ggend.storage.accounts import Sender
@@ -257,7 +258,7 @@ class Arrival:
             return await store.run(tables)
 
     def _opened(self) -> AbstractAsyncContextManager[Store]:
-        self._hooks = Judge().hooks()
+        self._hooks = SloHooks().hooks()
         return open_store(
             self._path,
             page_cache_mib=1,

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from ggend.database.migrate import create
 from ggend.ingest.intake import Call
-from ggend.ingest.store import open_store
+from ggend.ingest.open_store import open_store
 from ggend.maintenance.purge import _STEPS, Position, purge_slice
 from ggend.queries.purgeable import purgeable
 from ggend.storage.accounts import Accounts, Sender

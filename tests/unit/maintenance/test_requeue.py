@@ -13,7 +13,7 @@ import pytest
 from ggend.database.lock import hold_lock
 from ggend.errors import AlreadyRunning
 from ggend.ingest.intake import Call, Submission
-from ggend.ingest.store import open_store
+from ggend.ingest.open_store import open_store
 from ggend.maintenance.requeue import (
     REQUEUED_IDS,
     Requeued,

@@ -11,7 +11,8 @@ import pytest
 
 from ggend.ingest.intake import Outcome, Submission
 from ggend.server import ndjson
-from ggend.server.connection import HEAVY_BYTES, READ_BYTES, Connection, End
+from ggend.server.connection import HEAVY_BYTES, READ_BYTES, Connection
+from ggend.server.dialogue import End
 from ggend.server.ndjson import NdjsonDialogue
 from ggend.storage.accounts import Sender
 from ggend_schema.codes import EventCode

@@ -19,7 +19,7 @@ from ggend.database.upgrade import prepare_database
 from ggend.hooks import runner
 from ggend.hooks.rollups import rollup_hooks
 from ggend.hooks.runner import Hook
-from ggend.hooks.slo import Judge
+from ggend.hooks.slo import SloHooks
 from ggend.importers.ggen_log import LogReader
 from ggend.importers.merge.equality import differing_columns
 from ggend.queries.analytics import Period, analyse
@@ -215,7 +215,7 @@ def test_objectives_never_judge_it(path: Path) -> None:
     )
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("DELETE FROM hook_watermarks")
-        _all_turns(connection, Judge(objectives).hooks())
+        _all_turns(connection, SloHooks(objectives).hooks())
         found = connection.execute("SELECT execution_id FROM slo_violations ORDER BY 1").fetchall()
     assert found == [("e1",), ("e2",)]
 
@@ -366,8 +366,8 @@ async def test_what_was_imported_before_is_marked_as_the_documentation_says(
     harness: StoreHarness,
 ) -> None:
     """And nothing else: neither what was measured, nor a 0 ms of others."""
-    text = (Path(__file__).parents[3] / "docs" / "STORAGE.md").read_text(encoding="utf-8")
-    begin = text.index("    UPDATE receipts SET duration_source")
+    text = (Path(__file__).parents[3] / "docs" / "OPERATING.md").read_text(encoding="utf-8")
+    begin = text.index("UPDATE receipts SET duration_source")
     statement = text[begin : text.index(";", begin)]
     line = {"record": {"chain_hash_hex": "e1"}}
     await harness.settle(

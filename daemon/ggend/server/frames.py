@@ -299,5 +299,5 @@ class FramedDialogue:
         self._goodbye = Goodbye(code=code, message=message, last_sequence=last_sequence)
         if code is not GoodbyeCode.DRAINING:
             pid = self._connection.peer.pid
-            log.info("parting", extra={"code": code, "why": message, "pid": pid})
+            log.info("closing a connection", extra={"code": code, "why": message, "pid": pid})
         self._connection.drain()

@@ -60,6 +60,7 @@ def _load(name: str, place: str) -> Any:
     module, _, attribute = place.partition(":")
     found = getattr(import_module(module), attribute)
     if isinstance(found, typer.Typer):
+        found.rich_markup_mode = "markdown"  # for its own help and that of its commands
         group = get_group(found)
         group.name = name
         return group

@@ -310,7 +310,7 @@ def test_a_socket_that_was_passed_to_a_script_around_the_daemon_is_not_replaced(
         assert _refused(_activate(place, one, pid="1")) == os.EX_OSERR
         assert (place / "own.sock").lstat().st_ino == before
     said = (place / "log").read_text()
-    assert "passed to process 1" in said
+    assert "its sockets to process 1" in said
     assert "exec ggend serve" in said
 
 

@@ -436,7 +436,7 @@ class Spool:
         """Return the segment to append to: the last one, or a new one."""
         used = sum(one.end for one in self._segments)
         if is_bounded and used + size > self._most_bytes:
-            raise SpoolFull(f"{self.directory}: {used} bytes of this process are stored already")
+            raise SpoolFull(f"{self.directory}: it holds {used} bytes of this process already")
         if self._segments and not (self._segments[-1].is_open or self._segments[-1].last_sequence):
             self._segments.pop()  # its first record was not written: the next has its path
         if self._segments and self._segments[-1].is_open:
@@ -456,7 +456,7 @@ class Spool:
         except OSError as error:
             raise unusable(path, error) from error
         if is_bounded and used + size > self._directory_bytes:
-            raise SpoolFull(f"{self.directory}: {used} bytes are there already")
+            raise SpoolFull(f"{self.directory}: it holds {used} bytes already")
         begun = SegmentFile(path)
         begun.create(segment.Header(self.producer, first_sequence, max(0, self._now_ns())))
         return begun

@@ -234,7 +234,7 @@ def test_a_stage_can_be_used_again_but_not_inside_itself(clock: Clock) -> None:
     with stage, stage:
         pass
     assert len(stages(emitter)) == 3
-    assert emitter.reasons == ["StageSpan was left, and is not entered"]
+    assert emitter.reasons == ["StageSpan was exited without being entered"]
 
 
 async def test_a_cancelled_task_is_cancelled_and_its_stage_and_receipt_say_so() -> None:
@@ -593,6 +593,6 @@ def test_a_decorated_function_passes_exceptions_with_one_frame_more() -> None:
 
 @pytest.mark.parametrize("old", ["StageRun", "ExecutionRun", "SessionRun"])
 def test_names_of_the_version_before_still_work(old: str) -> None:
-    with pytest.warns(DeprecationWarning, match=f"{old} is named {old[:-3]}Span now"):
+    with pytest.warns(DeprecationWarning, match=f"{old} was renamed to {old[:-3]}Span"):
         renamed = getattr(ggend_client, old)
     assert renamed.__name__ == f"{old[:-3]}Span"

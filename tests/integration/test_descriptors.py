@@ -136,7 +136,7 @@ def test_a_process_that_has_no_descriptor_left_goes_on(place: Path) -> None:
         peer.send(batch(1, audit("agent")))
         assert peer.read_to_ack(1) == []
         daemon.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "kept as they were" in daemon.log.read_text(), "it reads nothing")
+        wait_until(lambda: "objectives unchanged" in daemon.log.read_text(), "it reads nothing")
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
         assert daemon.status()["stored"] == 1
         assert daemon.stop() == 0

@@ -604,7 +604,7 @@ def test_one_document_is_refused_as_a_whole(daemon: Daemon, place: Path, kind: s
         files = (*first, file) if not stdin else (file,)
         _, said = run(daemon, kind, *files, status=os.EX_DATAERR, stdin=document if stdin else b"")
         assert said.count("ggend: ") == 1
-        assert f"{file} is a JSON array, not one object a line" in said
+        assert f"{file} is a JSON array, not one object per line" in said
         assert "jq -c '.[]'" in said
     _, said = run(daemon, kind, place / "r.json", status=os.EX_DATAERR)
     assert "ggend import receipts" in said

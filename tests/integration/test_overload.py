@@ -99,7 +99,7 @@ def test_who_begins_large_frames_and_never_ends_them_makes_room_for_others(
             honest.hello(new_producer())
             honest.send(batch(1, *events))
             assert honest.read_to_ack(3) == []
-        is_cut_off = "others waited for room" in daemon.log.read_text()
+        is_cut_off = "other connections waited for memory" in daemon.log.read_text()
         assert is_cut_off == (begun_bytes == _BEGUN_BYTES)
 
 

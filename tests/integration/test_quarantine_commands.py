@@ -167,7 +167,7 @@ def test_on_a_terminal_a_list_shows_the_beginning_of_each_message(
 
 def test_one_rejected_event_is_shown_with_its_content(filled: Daemon) -> None:
     shown = run(filled, "rejected", "show", "3").stdout
-    assert "in receipts already with other content" in shown
+    assert "already in receipts with different content" in shown
     assert PRODUCER.hex() in shown
     assert '"agent_id": "another"' in shown
     whole = json.loads(run(filled, "rejected", "show", "3", "--json").stdout)
@@ -279,7 +279,7 @@ def test_accounts_that_do_not_add_up_are_said_and_fail(place: Path) -> None:
     for form in FORMS:
         ran = run(daemon, "accounts", "--format", form)
         assert ran.exit_code == os.EX_DATAERR, form
-        assert "account 1 counts 1 parked events, 0 wait" in ran.stderr, form
+        assert "account 1 counts 1 parked events, but 0 are parked" in ran.stderr, form
 
 
 def test_requeued_by_the_daemon_an_event_becomes_a_row_once(daemon: Daemon) -> None:

@@ -61,7 +61,7 @@ def test_objectives_are_read_again_on_sighup(daemon: Daemon) -> None:
     _store(daemon, "before")
     assert _violated(daemon) == []
     _objectives(daemon.place, 500)
-    _reload(daemon, "msg=reloaded")
+    _reload(daemon, "reloaded the objectives")
     _store(daemon, "after")
     assert _violated(daemon) == [("after", 500.0)]
 
@@ -75,7 +75,7 @@ def test_an_invalid_file_keeps_the_old_ones_and_says_why(daemon: Daemon) -> None
     _store(daemon, "e")
     assert _violated(daemon) == []
     _objectives(daemon.place, 800)
-    _reload(daemon, "msg=reloaded")
+    _reload(daemon, "reloaded the objectives")
     assert daemon.status()["objectives_error"] is None
     _store(daemon, "f")
     assert _violated(daemon) == [("f", 800.0)]
@@ -98,7 +98,7 @@ def test_a_command_reloads(daemon: Daemon) -> None:
 
 def test_a_violation_is_explained(daemon: Daemon) -> None:
     _objectives(daemon.place, 600)
-    _reload(daemon, "msg=reloaded")
+    _reload(daemon, "reloaded the objectives")
     _store(daemon, "slow")
     shown = _ggend("slo", "explain", "slow", "--database", str(daemon.database))
     assert shown.returncode == 0, shown.stderr

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ggend.cli.commands import list_commands
+from ggend.cli.commands.list_commands import LIST_COMMANDS
 from ggend.cli.commands.percentiles import percentiles
 from ggend.cli.common import filters as by
 from ggend.cli.common.options import DatabaseOption, FormatOption, LimitOption, chosen_database
@@ -47,7 +47,7 @@ def recent(
     _run(NAMED["recent"], database, form, limit)
 
 
-query.command()(list_commands.executions)
+query.command()(LIST_COMMANDS["executions"])
 
 
 @query.command()
@@ -78,13 +78,13 @@ def execution(
         show_text(execution_view(found))
 
 
-query.command()(list_commands.agents)
-query.command()(list_commands.stages)
+query.command()(LIST_COMMANDS["agents"])
+query.command()(LIST_COMMANDS["stages"])
 query.command()(percentiles)
-query.command()(list_commands.sessions)
-query.command()(list_commands.collisions)
-query.command()(list_commands.violations)
-query.command()(list_commands.audit)
+query.command()(LIST_COMMANDS["sessions"])
+query.command()(LIST_COMMANDS["collisions"])
+query.command()(LIST_COMMANDS["violations"])
+query.command()(LIST_COMMANDS["audit"])
 
 
 @query.command()

@@ -1,6 +1,6 @@
 """Filters: the options that select rows, and their conversion to `list_query.Filters`.
 
-`list_definitions` decides which values a filter takes.
+Which filters a list has, and which values they take, is decided in `list_definitions`.
 """
 
 from __future__ import annotations
@@ -13,55 +13,15 @@ import typer
 from ggend.queries.list_query import Filters
 from ggend.queries.time_filters import parse_moment
 
-__all__ = [
-    "Agent",
-    "Before",
-    "Environment",
-    "ExecutionId",
-    "Operation",
-    "Session",
-    "Severity",
-    "Since",
-    "Stage",
-    "Status",
-    "Substring",
-    "Type",
-    "Until",
-    "Wide",
-    "filters_of",
-]
+__all__ = ["FILTERS", "Before", "Since", "Substring", "Until", "Wide", "filters_of"]
 
-Agent: TypeAlias = Annotated[str | None, typer.Option("--agent", help="Only rows of this agent.")]
-Status: TypeAlias = Annotated[
-    str | None, typer.Option("--status", help="Only rows with this status.")
-]
-Operation: TypeAlias = Annotated[
-    str | None, typer.Option("--operation", help="Only rows of this operation.")
-]
-Environment: TypeAlias = Annotated[
-    str | None, typer.Option("--environment", help="Only rows of this environment.")
-]
-Session: TypeAlias = Annotated[
-    str | None, typer.Option("--session", metavar="ID", help="Only rows of this session.")
-]
-ExecutionId: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--execution",
-        metavar="ID",
-        help="Only rows of this execution. A prefix of its id is enough.",
-    ),
-]
-Stage: TypeAlias = Annotated[
-    str | None, typer.Option("--stage", help="Only this stage, such as `emit` or μ₃_emit.")
-]
-Severity: TypeAlias = Annotated[
-    str | None, typer.Option("--severity", help="Only rows of this severity.")
-]
-Type: TypeAlias = Annotated[str | None, typer.Option("--type", help="Only rows of this type.")]
+
+def _text(option: str, help_text: str, metavar: str | None = None) -> Any:
+    return Annotated[str | None, typer.Option(option, metavar=metavar, help=help_text)]
+
+
 Substring: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--text", help="Case-insensitive text search."),
+    str | None, typer.Option("--text", help="Case-insensitive text search.")
 ]
 Since: TypeAlias = Annotated[
     str | None,
@@ -84,6 +44,25 @@ Before: TypeAlias = Annotated[
     ),
 ]
 Wide: TypeAlias = Annotated[bool, typer.Option("--wide", help="Show every column, including JSON.")]
+
+#: The options of the fields of Filters, in the order in which help shows them.
+FILTERS: dict[str, Any] = {
+    "agent": _text("--agent", "Only rows of this agent."),
+    "stage": _text("--stage", "Only this stage, such as `emit` or μ₃_emit."),
+    "status": _text("--status", "Only rows with this status."),
+    "severity": _text("--severity", "Only rows of this severity."),
+    "type": _text("--type", "Only rows of this type."),
+    "operation": _text("--operation", "Only rows of this operation."),
+    "environment": _text("--environment", "Only rows of this environment."),
+    "execution": _text(
+        "--execution", "Only rows of this execution. A prefix of its id is enough.", "ID"
+    ),
+    "session": _text("--session", "Only rows of this session.", "ID"),
+    "since": Since,
+    "until": Until,
+    "text": Substring,
+    "before": Before,
+}
 
 
 def filters_of(

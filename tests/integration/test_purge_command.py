@@ -141,7 +141,7 @@ def test_on_a_terminal_it_asks_and_takes_no_for_an_answer(daemon: Daemon) -> Non
         os.close(leader)
         os.close(terminal)
     assert ran.returncode == 1
-    assert "Delete this 1 row permanently?" in ran.stderr
+    assert "Delete 1 row permanently?" in ran.stderr
     assert count(daemon, "audit_log") == 1
 
 

@@ -344,7 +344,7 @@ def test_rejected_events_are_purged_by_the_daemon_as_chosen(daemon: Daemon) -> N
 def test_where_nobody_can_be_asked_nothing_is_purged_without_yes(daemon: Daemon) -> None:
     fill(daemon)
     with pytest.raises(
-        UsageMistake, match="delete these 4 rejected events without confirmation"
+        UsageMistake, match="delete 4 rejected events without confirmation"
     ) as refused:
         run(daemon, "rejected", "purge", "--all")
     assert "--yes" in refused.value.hint
@@ -372,7 +372,7 @@ def test_on_a_terminal_it_asks_before_it_purges(daemon: Daemon) -> None:
         finally:
             os.close(leader)
             os.close(terminal)
-        assert "Delete these 4 rejected events permanently?" in ran.stderr
+        assert "Delete 4 rejected events permanently?" in ran.stderr
         assert len(objects(daemon, "rejected", "list")) == left
 
 

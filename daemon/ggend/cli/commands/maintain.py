@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from ggend.cli.common.daemon_client import REFUSED_HINT, ask_daemon, daemon_socket
+from ggend.cli.common.changes import Changes
+from ggend.cli.common.daemon_client import ask_daemon
 from ggend.cli.common.options import DatabaseOption, SocketOption, chosen_database, chosen_socket
 from ggend.cli.render.output import progress, show_line
-from ggend.errors import AlreadyRunning, DatabaseUnusable, RefusedByDatabase, UsageMistake
+from ggend.errors import UsageMistake
 
 __all__ = ["maintain"]
 
@@ -46,35 +46,33 @@ def maintain(
 
         ggend maintain --rebuild-rollups
     """
-    from ggend.maintenance.offline import open_offline
-
     if not rebuild_rollups:
         raise UsageMistake("nothing to do", hint="`ggend maintain --help` lists the options")
     path = chosen_database(database)
-    try:
-        with open_offline(path) as offline:
-            from ggend.database.rollups import clear
-            from ggend.hooks.rollups import rollup_hooks
+    changes = Changes(path, chosen_socket(socket), hint="run it again; the views stay exact")
+    changes.apply(lambda: _rebuild(path), lambda daemon: _rebuild_by_daemon(path, daemon))
+    show_line("the rollups were counted again")
 
-            with offline.transaction():
-                clear(offline.connection)
-            with progress(rows=True) as bar:
-                for hook in rollup_hooks():
-                    task = bar.add_task(hook.source, total=None)
-                    while left := hook.turn(offline.connection):
-                        bar.update(task, completed=hook.seen, total=hook.seen + left)
-                        offline.empty_wal()
-    except AlreadyRunning as error:
-        place = daemon_socket(path, chosen_socket(socket), otherwise=error)
-        ask_daemon(place, "rebuild_rollups", {})
-        _watch(path, place)
-    except sqlite3.IntegrityError as error:
-        raise RefusedByDatabase(str(error), hint=REFUSED_HINT) from error
-    except sqlite3.Error as error:
-        raise DatabaseUnusable(
-            f"{path} cannot be written: {error}", hint="run it again; the views stay exact"
-        ) from error
-    show_line("the rollups were recomputed")
+
+def _rebuild(path: Path) -> None:
+    from ggend.database.rollups import clear
+    from ggend.hooks.rollups import rollup_hooks
+    from ggend.maintenance.offline import open_offline
+
+    with open_offline(path) as offline:
+        with offline.transaction():
+            clear(offline.connection)
+        with progress(rows=True) as bar:
+            for hook in rollup_hooks():
+                task = bar.add_task(hook.source, total=None)
+                while left := hook.turn(offline.connection):
+                    bar.update(task, completed=hook.seen, total=hook.seen + left)
+                    offline.empty_wal()
+
+
+def _rebuild_by_daemon(path: Path, daemon: Path) -> None:
+    ask_daemon(daemon, "rebuild_rollups", {})
+    _watch(path, daemon)
 
 
 def _watch(path: Path, place: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import sys
 from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import closing
@@ -13,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ggend.cli.common.daemon_client import ask_daemon, daemon_socket
+from ggend.cli.common.changes import Changes, confirm_deletion
+from ggend.cli.common.daemon_client import ask_daemon
 from ggend.cli.common.options import (
     DatabaseOption,
     FormatOption,
@@ -23,7 +23,6 @@ from ggend.cli.common.options import (
 )
 from ggend.cli.render.output import Format, complain, progress, show, show_line
 from ggend.errors import (
-    AlreadyRunning,
     DatabaseUnusable,
     NoRoom,
     RefusedByDatabase,
@@ -116,7 +115,7 @@ def purge(
     if dry_run or not (rows or yes):
         return
     if not yes:
-        _confirm(rows)
+        confirm_deletion(rows, "row", "rows")
     deleted: Counter[str] = Counter()
     with progress(rows=True) as bar:
         task = bar.add_task("purging", total=rows)
@@ -125,18 +124,15 @@ def purge(
             deleted.update(part)
             bar.advance(task, sum(part.values()))
 
-        try:
-            purge_file(path, cutoff, tell, kept=kept or ())
-        except AlreadyRunning as error:
-            _purge_by_daemon(
-                path, cutoff, tell, kept=kept or (), socket=chosen_socket(socket), otherwise=error
-            )
-        except DeletionRefused as error:
-            raise RefusedByDatabase(str(error), hint=_REFUSED_HINT) from error
-        except sqlite3.Error as error:
-            raise DatabaseUnusable(
-                f"{path} cannot be purged: {error}", hint="run it again to resume"
-            ) from error
+        def in_file() -> None:
+            try:
+                purge_file(path, cutoff, tell, kept=kept or ())
+            except DeletionRefused as error:
+                raise RefusedByDatabase(str(error), hint=_REFUSED_HINT) from error
+
+        Changes(path, chosen_socket(socket)).apply(
+            in_file, lambda daemon: _purge_by_daemon(path, daemon, cutoff, tell, kept=kept or ())
+        )
     gone: list[tuple[object, ...]] = [(row[0], deleted[str(row[0])]) for row in doomed.rows]
     show(Result(columns=["table", "purged"], rows=gone), form=form)
 
@@ -152,34 +148,24 @@ def _cutoff(older_than: str) -> str:
     return cutoff
 
 
-def _confirm(rows: int) -> None:
-    if not sys.stdin.isatty():
-        raise UsageMistake(
-            f"refusing to delete {rows} rows without confirmation", hint="pass --yes"
-        )
-    these = "this 1 row" if rows == 1 else f"these {rows:,} rows"
-    typer.confirm(f"Delete {these} permanently?", abort=True, err=True)
-
-
 def _purge_by_daemon(
     path: Path,
+    daemon: Path,
     cutoff: str,
     tell: Callable[[dict[str, int]], None],
     *,
     kept: Collection[str],
-    socket: Path | None,
-    otherwise: AlreadyRunning,
 ) -> None:
-    """Have the daemon that holds the lock delete the rows, slice by slice."""
-    # Use only this socket from here on: another daemon would purge another database.
+    """Have the daemon delete the rows, slice by slice."""
     from ggend.maintenance.purge import SLICE_ROWS, smaller_slice
 
-    place = daemon_socket(path, socket, otherwise=otherwise)
     rows = SLICE_ROWS
     arguments: dict[str, Any] = {"cutoff": cutoff} | ({"kept": list(kept)} if kept else {})
     while "position" not in arguments or arguments["position"] is not None:
         try:
-            done: dict[str, Any] = ask_daemon(place, "purge", arguments, refused_hint=_REFUSED_HINT)
+            done: dict[str, Any] = ask_daemon(
+                daemon, "purge", arguments, refused_hint=_REFUSED_HINT
+            )
         except NoRoom as error:
             arguments["limit"] = rows = smaller_slice(path, rows, error.message)
             continue

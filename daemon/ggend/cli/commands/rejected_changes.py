@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 import typer
 
-from ggend.cli.common.daemon_client import REFUSED_HINT, ask_daemon, daemon_socket
+from ggend.cli.common.changes import Changes, confirm_deletion
+from ggend.cli.common.daemon_client import ask_daemon
 from ggend.cli.common.options import (
     DatabaseOption,
     FormatOption,
@@ -24,7 +25,7 @@ from ggend.cli.common.options import (
 )
 from ggend.cli.render.output import Format, complain, progress, show, show_line
 from ggend.cli.render.rejected_view import short
-from ggend.errors import AlreadyRunning, DatabaseUnusable, RefusedByDatabase, UsageMistake
+from ggend.errors import UsageMistake
 from ggend.queries.rejected import Chosen, read_ids
 from ggend.queries.result import Result
 from ggend.queries.snapshot import snapshot
@@ -131,7 +132,7 @@ def purge_rejected(
     path = chosen_database(database)
     wanted = _wanted(path, ids, code=code, older_than=older_than, everything=everything)
     if not yes and wanted:
-        _confirm(len(wanted))
+        confirm_deletion(len(wanted), "rejected event", "rejected events")
     deleted = sum(
         _in_parts(
             path,
@@ -187,25 +188,15 @@ def _in_parts(
     """Do the work part by part: in the file, or by the daemon that has it open."""
     from ggend.maintenance.requeue import REQUEUED_IDS
 
-    place: Path | None = None
+    def by_daemon(part: list[int], daemon: Path) -> T:
+        return answer(ask_daemon(daemon, op, {"ids": part}))
+
+    changes = Changes(path, socket)
     with progress(rows=True) as bar:
         task = bar.add_task(op.replace("_", " "), total=len(ids))
         for first in range(0, len(ids), REQUEUED_IDS):
-            part = ids[first : first + REQUEUED_IDS]
-            if place is None:
-                try:
-                    yield here(path, part)
-                except AlreadyRunning as error:
-                    # Use only this socket from here on: another daemon has another database.
-                    place = daemon_socket(path, socket, otherwise=error)
-                except sqlite3.IntegrityError as error:
-                    raise RefusedByDatabase(str(error), hint=REFUSED_HINT) from error
-                except sqlite3.Error as error:
-                    raise DatabaseUnusable(
-                        f"{path} cannot be written: {error}", hint="run it again to resume"
-                    ) from error
-            if place is not None:
-                yield answer(ask_daemon(place, op, {"ids": list(part)}))
+            part = list(ids[first : first + REQUEUED_IDS])
+            yield changes.apply(partial(here, path, part), partial(by_daemon, part))
             bar.advance(task, len(part))
 
 
@@ -219,10 +210,3 @@ def _outcomes(done: Sequence[msgspec.Struct], form: Format) -> Result:
         columns=["outcome", "code", "events"],
         rows=[(*what, count) for what, count in counts.most_common()],
     )
-
-
-def _confirm(count: int) -> None:
-    these = "this rejected event" if count == 1 else f"these {count:,} rejected events"
-    if not sys.stdin.isatty():
-        raise UsageMistake(f"refusing to delete {these} without confirmation", hint="pass --yes")
-    typer.confirm(f"Delete {these} permanently?", abort=True, err=True)

@@ -44,7 +44,7 @@ _OTHERS: tuple[tuple[Mix, Shape, int], ...] = (
 
 #: What a daemon logs when it could not just work. Not what it says when it stops: `Daemon` has
 #: closed the notify socket by then.
-_TROUBLE = re.compile(r"level=(warning|error|critical) (?!logger=ggend\.notify )")
+_TROUBLE = re.compile(r"level=(warning|error|critical) (?!logger=ggend\.systemd )")
 
 
 class Case(Struct, frozen=True):

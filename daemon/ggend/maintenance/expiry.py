@@ -25,7 +25,7 @@ from ggend_schema.codes import EventCode
 
 __all__ = ["begin_round", "forget_silent", "give_up_parked", "run_expiry"]
 
-log = logging.getLogger("ggend.upkeep")
+log = logging.getLogger("ggend.expiry")
 
 #: Rows that one slice looks at. It reads no payload of those that stay: about a millisecond.
 SLICE_ROWS = 1_000

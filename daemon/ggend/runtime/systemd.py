@@ -15,7 +15,7 @@ from msgspec import Struct
 
 __all__ = ["Notifier", "Passed", "notifying", "passed_descriptors", "watchdog_seconds"]
 
-log = logging.getLogger("ggend.notify")
+log = logging.getLogger("ggend.systemd")
 
 #: The first descriptor that systemd passes.
 _FIRST_DESCRIPTOR = 3

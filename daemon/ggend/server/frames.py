@@ -40,7 +40,7 @@ from ggend_schema.messages import (
 
 __all__ = ["FramedDialogue"]
 
-log = logging.getLogger("ggend.framed")
+log = logging.getLogger("ggend.frames")
 
 
 class _Run:

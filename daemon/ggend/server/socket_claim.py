@@ -23,7 +23,7 @@ from ggend.errors import AlreadyRunning, SocketUnusable
 
 __all__ = ["SocketClaim", "adopt_sockets", "claim_socket"]
 
-log = logging.getLogger("ggend.claim")
+log = logging.getLogger("ggend.socket")
 
 #: Connections that may wait to be accepted.
 BACKLOG = 1_024

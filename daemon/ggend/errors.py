@@ -25,6 +25,7 @@ __all__ = [
     "NotAllowed",
     "RefusedByDatabase",
     "SocketUnusable",
+    "TookTooLong",
     "UsageMistake",
     "WalNotOurs",
     "WriterStopped",

@@ -321,7 +321,7 @@ def test_what_root_restores_belongs_to_the_daemons_user(place: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (None, "no database"),
+        (None, "no backup"),
         (b"", "not a tier 2 database"),
         (b"text" * 2000, "not an SQLite database"),
     ],

@@ -411,7 +411,7 @@ def test_another_user_may_not_requeue(filled: Daemon, monkeypatch: pytest.Monkey
             os.seteuid(0)
 
     monkeypatch.setattr("ggend.cli.common.daemon_client.ask", asked_by_nobody)
-    with pytest.raises(NotAllowed, match="only the daemon's user"):
+    with pytest.raises(NotAllowed, match="the daemon's user"):
         run(filled, "rejected", "requeue", "1")
 
 

@@ -160,7 +160,7 @@ def test_mistakes_are_refused_with_what_is_allowed(stored: Daemon) -> None:
     with pytest.raises(UsageMistake) as caught:
         ask(stored.database, "executions", "--status", "green")
     assert "passed, failed, partial, cancelled" in caught.value.hint
-    with pytest.raises(UsageMistake, match="is not a time between"):
+    with pytest.raises(UsageMistake, match="is neither an age nor a time between"):
         ask(stored.database, "audit", "--since", "yesterday")
 
 

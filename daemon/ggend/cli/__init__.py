@@ -43,10 +43,11 @@ app = typer.Typer(
     name="ggend",
     cls=lazy_group({name: f"ggend.cli.commands.{place}" for name, place in _COMMANDS.items()}),
     help="The event-ingestion daemon of ggen. It receives typed events over a Unix socket and "
-    "stores each event exactly once in a SQLite database.",
-    epilog="Exit statuses follow sysexits.h: 2 and 64 wrong usage, 65 invalid input, 69 no daemon "
-    "answers, 71 the socket cannot be used, 74 the database cannot be written, 75 another daemon "
-    "is running, 77 not allowed, 78 invalid configuration.",
+    "stores each event exactly once in an SQLite database.",
+    epilog="Exit statuses follow sysexits.h: 1 degraded, or you answered no; 2 and 64 wrong usage; "
+    "65 invalid input or database; 69 no daemon answers, or events still wait; 70 an internal "
+    "error; 71 the socket cannot be used; 72 the database file was replaced; 74 a write failed; "
+    "75 in use, or a timeout: try again; 77 not allowed; 78 invalid configuration.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

@@ -153,7 +153,7 @@ def cannot_open(path: Path, error: sqlite3.Error) -> DatabaseUnusable:
             )
         case sqlite3.SQLITE_NOTADB:
             return DatabaseCorrupt(
-                f"{path} cannot be read as a SQLite database: {error}",
+                f"{path} cannot be read as an SQLite database: {error}",
                 hint="give another file, or move this one away; if it was ggend's own, restore a "
                 "backup, or set `set_aside_corrupt = true` to create a new one",
             )

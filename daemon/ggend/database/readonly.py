@@ -164,7 +164,7 @@ def _check_is_file(path: Path) -> None:
         )
     raise DatabaseUnusable(
         f"there is no database at {path}",
-        hint="`ggend serve` and `ggend init` create one; use --database to give another",
+        hint="`ggend serve` and `ggend init` create one; check the path",
     )
 
 

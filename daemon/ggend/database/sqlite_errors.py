@@ -69,7 +69,7 @@ TABLE: Final[dict[str, Response]] = {
         "retry", CommitUnknown, "lost the race for a lock of the WAL several times"
     ),
     "SQLITE_SCHEMA": Response("retry", CommitUnknown, "another program changes the schema"),
-    "SQLITE_INTERRUPT": Response("retry", CommitUnknown, "taken back when somebody asked for it"),
+    "SQLITE_INTERRUPT": Response("retry", CommitUnknown, "rolled back because it was interrupted"),
     "SQLITE_FULL": Response(
         "retry", "retry", "no room; the frame that commits was not written, also at COMMIT"
     ),
@@ -83,10 +83,12 @@ TABLE: Final[dict[str, Response]] = {
     ),
     "SQLITE_IOERR_SHMMAP": Response("retry", CommitUnknown, "no memory for the `-shm`, likewise"),
     "SQLITE_IOERR_WRITE": Response(
-        DiskFailed, CommitUnknown, "not for want of room: that is FULL (but a quota ends here)"
+        DiskFailed,
+        CommitUnknown,
+        "a write failed; a full disk is FULL, an exceeded quota is this",
     ),
     "SQLITE_IOERR_FSYNC": Response(
-        DiskFailed, CommitUnknown, "a second sync would say that all is well"
+        DiskFailed, CommitUnknown, "a repeated sync may succeed although data was lost"
     ),
     "SQLITE_IOERR_DIR_FSYNC": Response(DiskFailed, CommitUnknown, "likewise"),
     "SQLITE_IOERR_DATA": Response(

@@ -18,6 +18,7 @@ from ggend.spelling import nearest
 from ggend_schema.codec import DECODE_ERRORS, decode_event, decode_line, encode_event
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.events import EVENT_TYPES, Event
+from ggend_schema.explained import explained
 from ggend_schema.rows import check_row
 
 __all__ = ["BadEvent", "check_line", "event_of"]
@@ -70,9 +71,11 @@ def event_of(
         checked = decode_event(encode_event(event))
         check_row(checked)
     except InvalidEvent as error:
-        raise _bad(error.message, kind) from error
+        said = explained({"type": kind, **values}, error.message)
+        raise _bad(said.removeprefix(f"{kind}: "), kind) from error
     except DECODE_ERRORS as error:
-        raise _bad(str(error), kind) from error
+        said = explained({"type": kind, **values}, str(error))
+        raise _bad(said.removeprefix(f"{kind}: "), kind) from error
     return checked
 
 
@@ -102,10 +105,14 @@ def _split(assignment: str) -> tuple[str, Any]:
         ) from error
 
 
+#: How msgspec begins to say that a field is not there.
+_MISSING = "Object missing required field"
+
+
 def _bad(message: str, kind: str) -> BadEvent:
     return BadEvent(
-        f"not a valid {kind}: {message.replace('$.', '')}",
-        hint="`ggend emit --help` shows an example; docs/WIRE.md describes the fields",
+        f"not a valid {kind}: {message.replace('$.', '').replace(_MISSING, 'it needs')}",
+        hint="`ggend emit --help` shows examples",
     )
 
 

@@ -1,4 +1,6 @@
-"""Releases: what waits for a parent that is stored, where that was too much to go with it.
+"""Releases: stores in slices what was too much to be released together with its parent.
+
+`settle` releases the first 4,096 events with the parent itself.
 
 In slices about as large as a batch, each a call in the writer's turn, one after another: whatever
 comes meanwhile is committed in between. A slice and its counts are one transaction. What is left

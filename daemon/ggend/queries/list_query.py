@@ -94,7 +94,7 @@ def _parameters(listing: Listing, filters: Filters) -> dict[str, object]:
                 # Names with the micro sign are accepted, and need not be offered.
                 offered = ", ".join(choice for choice in choices if "\u00b5" not in choice)
                 raise UsageMistake(
-                    f"{value!r} is not a {name} of {listing.table}",
+                    f"there is no {name} {value!r}",
                     hint=f"--{name} takes one of: {offered}",
                 )
             value = choices[value]

@@ -39,7 +39,7 @@ def parse_moment(text: str, *, now: datetime) -> str:
     except InvalidEvent:
         today = now.astimezone(UTC).strftime("%Y-%m-%d")
         raise UsageMistake(
-            f"{text!r} is not a time between 1970 and 9999",
+            f"{text!r} is neither an age nor a time between 1970 and 9999",
             hint=f"give an age such as 90m, 24h, 7d or 2w, or a date or time such as {today} or "
             f"{today}T12:34:56Z (no offset means UTC)",
         ) from None

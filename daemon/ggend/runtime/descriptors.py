@@ -57,5 +57,6 @@ def name_exhaustion(error: BaseException) -> NoDescriptors | None:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return NoDescriptors(
         f"{error.strerror}: the limit of this process is {limit} descriptors",
-        hint="raise it with LimitNOFILE= in the unit, or `ulimit -Hn` in a shell",
+        hint="raise it with LimitNOFILE= in the unit, or with `ulimit -n NUMBER` in the shell that "
+        "starts ggend",
     )

@@ -14,10 +14,10 @@ import msgspec
 from ggend.ingest.intake import Outcome, Submission
 from ggend.ingest.store import DURABILITY
 from ggend.runtime.memory_budget import estimate_memory
-from ggend.server.answers import answer_request
 from ggend.server.connection import Connection
 from ggend.server.decode import batch_entries, check_batch
 from ggend.server.dialogue import End
+from ggend.server.request_answers import answer_request
 from ggend.server.shared_limits import STALL_SECONDS
 from ggend.storage.accounts import NotYours, Sender, UnknownProducer, account_key
 from ggend.storage.writer_state import WriterState

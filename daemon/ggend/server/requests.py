@@ -120,8 +120,8 @@ def _senders(services: Services, client: object) -> list[int]:
 def _expect_owner(request: Request, uid: int) -> None:
     if uid not in (0, os.geteuid()):
         raise NotAllowed(
-            f"{request.op} changes stored rows or objectives: only the daemon's user (uid "
-            f"{os.geteuid()}) and root may request it, not uid {uid}"
+            f"only uid {os.geteuid()} (the daemon's user) and root may request {request.op}; you "
+            f"are uid {uid}"
         )
 
 

@@ -33,20 +33,21 @@ def test_text_for_a_json_field_stays_text() -> None:
 @pytest.mark.parametrize(
     ("assignments", "named"),
     [
-        (AUDIT[1:], "`agent_id`"),
-        ([*AUDIT, "duration_ms=long"], "`duration_ms`"),
-        ([*AUDIT, "duration_ms=-1"], "`duration_ms`"),
+        (AUDIT[1:], "it needs `agent_id`"),
+        ([*AUDIT, "duration_ms=long"], "audit.duration_ms is 'long': "),
+        ([*AUDIT, "duration_ms=-1"], "audit.duration_ms is '-1': "),
         ([*AUDIT, "status=completed"], "`status` is given twice"),
         ([*AUDIT, "agent=a1"], "`agent`"),
         ([*AUDIT, "context:={"], "`context` is not JSON"),
         ([*AUDIT, "context:=" + "[" * 100 + "]" * 100], "`context` is nested deeper"),
-        ([*AUDIT, "execution_id=a\x1bb"], "`execution_id`"),
+        ([*AUDIT, "execution_id=a\x1bb"], "audit.execution_id is "),
         ([*AUDIT, "timestamp=yesterday"], "'yesterday' is not ISO 8601"),
         ([*AUDIT, "loose"], "'loose' is neither"),
         ([*AUDIT, "=x"], "'=x' is neither"),
         ([*AUDIT, "context:=1e999"], "`context`"),
+        ([*AUDIT[:-1], "status=done"], "audit.status is 'done'; allowed are 'started', "),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_what_is_wrong_is_named(assignments: list[str], named: str) -> None:
     with pytest.raises(BadEvent) as caught:

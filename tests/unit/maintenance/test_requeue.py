@@ -447,7 +447,7 @@ def test_a_request_without_ids_is_no_request(op: str, arguments: dict[str, Any])
 @pytest.mark.parametrize("op", ["requeue", "purge_rejected"])
 def test_another_user_may_not_ask(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    with pytest.raises(Exception, match="changes stored rows or objectives") as refused:
+    with pytest.raises(Exception, match="the daemon's user") as refused:
         stored_answer(Request(id=1, op=op, arguments={"ids": [1]}), 1001)
     assert getattr(refused.value, "code", "") == "not_allowed"
     stored_answer(Request(id=1, op=op, arguments={"ids": [1]}), 1000)

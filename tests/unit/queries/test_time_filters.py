@@ -47,7 +47,7 @@ def test_the_zone_of_the_clock_does_not_matter() -> None:
     ],
 )
 def test_what_is_no_moment_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(UsageMistake, match="is not a time between") as caught:
+    with pytest.raises(UsageMistake, match="is neither an age nor a time between") as caught:
         parse_moment(text, now=NOW)
     assert "24h" in caught.value.hint
     assert "2026-01-29T12:34:56Z" in caught.value.hint

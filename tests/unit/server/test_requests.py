@@ -29,7 +29,7 @@ SERVICES = cast("Services", Answers())
 
 def test_another_user_may_not_reload() -> None:
     request = Request(id=1, op="reload", arguments={})
-    with pytest.raises(NotAllowed, match="only the daemon's user"):
+    with pytest.raises(NotAllowed, match="the daemon's user"):
         local_answer(request, os.geteuid() + 1, SERVICES)
 
 

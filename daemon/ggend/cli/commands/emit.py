@@ -42,7 +42,7 @@ def emit(
     fields: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="KEY=VALUE", help="Use key=value for text and numbers, key:=json for JSON."
+            metavar="KEY=VALUE", help="A field: key=value for text and numbers, key:=json for JSON."
         ),
     ] = None,
     *,

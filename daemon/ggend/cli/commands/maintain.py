@@ -47,7 +47,7 @@ def maintain(
         ggend maintain --rebuild-rollups
     """
     if not rebuild_rollups:
-        raise UsageMistake("nothing to do", hint="`ggend maintain --help` lists the options")
+        raise UsageMistake("no task was given", hint="--rebuild-rollups counts the rollups again")
     path = chosen_database(database)
     changes = Changes(path, chosen_socket(socket), hint="run it again; the views stay exact")
     changes.apply(lambda: _rebuild(path), lambda daemon: _rebuild_by_daemon(path, daemon))

@@ -16,7 +16,7 @@ __all__ = ["restore"]
 
 
 def restore(
-    file: Annotated[Path | None, typer.Argument(help="The backup, a SQLite file.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="The backup, an SQLite file.")] = None,
     *,
     with_wal: Annotated[
         bool,
@@ -60,6 +60,8 @@ def restore(
         raise DatabaseUnusable(
             f"there is no database at {path}", hint="`ggend restore FILE` puts a backup there"
         )
+    if file is not None and not file.exists():
+        raise DatabaseUnusable(f"there is no backup at {file}", hint="check the path")
     with at_work() as tell, hold_lock(path, what="database"):
         if file is not None:
             done = restore_file(path, file, lambda step: tell(step.what, step.share))

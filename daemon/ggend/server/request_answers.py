@@ -1,4 +1,4 @@
-"""Answers: sends a peer the answer to each of its requests, in the order of the requests.
+"""Request answers: sends a peer the answer to each of its requests, in the order of the requests.
 
 What a request means is decided in `requests`.
 """

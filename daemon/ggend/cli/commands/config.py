@@ -49,6 +49,13 @@ def show_config(
         )
         return
     rows: list[tuple[object, ...]] = [
-        (key, str(value), loaded.sources[key]) for key, value in values.items()
+        (key, _text(value), loaded.sources[key]) for key, value in values.items()
     ]
     show(Result(columns=["key", "value", "source"], rows=rows))
+
+
+def _text(value: object) -> str:
+    """Return a value as the configuration file spells it; `-`: it has none."""
+    if value is None:
+        return "-"
+    return str(value).lower() if isinstance(value, bool) else str(value)

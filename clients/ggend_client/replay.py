@@ -66,14 +66,14 @@ def replay(
     places: Callable[[], Sequence[Path]],
     *,
     timeout: float,
-    whomever: bool = False,
+    all_sockets: bool = False,
     expired: bool = False,
     accept_duplicates: bool = False,
 ) -> ReplayReport:
     """Deliver the spools of processes that have ended, for at most `timeout` seconds.
 
     `places` returns the sockets to try, the first of which is the one that spools must be meant
-    for, or else (`whomever`) may be. `expired`: also what is too old, unless it may be stored
+    for, or else (`all_sockets`) may be. `expired`: also what is too old, unless it may be stored
     already and the daemon cannot tell, or else (`accept_duplicates`) all of it. Never raises: what
     went wrong is in the report.
     """
@@ -94,7 +94,7 @@ def replay(
         if time.monotonic() >= deadline:
             error = error or "there was no time for all"
             break
-        if not whomever and summary.destination not in {"", destination}:
+        if not all_sockets and summary.destination not in {"", destination}:
             elsewhere.append(summary)  # a test's daemon, another host directory's
             continue
         try:

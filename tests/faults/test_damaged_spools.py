@@ -62,7 +62,7 @@ def test_what_is_intact_is_stored_once_and_the_rest_is_lost(
 
 
 def _replay(directory: Path, daemon: Daemon) -> None:
-    replay(directory, lambda: [daemon.socket], timeout=PATIENCE_SECONDS, whomever=True)
+    replay(directory, lambda: [daemon.socket], timeout=PATIENCE_SECONDS, all_sockets=True)
 
 
 def _spooled(directory: Path, producer: bytes, counts: list[int]) -> list[tuple[int, int, int]]:

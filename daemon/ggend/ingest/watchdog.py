@@ -99,7 +99,7 @@ async def run_watchdog(
     watchdog_seconds: float | None,
 ) -> None:
     """Tell systemd how it goes, and probe an idle database. Ends cancelled."""
-    pulse = Watchdog(metrics, lambda: store.in_call_since, watchdog_seconds=watchdog_seconds)
+    watchdog = Watchdog(metrics, lambda: store.in_call_since, watchdog_seconds=watchdog_seconds)
     lane = Lane()
     probing = False
 
@@ -113,10 +113,10 @@ async def run_watchdog(
 
     async with anyio.create_task_group() as probes:
         while True:
-            assignments = pulse.due()
+            assignments = watchdog.due()
             if assignments:
                 notifier.notify(*assignments)
-            if pulse.is_probe_due() and not probing:
+            if watchdog.is_probe_due() and not probing:
                 probing = True
                 probes.start_soon(probe)
-            await anyio.sleep(pulse.tick_seconds)
+            await anyio.sleep(watchdog.tick_seconds)

@@ -127,7 +127,7 @@ def replay_spool(
         place,
         lambda: client_sockets(os.environ) if chosen is None else [chosen],
         timeout=timeout,
-        whomever=all_sockets or whomever,
+        all_sockets=all_sockets or whomever,
         expired=expired,
         accept_duplicates=accept_duplicates,
     )

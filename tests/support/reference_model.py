@@ -376,7 +376,7 @@ class ReferenceModel:
         wanted = Counter({name: account.counts[name] for name in names[1:]})
         wanted["stored"] = account.last_sequence - wanted.total()
         moved = Counter({name: min(wanted[name], total.counts[name]) for name in names})
-        for name in names:
+        for name in (name for name in names if name != "rejected"):
             moved[name] += min(wanted.total() - moved.total(), total.counts[name] - moved[name])
         total.counts.subtract(moved)
         total.last_sequence -= moved.total()

@@ -190,7 +190,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.place = Path(tempfile.mkdtemp(prefix="ggend-model-", dir=MEMORY))
         self.generation = 0
         self.refusing = True
-        self.reckoning = ReferenceModel(PARKED_EVENTS, self._refuses)
+        self.reference = ReferenceModel(PARKED_EVENTS, self._refuses)
         self.producers = {number: Producer(number) for number in PRODUCERS}
         self.events: list[Event] = []
         self.stamps = 0
@@ -224,7 +224,7 @@ class StoreMachine(RuleBasedStateMachine):
             return last_sequence
 
         told = self._call(hello)
-        account = self.reckoning.open(producer.id, UID, permanent=producer.permanent)
+        account = self.reference.open(producer.id, UID, permanent=producer.permanent)
         assert told == account.last_sequence
         producer.next_sequence = max(told + 1, 1)
 
@@ -347,25 +347,25 @@ class StoreMachine(RuleBasedStateMachine):
 
     # What is done to what was sent
 
-    @precondition(lambda self: self.reckoning.rejected or self.waiting)
+    @precondition(lambda self: self.reference.rejected or self.waiting)
     @rule(places=places)
     def requeue(self, places: Sequence[int]) -> None:
         """Twice: what is not there any more is gone."""
         self._commit()
         ids, wanted = self._chosen(places)
-        expected = self.reckoning.requeue(wanted)
+        expected = self.reference.requeue(wanted)
         told = self._call(lambda c, state: requeue(c, state, [*ids, *ids, 10**9]))
         assert [(done.outcome, done.code) for done in told] == [*expected, ("gone", None)]
         assert [done.id for done in told] == [*ids, 10**9]
 
-    @precondition(lambda self: self.reckoning.rejected or self.waiting)
+    @precondition(lambda self: self.reference.rejected or self.waiting)
     @rule(places=places)
     def purge_rejected(self, places: Sequence[int]) -> None:
         """Some of the rejected events are thrown away."""
         self._commit()
         ids, unwanted = self._chosen(places)
         assert self._call(lambda c, state: purge_rejected(c, state, [*ids, 10**9])) == len(ids)
-        self.reckoning.purge_rejected(unwanted)
+        self.reference.purge_rejected(unwanted)
 
     @precondition(lambda self: self.moments)
     @rule(moment=st.integers(0, 10), limit=st.integers(1, 4))
@@ -381,7 +381,7 @@ class StoreMachine(RuleBasedStateMachine):
             )
             if after is None:
                 break
-        self.reckoning.give_up(before)
+        self.reference.give_up(before)
 
     @rule(done=st.sets(numbers, min_size=1))
     def goodbye(self, done: set[int]) -> None:
@@ -412,8 +412,8 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def everything_is_as_reckoned(self) -> None:
         """Tables, accounts, parked and rejected events, and what the writer remembers of them."""
-        connection, reckoning = self.connection, self.reckoning
-        kept = [*reckoning.stored, *(held for _, held in reckoning.memories.values())]
+        connection, reference = self.connection, self.reference
+        kept = [*reference.stored, *(held for _, held in reference.memories.values())]
         expected = model(
             Sent(0, held.offer.event, held.offer.stamp_ns) for held in kept if held.offer.event
         )
@@ -429,7 +429,7 @@ class StoreMachine(RuleBasedStateMachine):
                     *(account.permanent, account.finished, account.last_sequence, account.shed),
                     *(account.counts[column] for column in COUNTS),
                 )
-                for account in reckoning.accounts
+                for account in reference.accounts
             ],
         )
         waiting = [
@@ -440,9 +440,9 @@ class StoreMachine(RuleBasedStateMachine):
         same(
             "parked_events",
             waiting,
-            [(*one.parent, one.held.offer.stamp_ns, one.held.sequence) for one in reckoning.parked],
+            [(*one.parent, one.held.offer.stamp_ns, one.held.sequence) for one in reference.parked],
         )
-        assert self.store.parked == len(reckoning.parked)
+        assert self.store.parked == len(reference.parked)
         state = self.store._state
         assert [(state.parking.count, state.parking.bytes)] == connection.execute(
             "SELECT coalesce(SUM(events), 0), coalesce(SUM(length(payload)), 0) FROM parked_events"
@@ -458,7 +458,7 @@ class StoreMachine(RuleBasedStateMachine):
                     *(held.offer.stamp_ns, held.code, held.producer, held.sequence),
                     *(held.uid, held.offer.encoding, held.offer.encoded),
                 )
-                for held in reckoning.rejected
+                for held in reference.rejected
             ],
         )
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -533,8 +533,8 @@ class StoreMachine(RuleBasedStateMachine):
         results = self._transaction(batch, isolate=True if isolate else None)
         if and_then is not None:
             assert isinstance(results.pop(), LookupError)
-        expected = self.reckoning.settle(delivery for _, delivery in waiting)
-        self.reckoning.commits += 1
+        expected = self.reference.settle(delivery for _, delivery in waiting)
+        self.reference.commits += 1
         assert [told(result) for result in results] == [
             (fates.failure, fates.last_sequence, +fates.counts, sorted(fates.rejects))
             for fates in expected
@@ -548,14 +548,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.seconds += 1
         self.moments.append(self.seconds)
         (result,) = self._transaction([call(function)])
-        self.reckoning.commits += 1
+        self.reference.commits += 1
         if isinstance(result, Exception):
             raise result
         return result  # type: ignore[return-value]
 
     def _chosen(self, places: Sequence[int]) -> tuple[list[int], list[Held]]:
-        """Some of the rejected events: their ids, and what the reckoning has of them."""
-        rejected = {held.offer.stamp_ns: held for held in self.reckoning.rejected}
+        """Some of the rejected events: their ids, and what the reference has of them."""
+        rejected = {held.offer.stamp_ns: held for held in self.reference.rejected}
         rows = self.connection.execute(IDS_AND_STAMPS).fetchall()
         chosen = dict.fromkeys(place % len(rows) for place in places) if rows else {}
         picked = [rows[place] for place in chosen]
@@ -565,12 +565,12 @@ class StoreMachine(RuleBasedStateMachine):
         for number in sorted(finished):
             producer = self.producers[number]
             assert producer.id is not None
-            self.reckoning.finish(producer.id)
+            self.reference.finish(producer.id)
 
     def _forget_waiting(self) -> None:
         """It was on its way as the daemon was killed: the producers will send it again."""
         for producer in self.producers.values():
-            producer.next_sequence = self.reckoning.settled(producer.id) + 1
+            producer.next_sequence = self.reference.settled(producer.id) + 1
         self.waiting.clear()
 
     def _refuses(self, event: Event) -> bool:

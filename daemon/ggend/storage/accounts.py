@@ -334,14 +334,21 @@ class Accounts:
         connection.execute(_FORGET, (account_id,))
 
 
+#: Where `rejected` stands in what `_FOLDED` returns.
+_REJECTED_AT = 3
+
+
 def _take_out(folded: Sequence[int], wanted: Sequence[int]) -> list[int]:
     """Return what to take of each count, all of `wanted` together where that is possible.
 
-    Requeued events have moved from one count of the folded total to another since.
+    Requeued events have moved from one count of the folded total to another since. What else is
+    rejected there stays: it is counted for events that are in quarantine.
     """
     moved = [min(want, there) for want, there in zip(wanted, folded, strict=True)]
     left = sum(wanted) - sum(moved)
     for position, there in enumerate(folded):
+        if position == _REJECTED_AT:
+            continue
         more = min(left, there - moved[position])
         moved[position] += more
         left -= more

@@ -373,3 +373,23 @@ async def test_a_client_that_was_forgotten_loses_nothing_when_it_goes_on(
     ]
     assert await harness.total() == {"last_sequence": 4, "stored": 4}
     assert await harness.account() == {"last_sequence": 5, "stored": 1, "lost": 4}
+
+
+async def test_what_is_rejected_in_the_total_stays_there_when_producers_come_back(
+    harness: StoreHarness,
+) -> None:
+    """An orphan of one that was forgotten, put back to wait and given up again."""
+    await harness.settle(stage())
+    await harness.settle(audit(), producer=P2)
+    await give_up(harness)
+    await forget(harness, P1, P2)
+    await harness.ask(lambda c, state: requeue(c, state, [1]))
+    await give_up(harness)
+    await harness.check()
+    await harness.settle(audit())
+    await harness.settle(audit(), producer=P2)
+    await harness.check()
+    ((orphan,),) = await harness.rows("SELECT id FROM rejected_events")
+    done = await harness.ask(lambda c, state: requeue(c, state, [orphan]))
+    assert [one.outcome for one in done] == ["parked"]
+    await harness.check()

@@ -255,9 +255,9 @@ class FramedDialogue:
 
     def _settled(self, submission: Submission, outcome: Outcome) -> None:
         self._connection.settled(submission)
-        self._answer(outcome)
+        self._acknowledge(outcome)
 
-    def _answer(self, outcome: Outcome) -> None:
+    def _acknowledge(self, outcome: Outcome) -> None:
         if outcome.failure is EventCode.GAP:
             self._say_goodbye(
                 GoodbyeCode.GAP,

@@ -53,8 +53,8 @@ def stages(count: int, execution_id: str = "e1", *, first: int = 1) -> list[Stag
 @pytest.fixture
 async def harness(in_memory: Path) -> AsyncIterator[StoreHarness]:
     """A harness in which one transaction releases few events."""
-    async with opened(in_memory / "tier2.db", released_events=FEW) as opened_desk:
-        yield opened_desk
+    async with opened(in_memory / "tier2.db", released_events=FEW) as opened_harness:
+        yield opened_harness
 
 
 async def park(harness: StoreHarness, *events: Event, producer: bytes = P1) -> None:

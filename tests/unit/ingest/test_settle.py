@@ -54,8 +54,8 @@ from support.store_harness import (
 @pytest.fixture
 async def harness(in_memory: Path) -> AsyncIterator[StoreHarness]:
     """A harness with a fresh database."""
-    async with opened(in_memory / "tier2.db") as opened_desk:
-        yield opened_desk
+    async with opened(in_memory / "tier2.db") as opened_harness:
+        yield opened_harness
 
 
 # Ids that are there already

@@ -67,8 +67,8 @@ CONDITIONS = {
 @pytest.fixture
 async def harness(in_memory: Path) -> AsyncIterator[StoreHarness]:
     """A harness with a fresh database."""
-    async with opened(in_memory / "tier2.db") as opened_desk:
-        yield opened_desk
+    async with opened(in_memory / "tier2.db") as opened_harness:
+        yield opened_harness
 
 
 async def refuse(harness: StoreHarness, *tables: str, how: str = "ABORT") -> None:

@@ -78,9 +78,9 @@ def purge(
     running daemon overwrites the WAL space that it has. If that is not enough, the error says how
     much space is needed.
 
-    Exit status: 0 done, 1 you answered no, 65 one of your triggers keeps rows of a table, 69 the
-    daemon does not answer, 74 the disk is full, 75 another daemon has the database open, 77 not
-    allowed.
+    Exit status: 0 done, 1 you answered no, 64 --yes is missing without a terminal, 65 one of your
+    triggers keeps rows of a table, 69 the daemon does not answer, 74 the disk is full, 75 another
+    daemon has the database open, 77 not allowed.
 
     Examples:
 

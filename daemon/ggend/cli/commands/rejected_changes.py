@@ -119,8 +119,8 @@ def purge_rejected(
     Select the events by id, by --code and --older-than, or with --all. A running daemon does the
     work; only its own user and root may request it. `ggend purge` removes old rows of all tables.
 
-    Exit status: 0 done, 1 you answered no, 69 the daemon does not answer, 75 another daemon has the
-    database open, 77 not allowed.
+    Exit status: 0 done, 1 you answered no, 64 --yes is missing without a terminal, 69 the daemon
+    does not answer, 75 another daemon has the database open, 77 not allowed.
 
     Examples:
 

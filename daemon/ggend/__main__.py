@@ -11,10 +11,13 @@ from ggend.runtime.streams import OutputUnwritable, flush_output, open_standard_
 __all__ = ["main"]
 
 #: What the extra `daemon` brings and the light install does not.
-_EXTRA = frozenset({"aiosqlite", "anyio", "rich", "typer"})
+_EXTRA = frozenset({"aiosqlite", "anyio", "click", "rich"})
 
 #: What a shell reports for a command that Ctrl-C ended.
 _INTERRUPTED = 130
+
+#: A question was answered with no, or with nothing.
+_ANSWERED_NO = 1
 
 
 def main() -> None:
@@ -22,44 +25,66 @@ def main() -> None:
     open_standard_streams()
     try:
         try:
-            _run()
+            status = _run()
         finally:
             flush_output()
     except OutputUnwritable as error:
-        _fail(error.message, error.hint, error.exit_status)
+        status = _fail(error.message, error.hint, error.exit_status)
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        status = _INTERRUPTED
+    sys.exit(status)
 
 
-def _run() -> None:
+def _run() -> int:
+    """Run the command; return the exit status."""
     try:
-        from ggend.cli import app
+        import click
+    except ModuleNotFoundError as error:
+        return _not_installed(error)
+    from ggend.cli import app
 
-        app(prog_name="ggend")
+    try:
+        # None, or the status of click's Exit.
+        return app.main(prog_name="ggend", standalone_mode=False) or 0
     except OutputUnwritable:
         raise
     except GgendError as error:
-        _fail(error.message, error.hint, error.exit_status)
+        return _fail(error.message, error.hint, error.exit_status)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.UsageError as error:
+        from ggend.cli.common.usage import usage_problem
+
+        return _fail(*usage_problem(error), error.exit_code)
+    except click.Abort as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return _INTERRUPTED
+        return _fail("nothing was changed", "", _ANSWERED_NO)
     except ModuleNotFoundError as error:
-        if error.name not in _EXTRA:
-            raise
-        _fail(
-            f"this command needs {error.name}, which is not installed",
-            "run: pip install 'ggend[daemon]'",
-            os.EX_UNAVAILABLE,
-        )
+        return _not_installed(error)
     except BrokenPipeError:
-        pass
+        return 0
 
 
-def _fail(message: str, hint: str, status: int) -> None:
+def _not_installed(error: ModuleNotFoundError) -> int:
+    if error.name not in _EXTRA:
+        raise error
+    return _fail(
+        f"this command needs {error.name}, which is not installed",
+        "run: pip install 'ggend[daemon]'",
+        os.EX_UNAVAILABLE,
+    )
+
+
+def _fail(message: str, hint: str, status: int) -> int:
     try:
         from ggend.cli.render.output import complain
     except ModuleNotFoundError:
         sys.stderr.write(f"ggend: {message}\n  hint: {hint}\n")
     else:
         complain(message, hint=hint)
-    sys.exit(status)
+    return status
 
 
 if __name__ == "__main__":

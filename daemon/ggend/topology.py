@@ -26,7 +26,7 @@ import anyio
 from anyio.abc import TaskStatus
 from msgspec import to_builtins
 
-from ggend import version
+from ggend import __version__
 from ggend.config import Config
 from ggend.database.files import wal_size
 from ggend.database.lock import hold_lock
@@ -181,7 +181,7 @@ async def _run_stages(
                     "socket": claim.name,
                     "database": config.database,
                     "pid": os.getpid(),
-                    "version": version(),
+                    "version": __version__,
                 },
             )
             notifier.notify("READY=1")
@@ -312,7 +312,7 @@ def _status(
         "schema_version": store.report.version,
         "socket": claim.name,
         "pid": os.getpid(),
-        "version": version(),
+        "version": __version__,
         "log_lines_dropped": dropped_lines(),
     }
 

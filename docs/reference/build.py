@@ -18,10 +18,10 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
-from typer.main import get_command
 
 import ggend_client
 from ggend.cli import app
+from ggend.cli.common.command import leaves
 from ggend_client import log_handler, testing
 
 __all__ = ["generated"]
@@ -44,21 +44,16 @@ Generated from the code by `python docs/reference/build.py`; do not edit.
 
 def _commands() -> Iterator[str]:
     yield _COMMANDS_HEAD
-    yield from _command(get_command(app), "ggend")
-
-
-def _command(command: Any, name: str) -> Iterator[str]:
-    yield f"## {name}\n"
-    yield inspect.cleandoc(command.help or "").replace("\f", "").rstrip() + "\n"
-    rows = [row for parameter in command.params for row in _option(parameter)]
-    if rows:
-        yield "| option | meaning | default |\n|---|---|---|\n" + "\n".join(rows) + "\n"
-    for part, inner in getattr(command, "commands", {}).items():
-        yield from _command(inner, f"{name} {part}")
+    for name, command in leaves(app, "ggend"):
+        yield f"## {name}\n"
+        yield inspect.cleandoc(command.help or "").rstrip() + "\n"
+        rows = [row for parameter in command.params for row in _option(parameter)]
+        if rows:
+            yield "| option | meaning | default |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
 def _option(parameter: Any) -> Iterator[str]:
-    if getattr(parameter, "hidden", False) or "completion" in (parameter.name or ""):
+    if getattr(parameter, "hidden", False):
         return
     names = " ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
     if parameter.param_type_name == "argument":

@@ -17,6 +17,7 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, not installed
 
 from bench import batch as batches
+from bench import commands as commanding
 from bench import emit as emission
 from bench import full, machine, pictures
 from bench import growth as growing
@@ -71,6 +72,9 @@ HOOK_PAIRS, QUICK_HOOK_PAIRS = 10, 3
 
 #: Interpreters that import the client.
 IMPORTS, QUICK_IMPORTS = 60, 10
+
+#: Rounds in which every command runs once.
+COMMAND_ROUNDS, QUICK_COMMAND_ROUNDS = 15, 5
 
 #: Events that are as long as each load lasts.
 LOAD_EVENTS, QUICK_LOAD_EVENTS = 300_000, 120_000
@@ -224,6 +228,15 @@ def imports(*, quick: Quick = False, json: Json = None) -> None:
     console = _console(None)
     results = importing.measure(repetitions=QUICK_IMPORTS if quick else IMPORTS)
     console.print(importing.table_of(results))
+    _write(json, None, results)
+
+
+@app.command()
+def cli(*, quick: Quick = False, json: Json = None) -> None:
+    """What twelve commands take, beside an interpreter that does nothing."""
+    console = _console(None)
+    results = commanding.measure(rounds=QUICK_COMMAND_ROUNDS if quick else COMMAND_ROUNDS)
+    console.print(commanding.table_of(results))
     _write(json, None, results)
 
 

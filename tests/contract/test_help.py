@@ -8,6 +8,7 @@ events in it, one of them rejected.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -20,12 +21,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
+import click
 import pytest
-from typer.main import get_command
 
 from ggend.cli import app
+from ggend.cli.common.command import leaves
 from support.daemon_process import Daemon, free_place
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.processes import Process, start_ggend
@@ -50,16 +52,6 @@ class _Leaf(NamedTuple):
     examples: list[str]
 
 
-def _leaves(command: Any, name: str) -> Iterator[_Leaf]:
-    # Neither click nor what typer brings of it promises a type for groups.
-    parts = getattr(command, "commands", None)
-    if parts is None:
-        yield _Leaf(name, _examples(command.help or ""))
-        return
-    for part, inner in parts.items():
-        yield from _leaves(inner, f"{name} {part}")
-
-
 def _examples(text: str) -> list[str]:
     """Return the lines that are indented under `Example:` or `Examples:`."""
     found = re.search(r"^Examples?:\n(.*)", text, re.MULTILINE | re.DOTALL)
@@ -67,7 +59,11 @@ def _examples(text: str) -> list[str]:
     return [line.strip() for line in lines if line.startswith("    ")]
 
 
-_LEAVES = list(_leaves(get_command(app), "ggend"))
+_LEAVES = [
+    _Leaf(name, _examples(inspect.cleandoc(command.help or "")))
+    for name, command in leaves(app, "ggend")
+    if not isinstance(command, click.Group)
+]
 _ALL = [example for leaf in _LEAVES for example in leaf.examples]
 
 

@@ -14,7 +14,6 @@ differ from the server's, `fits` says no, and the caller starts a real one.
 
 from __future__ import annotations
 
-import functools
 import gc
 import importlib
 import importlib.util
@@ -210,10 +209,8 @@ def _serve(requests: socket.socket) -> None:
 
 def _warm_up() -> None:
     """Import every command, and run one: the first imports the rest of the libraries."""
-    typer_main = sys.modules["typer.main"]
-    typer_main.get_command = functools.cache(typer_main.get_command)  # type: ignore[attr-defined]
-    for command in typer_main.get_command(sys.modules["ggend.cli"].app).commands.values():
-        list(getattr(command, "commands", {}).values())
+    commands = sys.modules["ggend.cli.common.command"]
+    list(commands.leaves(sys.modules["ggend.cli"].app, "ggend"))
     sys.argv[1:] = ["status", "--socket", os.devnull]
     complaints, sys.stderr = sys.stderr, io.StringIO()
     try:

@@ -95,7 +95,7 @@ def test_a_database_is_made_once_and_can_be_read(tmp_path: Path) -> None:
     ("arguments", "status", "message"),
     [
         (["query", "recent"], os.EX_DATAERR, "there is no database at"),
-        (["query", "recent", "--config"], 2, "No such option"),
+        (["query", "recent", "--config"], 2, "has no option --config"),
         (["emit"], os.EX_USAGE, "either a TYPE with its fields, or --stdin"),
         (["emit", "--strict", "audit", "agent_id=a"], os.EX_DATAERR, "`operation`"),
         (
@@ -119,13 +119,12 @@ def test_what_went_wrong_is_one_line_and_a_status(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("missing", ["typer", "rich"])
-def test_a_light_install_names_the_extra(missing: str, tmp_path: Path) -> None:
-    before = f"import sys; sys.modules[{missing!r}] = None\n"
+def test_a_light_install_names_the_extra(tmp_path: Path) -> None:
+    before = "import sys; sys.modules['click'] = None\n"
     done = ggend("query", "--help", home=tmp_path, before=before)
     assert done.returncode == os.EX_UNAVAILABLE
     assert done.stderr == (
-        f"ggend: this command needs {missing}, which is not installed\n"
+        "ggend: this command needs click, which is not installed\n"
         "  hint: run: pip install 'ggend[daemon]'\n"
     )
 
@@ -144,4 +143,4 @@ def test_ctrl_c_is_130(tmp_path: Path) -> None:
     forked("init", home=tmp_path)
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT SUM(i) FROM n"
     done = ggend("query", "sql", endless, home=tmp_path, before=before)
-    assert (done.returncode, done.stderr) == (130, "")
+    assert (done.returncode, done.stderr) == (130, "\n")  # ends the line of the terminal's ^C

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from pathlib import Path
 
+import click
 import msgspec
-import typer
 
-from ggend.cli.common.options import DatabaseOption, FormatOption, LimitOption, chosen_database
+from ggend.cli.common.command import command
+from ggend.cli.common.options import chosen_database, database_option, format_option, limit_option
 from ggend.cli.render.output import Format, complain, show, show_json, show_line
 from ggend.database.check.accounting import audit_accounts
 from ggend.database.findings import Verdict
@@ -24,18 +25,14 @@ __all__ = ["accounts"]
 _ALWAYS_SHOWN = frozenset({"account", "client", "uid", "last_sequence", "stored"})
 
 
+@command()
+@click.option("--producer", metavar="HEX", help="Only this producer. A prefix of its id is enough.")
+@click.option("--client", metavar="NAME", help="Only producers with this client name.")
+@database_option
+@format_option
+@limit_option(20)
 def accounts(
-    *,
-    producer: Annotated[
-        str | None,
-        typer.Option(metavar="HEX", help="Only this producer. A prefix of its id is enough."),
-    ] = None,
-    client: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only producers with this client name.")
-    ] = None,
-    database: DatabaseOption = None,
-    form: FormatOption = Format.TABLE,
-    limit: LimitOption = 20,
+    *, producer: str | None, client: str | None, database: Path | None, form: Format, limit: int
 ) -> None:
     """Show how many events each producer sent and their outcomes, and verify these accounts.
 
@@ -87,7 +84,7 @@ def accounts(
         elif form is Format.TABLE:
             show_line(f"verified {one.what}: {one.detail}")
     if is_wrong:
-        raise typer.Exit(os.EX_DATAERR)
+        raise click.exceptions.Exit(os.EX_DATAERR)
 
 
 def _for_people(found: Accounts, form: Format) -> Result:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from pathlib import Path
 
-import typer
+import click
 
-from ggend.cli.common.options import DatabaseOption, chosen_database
+from ggend.cli.common.choice import OneOf
+from ggend.cli.common.command import command
+from ggend.cli.common.options import chosen_database, database_option, report_format_option
 from ggend.cli.render.output import show_json
-from ggend.cli.render.sections import ReportForm, ReportFormOption, show_sections
+from ggend.cli.render.sections import ReportForm, show_sections
 from ggend.errors import UsageMistake
 from ggend.queries.analytics import Analytics, Count, Period, analyse
 from ggend.queries.result import Result
@@ -30,17 +32,14 @@ _BAR = 24
 _ERROR_CHARS = 66
 
 
+@command()
+@click.option("--period", "-p", type=OneOf(Period), default="24h", help="Length of the period.")
+@click.option("--until", help="End of the period: an age such as 7d, or a date.")
+@click.option("--agent", help="Only rows of this agent.")
+@database_option
+@report_format_option
 def analytics(
-    *,
-    period: Annotated[
-        Period, typer.Option("--period", "-p", help="Length of the period.")
-    ] = Period.DAY,
-    until: Annotated[
-        str | None, typer.Option(help="End of the period: an age such as 7d, or a date.")
-    ] = None,
-    agent: Annotated[str | None, typer.Option(help="Only rows of this agent.")] = None,
-    database: DatabaseOption = None,
-    form: ReportFormOption = ReportForm.TABLE,
+    *, period: Period, until: str | None, agent: str | None, database: Path | None, form: ReportForm
 ) -> None:
     """Show the activity of the swarm in a period, compared with the period before.
 

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from ggend.cli.common.options import chosen_database
+from ggend.cli.common.command import command
+from ggend.cli.common.options import PATH, chosen_database
 from ggend.cli.render.findings import Report, at_work, finish
 from ggend.database.findings import Finding, Verdict
 
 __all__ = ["check"]
 
 
-def check(
-    path: Annotated[
-        Path | None, typer.Argument(help="The SQLite file. Default: the configured one.")
-    ] = None,
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Check only the schema, not every page and row.")
-    ] = False,
-    rollups: Annotated[
-        bool, typer.Option("--rollups", help="Also recompute the rollups and compare them.")
-    ] = False,
-) -> None:
+@command()
+@click.argument(
+    "path",
+    type=PATH,
+    default=None,
+    required=False,
+    help="The SQLite file. Default: the configured one.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--quick", is_flag=True, help="Check only the schema, not every page and row.")
+@click.option("--rollups", is_flag=True, help="Also recompute the rollups and compare them.")
+def check(*, path: Path | None, as_json: bool, quick: bool, rollups: bool) -> None:
     """Verify a database: schema, constraints, accounts, and every page and row.
 
     The command only reads, also while a daemon is running. It accepts any tier 2 database,

@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
+from ggend.cli.common.command import group
+from ggend.cli.common.options import PATH
 from ggend.cli.render.output import show, show_json
 from ggend.config import Config, describe, load_config
 from ggend.queries.result import Result
 
 __all__ = ["config"]
 
-config = typer.Typer(
-    help="Show the configuration. The configuration file overrides the defaults, environment "
+config = group(
+    "config",
+    "Show the configuration. The configuration file overrides the defaults, environment "
     "variables named GGEND_KEY override the file, and flags override both.",
-    no_args_is_help=True,
 )
 
 
-@config.command(name="show")
-def show_config(
-    *,
-    path: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", help="The TOML file to read instead of the default one."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, with a description of each key.")
-    ] = False,
-) -> None:
+@config.command("show")
+@click.option(
+    "--config", "-c", "path", type=PATH, help="The TOML file to read instead of the default one."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with a description of each key.")
+def show_config(*, path: Path | None, as_json: bool) -> None:
     """Show every setting with its value and the source of that value.
 
     Example:

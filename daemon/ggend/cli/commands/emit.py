@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
+from ggend.cli.common.command import command
 from ggend.cli.common.delivery import Delivery, quiet_client, require_daemon
-from ggend.cli.common.options import SocketOption, chosen_socket
+from ggend.cli.common.options import chosen_socket, socket_option
 from ggend.cli.render.output import complain
 from ggend.encodings import WrongEncoding, checked_chunks
 from ggend.errors import UsageMistake
@@ -35,28 +35,36 @@ _CLIENT_NAME = "ggend emit"
 _QUEUED_EVENTS = 32_768
 
 
+@command()
+@click.argument(
+    "kind", default=None, required=False, metavar="TYPE", help="Event type, such as audit."
+)
+@click.argument(
+    "fields",
+    nargs=-1,
+    metavar="KEY=VALUE",
+    help="A field: key=value for text and numbers, key:=json for JSON.",
+)
+@click.option(
+    "--stdin", is_flag=True, help="Read events from standard input, one JSON object per line."
+)
+@click.option("--strict", is_flag=True, help="Fail if an event is not stored, and spool nothing.")
+@socket_option
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=5.0,
+    metavar="SECONDS",
+    help="Timeout in seconds for the daemon to store events.",
+)
 def emit(
-    kind: Annotated[
-        str | None, typer.Argument(metavar="TYPE", help="Event type, such as audit.")
-    ] = None,
-    fields: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE", help="A field: key=value for text and numbers, key:=json for JSON."
-        ),
-    ] = None,
     *,
-    stdin: Annotated[
-        bool,
-        typer.Option("--stdin", help="Read events from standard input, one JSON object per line."),
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail if an event is not stored, and spool nothing.")
-    ] = False,
-    socket: SocketOption = None,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Timeout in seconds for the daemon to store events.")
-    ] = 5.0,
+    kind: str | None,
+    fields: tuple[str, ...],
+    stdin: bool,
+    strict: bool,
+    socket: Path | None,
+    timeout: float,
 ) -> None:
     """Send one or more events. If no daemon answers, spool them on disk.
 
@@ -83,15 +91,15 @@ def emit(
         )
     place = chosen_socket(socket)
     if not strict:
-        _emit_and_go_on(kind, fields or [], place, timeout)
+        _emit_and_go_on(kind, fields, place, timeout)
     elif kind is not None:
-        _emit_one(kind, fields or [], place, timeout)
+        _emit_one(kind, fields, place, timeout)
     else:
         _emit_lines(place, timeout)
 
 
 def _emit_and_go_on(
-    kind: str | None, fields: list[str], socket: Path | None, seconds: float
+    kind: str | None, fields: Sequence[str], socket: Path | None, seconds: float
 ) -> None:
     """Send the valid events, spool them on disk if no daemon answers, and never fail."""
     client = quiet_client(socket, service=_CLIENT_NAME)
@@ -140,7 +148,7 @@ def _report(client: Client) -> None:
         )
 
 
-def _emit_one(kind: str, fields: list[str], socket: Path | None, timeout: float) -> None:
+def _emit_one(kind: str, fields: Sequence[str], socket: Path | None, timeout: float) -> None:
     event = event_of(kind, fields, os.environ)
     require_daemon(socket)
     with Delivery(socket, name=_CLIENT_NAME, timeout_seconds=timeout) as delivery:
@@ -174,7 +182,7 @@ def _emit_lines(socket: Path | None, timeout: float) -> None:
             f"{delivery.sent - rejected} events stored, {rejected} rejected by the daemon, "
             f"{invalid} lines invalid"
         )
-        raise typer.Exit(os.EX_DATAERR)
+        raise click.exceptions.Exit(os.EX_DATAERR)
 
 
 def _checked(line: bytes | OverlongLine) -> tuple[list[Event], int]:

@@ -10,11 +10,13 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TypeAlias
 
-import typer
+import click
 
-from ggend.cli.common.options import DatabaseOption, chosen_database
+from ggend.cli.common.choice import OneOf
+from ggend.cli.common.command import command
+from ggend.cli.common.options import PATH, chosen_database, database_option
 from ggend.cli.render.output import escape, progress, show_line
 from ggend.errors import GgendError, UsageMistake
 from ggend.queries.export import ExportForm, TableExport, encode, exports
@@ -33,25 +35,30 @@ class _NotWritten(GgendError):
     exit_status = os.EX_IOERR
 
 
+@command()
+@click.argument("table", metavar="TABLE", help="The name of a table, or `all`.")
+@database_option
+@click.option(
+    "--format",
+    "-f",
+    "form",
+    type=OneOf(ExportForm),
+    default=ExportForm.NDJSON,
+    help="Output format: JSON lines, CSV or JSON.",
+)
+@click.option("--since", help="Start time: an age such as 24h or 7d, or a date (UTC).")
+@click.option("--until", help="End time (exclusive), in the format of --since.")
+@click.option(
+    "--output", "-o", type=PATH, help="A file, or a directory for `all`. Default: standard output."
+)
 def export(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="The name of a table, or `all`.")],
     *,
-    database: DatabaseOption = None,
-    form: Annotated[
-        ExportForm, typer.Option("--format", "-f", help="Output format: JSON lines, CSV or JSON.")
-    ] = ExportForm.NDJSON,
-    since: Annotated[
-        str | None, typer.Option(help="Start time: an age such as 24h or 7d, or a date (UTC).")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(help="End time (exclusive), in the format of --since.")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="A file, or a directory for `all`. Default: standard output."
-        ),
-    ] = None,
+    table: str,
+    database: Path | None,
+    form: ExportForm,
+    since: str | None,
+    until: str | None,
+    output: Path | None,
 ) -> None:
     """Export one table, or all tables from a single snapshot, with every value as stored.
 

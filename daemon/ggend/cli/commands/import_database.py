@@ -11,17 +11,18 @@ from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
+from ggend.cli.common.command import command
 from ggend.cli.common.delivery import Delivery, require_daemon
 from ggend.cli.common.options import (
-    DatabaseOption,
-    FormatOption,
-    SocketOption,
+    PATH,
     chosen_database,
     chosen_socket,
+    database_option,
+    format_option,
+    socket_option,
 )
 from ggend.cli.render.formats import Format
 from ggend.cli.render.import_report import Problems, show_reports
@@ -36,7 +37,7 @@ from ggend_schema.events import Event
 from ggend_schema.migrations import schema_version
 from ggend_schema.places import client_sockets
 
-__all__ = ["database"]
+__all__ = ["import_database"]
 
 #: The client name of a merge; the next merge uses it to find unfinished events.
 _SENDER = "ggend import database"
@@ -45,17 +46,20 @@ _SENDER = "ggend import database"
 _LOOK_SECONDS = 0.1
 
 
-def database(
-    other: Annotated[
-        Path, typer.Argument(metavar="OTHER.db", help="The database to import rows from.")
-    ],
-    *,
-    own: DatabaseOption = None,
-    socket: SocketOption = None,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Timeout in seconds for each batch sent to the daemon.")
-    ] = 30.0,
-    form: FormatOption = Format.TABLE,
+@command("database")
+@click.argument("other", type=PATH, metavar="OTHER.db", help="The database to import rows from.")
+@database_option
+@socket_option
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=30.0,
+    metavar="SECONDS",
+    help="Timeout in seconds for each batch sent to the daemon.",
+)
+@format_option
+def import_database(
+    *, other: Path, database: Path | None, socket: Path | None, timeout: float, form: Format
 ) -> None:
     """Merge another tier2.db, of version 1.0.0 or this version, into the daemon's database.
 
@@ -82,7 +86,7 @@ def database(
     """
     place = chosen_socket(socket)
     require_daemon(place)
-    place, database_id, path = _daemons_database(place, own, timeout)
+    place, database_id, path = _daemons_database(place, database, timeout)
     _check_other(other, path)
     problems = Problems(str(other))
     with (
@@ -129,7 +133,7 @@ def database(
         )
     show_reports(tallies, form)
     if any(_is_bad(tally) for tally in tallies):
-        raise typer.Exit(os.EX_DATAERR)
+        raise click.exceptions.Exit(os.EX_DATAERR)
 
 
 def _is_bad(tally: Tally) -> bool:

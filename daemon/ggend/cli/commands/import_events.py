@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO
 
+import click
 import msgspec
-import typer
 
+from ggend.cli.common.command import command
 from ggend.cli.common.delivery import require_daemon
-from ggend.cli.common.options import FormatOption, SocketOption, chosen_socket
+from ggend.cli.common.options import PATH, chosen_socket, format_option, socket_option
 from ggend.cli.render.formats import Format
 from ggend.cli.render.import_report import Problems, show_reports
 from ggend.cli.render.output import complain, progress
@@ -148,17 +149,18 @@ class _Import:
         return encoded
 
 
-def events(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE|-", help="NDJSON events; - is standard input.")
-    ],
-    *,
-    socket: SocketOption = None,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Timeout in seconds for each batch sent to the daemon.")
-    ] = 30.0,
-    form: FormatOption = Format.TABLE,
-) -> None:
+@command()
+@click.argument("file", type=PATH, metavar="FILE|-", help="NDJSON events; - is standard input.")
+@socket_option
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=30.0,
+    metavar="SECONDS",
+    help="Timeout in seconds for each batch sent to the daemon.",
+)
+@format_option
+def events(*, file: Path, socket: Path | None, timeout: float, form: Format) -> None:
     """Import events from a file with one JSON object per line.
 
     Importing the same file again adds nothing, also after an interrupted run. The lines are
@@ -205,7 +207,7 @@ def events(
             taken.end()
     show_reports([taken.report], form)
     if taken.report.rejected:
-        raise typer.Exit(os.EX_DATAERR)
+        raise click.exceptions.Exit(os.EX_DATAERR)
 
 
 def _opened(file: Path) -> IO[bytes]:

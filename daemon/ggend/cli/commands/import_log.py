@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
+import click
 import msgspec
-import typer
 
+from ggend.cli.common.command import command
 from ggend.cli.common.delivery import require_daemon
-from ggend.cli.common.options import FormatOption, SocketOption, check_agent, chosen_socket
+from ggend.cli.common.options import PATH, check_agent, chosen_socket, format_option, socket_option
 from ggend.cli.render.formats import Format
 from ggend.cli.render.import_report import Problems, show_reports
 from ggend.cli.render.output import complain, progress
@@ -104,23 +104,36 @@ class _Import:
         self._problems.end()
 
 
+@command()
+@click.argument("files", nargs=-1, type=PATH, required=True, metavar="FILE", help="Logs to read.")
+@click.option(
+    "--follow",
+    "keep_reading",
+    is_flag=True,
+    help="Keep reading appended lines until Ctrl-C. FILE need not exist yet.",
+)
+@click.option(
+    "--agent",
+    default=DEFAULT_AGENT,
+    help="The agent of the receipts, which these logs do not contain.",
+)
+@socket_option
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=30.0,
+    metavar="SECONDS",
+    help="Timeout in seconds for each batch sent to the daemon.",
+)
+@format_option
 def ggen_log(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Logs to read.")],
     *,
-    keep_reading: Annotated[
-        bool,
-        typer.Option(
-            "--follow", help="Keep reading appended lines until Ctrl-C. FILE need not exist yet."
-        ),
-    ] = False,
-    agent: Annotated[
-        str, typer.Option(help="The agent of the receipts, which these logs do not contain.")
-    ] = DEFAULT_AGENT,
-    socket: SocketOption = None,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Timeout in seconds for each batch sent to the daemon.")
-    ] = 30.0,
-    form: FormatOption = Format.TABLE,
+    files: tuple[Path, ...],
+    keep_reading: bool,
+    agent: str,
+    socket: Path | None,
+    timeout: float,
+    form: Format,
 ) -> None:
     """Import receipt-log.jsonl files of ggen sync.
 
@@ -162,10 +175,10 @@ def ggen_log(
     )
     show_reports(reports, form)
     if not keep_reading and any(report.unreadable or report.rejected for report in reports):
-        raise typer.Exit(os.EX_DATAERR)
+        raise click.exceptions.Exit(os.EX_DATAERR)
 
 
-def _check_beginnings(files: list[Path]) -> None:
+def _check_beginnings(files: Sequence[Path]) -> None:
     """Refuse documents before anything is sent. Raises NotLines."""
     for file in files:
         # A file that cannot be opened is reported when it is read; a pipe can be read only once.
@@ -176,7 +189,7 @@ def _check_beginnings(files: list[Path]) -> None:
 
 
 def _import_once(
-    files: list[Path], agent: str, socket: Path | None, timeout: float
+    files: Sequence[Path], agent: str, socket: Path | None, timeout: float
 ) -> list[_Report]:
     for file in files:
         try:
@@ -226,7 +239,9 @@ def _import(
     return taken.report
 
 
-def _follow(files: list[Path], agent: str, socket: Path | None, timeout: float) -> list[_Report]:
+def _follow(
+    files: Sequence[Path], agent: str, socket: Path | None, timeout: float
+) -> list[_Report]:
     with Stopped.on_signals() as stopped:
         delivery = LineDelivery(
             socket,

@@ -10,13 +10,13 @@ import time
 from collections import Counter
 from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
-from typing import Annotated
 
+import click
 import msgspec
-import typer
 
+from ggend.cli.common.command import command
 from ggend.cli.common.delivery import require_daemon
-from ggend.cli.common.options import FormatOption, SocketOption, check_agent, chosen_socket
+from ggend.cli.common.options import PATH, check_agent, chosen_socket, format_option, socket_option
 from ggend.cli.render.formats import Format
 from ggend.cli.render.import_report import Problems, show_reports
 from ggend.cli.render.output import complain
@@ -216,19 +216,27 @@ class _Import:
             complain(f"{self.report.file}: {note}{many}")
 
 
+@command()
+@click.argument(
+    "files",
+    nargs=-1,
+    type=PATH,
+    required=True,
+    metavar="FILE|-",
+    help="JSON files; - is standard input.",
+)
+@click.option("--agent", default=DEFAULT_AGENT, help="The agent of receipts that do not name one.")
+@socket_option
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=30.0,
+    metavar="SECONDS",
+    help="Timeout in seconds for each batch sent to the daemon.",
+)
+@format_option
 def receipts(
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE|-", help="JSON files; - is standard input.")
-    ],
-    *,
-    agent: Annotated[
-        str, typer.Option(help="The agent of receipts that do not name one.")
-    ] = DEFAULT_AGENT,
-    socket: SocketOption = None,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Timeout in seconds for each batch sent to the daemon.")
-    ] = 30.0,
-    form: FormatOption = Format.TABLE,
+    *, files: tuple[Path, ...], agent: str, socket: Path | None, timeout: float, form: Format
 ) -> None:
     """Import receipt documents of ggen's simulator and CLI.
 
@@ -273,7 +281,7 @@ def receipts(
             reports.append(taken.report)
     show_reports(reports, form)
     if any(report.unreadable or report.rejected for report in reports):
-        raise typer.Exit(os.EX_DATAERR)
+        raise click.exceptions.Exit(os.EX_DATAERR)
 
 
 def _content(file: Path) -> tuple[bytes, int]:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import typer
-
-from ggend.cli.common.lazy_group import lazy_group
+from ggend.cli.common.command import LazyGroup
 
 __all__ = ["imports"]
 
-imports = typer.Typer(
-    cls=lazy_group(
-        {
+imports = LazyGroup(
+    "import",
+    {
+        "Commands": {
             "ggen-log": "ggend.cli.commands.import_log:ggen_log",
             "receipts": "ggend.cli.commands.import_receipts:receipts",
             "events": "ggend.cli.commands.import_events:events",
-            "database": "ggend.cli.commands.import_database:database",
+            "database": "ggend.cli.commands.import_database:import_database",
         }
-    ),
+    },
     help="Import data of other programs. Importing it again adds nothing.",
-    no_args_is_help=True,
 )
-
-
-@imports.callback()
-def _group() -> None:
-    """Import data of other programs. Importing it again adds nothing."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from ggend.cli.common.options import chosen_database
 from ggend.cli.render.findings import Report, at_work, finish, log_report
@@ -14,26 +14,28 @@ from ggend.errors import DatabaseUnusable
 
 if TYPE_CHECKING:
     from ggend.database.upgrade import Preparation
+from ggend.cli.common.command import command
+from ggend.cli.common.options import PATH
 
 __all__ = ["init"]
 
 
-def init(
-    path: Annotated[
-        Path | None, typer.Argument(help="The SQLite file. Default: the configured one.")
-    ] = None,
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    log: Annotated[
-        Path | None, typer.Option("--log", help="Append the report to this file.")
-    ] = None,
-    upgrade: Annotated[
-        bool,
-        typer.Option(
-            "--upgrade/--no-upgrade", help="Upgrade a database of an older version, or refuse it."
-        ),
-    ] = True,
-) -> None:
+@command()
+@click.argument(
+    "path",
+    type=PATH,
+    default=None,
+    required=False,
+    help="The SQLite file. Default: the configured one.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--log", type=PATH, help="Append the report to this file.")
+@click.option(
+    "--upgrade/--no-upgrade",
+    default=True,
+    help="Upgrade a database of an older version, or refuse it.",
+)
+def init(*, path: Path | None, as_json: bool, log: Path | None, upgrade: bool) -> None:
     """Create or upgrade the database, and verify it.
 
     The daemon does the same when it starts. Before an upgrade from version 1.0.0, a verified copy

@@ -5,14 +5,19 @@ A command has an option for each filter of its list in `list_definitions`; nothi
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from inspect import Parameter
+from pathlib import Path
 from typing import Any
 
-from ggend.cli.common.filters import FILTERS, Wide, filters_of
-from ggend.cli.common.options import DatabaseOption, FormatOption, LimitOption, chosen_database
+from ggend.cli.common.command import Command, command
+from ggend.cli.common.filters import FILTERS, Decorator, filters_of, wide_option
+from ggend.cli.common.options import (
+    chosen_database,
+    database_option,
+    format_option,
+    limit_option,
+)
 from ggend.cli.render.output import Format, show
 from ggend.queries.list_definitions import LISTINGS
 from ggend.queries.list_query import Filters, read_listing
@@ -81,13 +86,13 @@ _HELP = {
 }
 
 
-def _command(name: str) -> Callable[..., None]:
-    """Return the function of a command, with the signature from which its options are made."""
+def _command(name: str) -> Command:
+    """Return a command, with an option for each filter of its list."""
     is_summary = LISTINGS[name].summary is not None
 
-    def command(**options: Any) -> None:
-        database, form, limit = (options.pop(key) for key in ("database", "form", "limit"))
-        wide = options.pop("wide", False)
+    def listed(
+        *, database: Path | None, form: Format, limit: int, wide: bool = False, **options: Any
+    ) -> None:
         filters = filters_of(**options)
         with closing(open_readonly(chosen_database(database))) as connection:
             if is_summary and filters == Filters():
@@ -97,33 +102,26 @@ def _command(name: str) -> Callable[..., None]:
                 result = read_listing(connection, name, filters, limit=limit, wide=wide)
         show(result, form=form, fit=not wide)
 
-    parameters = list(_parameters(name))
-    command.__name__ = name
-    command.__doc__ = _HELP[name]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return command
+    listed.__doc__ = _HELP[name]
+    function: Callable[..., None] = listed
+    for option in reversed(list(_options(name))):
+        function = option(function)
+    return command(name)(function)
 
 
-def _parameters(name: str) -> Iterator[Parameter]:
+def _options(name: str) -> Iterator[Decorator]:
     listing = LISTINGS[name]
     is_summary = listing.summary is not None
     wanted = {*listing.conditions, "since", "until"}
     if not is_summary:
         wanted |= {"text", "before"}
-    for filter_name, option in FILTERS.items():
-        if filter_name in wanted:
-            yield _option(filter_name, option, None)
+    yield from (option for filter_name, option in FILTERS.items() if filter_name in wanted)
     if not is_summary:
-        yield _option("wide", Wide, default=False)
-    yield _option("database", DatabaseOption, None)
-    yield _option("form", FormatOption, Format.TABLE)
-    yield _option("limit", LimitOption, _LIMITS[is_summary])
+        yield wide_option
+    yield database_option
+    yield format_option
+    yield limit_option(_LIMITS[is_summary])
 
 
-def _option(name: str, annotation: Any, default: object) -> Parameter:
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-#: The functions by their names, in the order of help.
+#: The commands by their names, in the order of help.
 LIST_COMMANDS = {name: _command(name) for name in _HELP}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 from ggend.cli.common.changes import Changes
+from ggend.cli.common.command import command
 from ggend.cli.common.daemon_client import ask_daemon
-from ggend.cli.common.options import DatabaseOption, SocketOption, chosen_database, chosen_socket
+from ggend.cli.common.options import chosen_database, chosen_socket, database_option, socket_option
 from ggend.cli.render.output import progress, show_line
 from ggend.errors import UsageMistake
 
@@ -21,17 +21,15 @@ __all__ = ["maintain"]
 _LOOK_SECONDS = 0.2
 
 
-def maintain(
-    *,
-    rebuild_rollups: Annotated[
-        bool,
-        typer.Option(
-            "--rebuild-rollups", help="Recompute the rollups of summary views and percentiles."
-        ),
-    ] = False,
-    database: DatabaseOption = None,
-    socket: SocketOption = None,
-) -> None:
+@command()
+@click.option(
+    "--rebuild-rollups",
+    is_flag=True,
+    help="Recompute the rollups of summary views and percentiles.",
+)
+@database_option
+@socket_option
+def maintain(*, rebuild_rollups: bool, database: Path | None, socket: Path | None) -> None:
     """Recompute the rollups if `ggend check --rollups` reports that they differ from the rows.
 
     They can differ only after plain SQL inserted a row below the newest ids: with INSERT OR

@@ -6,12 +6,14 @@ import sys
 import time
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
 
+import click
 import msgspec
-import typer
 
-from ggend.cli.common.options import DatabaseOption, FormatOption, LimitOption, chosen_database
+from ggend.cli.common.choice import OneOf
+from ggend.cli.common.command import group
+from ggend.cli.common.options import chosen_database, database_option, format_option, limit_option
 from ggend.cli.render.durations import age_text
 from ggend.cli.render.output import Format, complain, show
 from ggend.errors import DatabaseUnusable
@@ -23,9 +25,7 @@ from ggend_schema.timestamps import parse_us
 
 __all__ = ["parked"]
 
-parked = typer.Typer(
-    help="Show parked events, which wait for their receipt or session.", no_args_is_help=True
-)
+parked = group("parked", "Show parked events, which wait for their receipt or session.")
 
 
 class _Parent(StrEnum):
@@ -34,20 +34,24 @@ class _Parent(StrEnum):
 
 
 @parked.command("list")
+@click.option(
+    "--parent", type=OneOf(_Parent), help="Only events that wait for this kind of parent."
+)
+@click.option(
+    "--older-than",
+    metavar="AGE",
+    help="Only events parked for longer: an age such as 2h, or a date.",
+)
+@database_option
+@format_option
+@limit_option(20)
 def list_parked(
     *,
-    parent: Annotated[
-        _Parent | None, typer.Option(help="Only events that wait for this kind of parent.")
-    ] = None,
-    older_than: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AGE", help="Only events parked for longer: an age such as 2h, or a date."
-        ),
-    ] = None,
-    database: DatabaseOption = None,
-    form: FormatOption = Format.TABLE,
-    limit: LimitOption = 20,
+    parent: _Parent | None,
+    older_than: str | None,
+    database: Path | None,
+    form: Format,
+    limit: int,
 ) -> None:
     """List the missing parents and the events parked for each, oldest first.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import Annotated
+from pathlib import Path
 
-import typer
+import click
 
-from ggend.cli.common.options import DatabaseOption, FormatOption, chosen_database
+from ggend.cli.common.choice import OneOf
+from ggend.cli.common.command import command
+from ggend.cli.common.options import chosen_database, database_option, format_option
 from ggend.cli.render.output import Format, show
 from ggend.queries.percentiles import Dimension, percentiles_of
 from ggend.queries.run import open_readonly
@@ -20,23 +22,28 @@ __all__ = ["percentiles"]
 _DAY = 10
 
 
+@command()
+@click.option(
+    "--by",
+    type=OneOf(Dimension),
+    default="stage",
+    help="Group by stage, agent or operation.",
+)
+@click.option("--by-day", is_flag=True, help="Show each day separately.")
+@click.option("--name", help="Only this stage, agent or operation (its full name).")
+@click.option("--since", help="First day: an age such as 7d, or a date (UTC).")
+@click.option("--until", help="Last day (inclusive): an age, or a date (UTC).")
+@database_option
+@format_option
 def percentiles(
     *,
-    by: Annotated[
-        Dimension, typer.Option("--by", help="Group by stage, agent or operation.")
-    ] = Dimension.STAGE,
-    by_day: Annotated[bool, typer.Option("--by-day", help="Show each day separately.")] = False,
-    name: Annotated[
-        str | None, typer.Option(help="Only this stage, agent or operation (its full name).")
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option(help="First day: an age such as 7d, or a date (UTC).")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(help="Last day (inclusive): an age, or a date (UTC).")
-    ] = None,
-    database: DatabaseOption = None,
-    form: FormatOption = Format.TABLE,
+    by: Dimension,
+    by_day: bool,
+    name: str | None,
+    since: str | None,
+    until: str | None,
+    database: Path | None,
+    form: Format,
 ) -> None:
     """Show the p50, p90 and p99 of durations over whole days (UTC), fast on any number of rows.
 

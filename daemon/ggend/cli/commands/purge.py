@@ -8,18 +8,19 @@ from collections.abc import Callable, Collection
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from ggend.cli.common.changes import Changes, confirm_deletion
+from ggend.cli.common.command import command
 from ggend.cli.common.daemon_client import ask_daemon
 from ggend.cli.common.options import (
-    DatabaseOption,
-    FormatOption,
-    SocketOption,
     chosen_database,
     chosen_socket,
+    database_option,
+    format_option,
+    socket_option,
 )
 from ggend.cli.render.output import Format, complain, progress, show, show_line
 from ggend.errors import (
@@ -39,29 +40,36 @@ _REFUSED_HINT = (
 )
 
 
+@command()
+@click.option(
+    "--older-than",
+    required=True,
+    metavar="AGE",
+    help="Remove older rows: an age such as 30d, 12w or 24h, or a date (UTC).",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Show how many rows would be deleted, and change nothing."
+)
+@click.option(
+    "--except",
+    "kept",
+    multiple=True,
+    metavar="TABLE",
+    help="Keep all rows of this table. Can be repeated.",
+)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
+@database_option
+@socket_option
+@format_option
 def purge(
     *,
-    older_than: Annotated[
-        str,
-        typer.Option(
-            metavar="AGE",
-            help="Remove older rows: an age such as 30d, 12w or 24h, or a date (UTC).",
-        ),
-    ],
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Show how many rows would be deleted, and change nothing."),
-    ] = False,
-    kept: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--except", metavar="TABLE", help="Keep all rows of this table. Can be repeated."
-        ),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
-    database: DatabaseOption = None,
-    socket: SocketOption = None,
-    form: FormatOption = Format.TABLE,
+    older_than: str,
+    dry_run: bool,
+    kept: tuple[str, ...],
+    yes: bool,
+    database: Path | None,
+    socket: Path | None,
+    form: Format,
 ) -> None:
     """Remove rows that are older than an age.
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 from ggend.cli.commands.list_commands import LIST_COMMANDS
 from ggend.cli.commands.percentiles import percentiles
-from ggend.cli.common import filters as by
-from ggend.cli.common.options import DatabaseOption, FormatOption, LimitOption, chosen_database
+from ggend.cli.common.command import group
+from ggend.cli.common.filters import (
+    before_option,
+    filters_of,
+    since_option,
+    text_option,
+    until_option,
+    wide_option,
+)
+from ggend.cli.common.options import chosen_database, database_option, format_option, limit_option
 from ggend.cli.render.execution_view import as_json, decoded, execution_view
 from ggend.cli.render.output import Format, show, show_json, show_text
 from ggend.queries.execution import find_execution, load_execution, load_memory
@@ -21,21 +28,17 @@ from ggend.queries.run import NAMED, open_readonly, run
 
 __all__ = ["query"]
 
-query = typer.Typer(
-    help="Query the stored rows. Never writes, and never disturbs a running daemon.",
-    no_args_is_help=True,
-)
+query = group("query", "Query the stored rows. Never writes, and never disturbs a running daemon.")
 
 #: Niceness of a user's own statement: the default of `nice`.
 _NICENESS = 10
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-
-@query.command()
-def recent(
-    *, database: DatabaseOption = None, form: FormatOption = Format.TABLE, limit: LimitOption = 20
-) -> None:
+@query.command("recent")
+@database_option
+@format_option
+@limit_option(20)
+def recent(*, database: Path | None, form: Format, limit: int) -> None:
     """Show the newest executions with the number of their audit entries and violations.
 
     At most the newest 100 are shown. `ggend query executions` has filters and goes further back.
@@ -47,21 +50,15 @@ def recent(
     _run(NAMED["recent"], database, form, limit)
 
 
-query.command()(LIST_COMMANDS["executions"])
+query.add_command(LIST_COMMANDS["executions"])
 
 
-@query.command()
-def execution(
-    wanted: Annotated[
-        str, typer.Argument(metavar="ID", help="The execution's id, or a prefix of it.")
-    ],
-    *,
-    as_receipt: Annotated[
-        bool, typer.Option("--receipt", help="Print only the receipt's JSON.")
-    ] = False,
-    json: JsonFlag = False,
-    database: DatabaseOption = None,
-) -> None:
+@query.command("execution")
+@click.argument("wanted", metavar="ID", help="The execution's id, or a prefix of it.")
+@click.option("--receipt", "as_receipt", is_flag=True, help="Print only the receipt's JSON.")
+@click.option("--json", is_flag=True, help="Print JSON.")
+@database_option
+def execution(*, wanted: str, as_receipt: bool, json: bool, database: Path | None) -> None:
     """Show one execution: a waterfall of its stages, its audit entries, violations and session.
 
     Example:
@@ -78,30 +75,40 @@ def execution(
         show_text(execution_view(found))
 
 
-query.command()(LIST_COMMANDS["agents"])
-query.command()(LIST_COMMANDS["stages"])
-query.command()(percentiles)
-query.command()(LIST_COMMANDS["sessions"])
-query.command()(LIST_COMMANDS["collisions"])
-query.command()(LIST_COMMANDS["violations"])
-query.command()(LIST_COMMANDS["audit"])
+query.add_command(LIST_COMMANDS["agents"])
+query.add_command(LIST_COMMANDS["stages"])
+query.add_command(percentiles)
+query.add_command(LIST_COMMANDS["sessions"])
+query.add_command(LIST_COMMANDS["collisions"])
+query.add_command(LIST_COMMANDS["violations"])
+query.add_command(LIST_COMMANDS["audit"])
 
 
-@query.command()
+@query.command("memory")
+@click.argument(
+    "agent", default=None, required=False, metavar="[AGENT]", help="Print the memory of this agent."
+)
+@since_option
+@until_option
+@text_option
+@before_option
+@wide_option
+@click.option("--json", is_flag=True, help="Print JSON.")
+@database_option
+@format_option
+@limit_option(100)
 def memory(
-    agent: Annotated[
-        str | None, typer.Argument(metavar="[AGENT]", help="Print the memory of this agent.")
-    ] = None,
     *,
-    since: by.Since = None,
-    until: by.Until = None,
-    text: by.Substring = None,
-    before: by.Before = None,
-    wide: by.Wide = False,
-    json: JsonFlag = False,
-    database: DatabaseOption = None,
-    form: FormatOption = Format.TABLE,
-    limit: LimitOption = 100,
+    agent: str | None,
+    since: str | None,
+    until: str | None,
+    text: str | None,
+    before: int | None,
+    wide: bool,
+    json: bool,
+    database: Path | None,
+    form: Format,
+    limit: int,
 ) -> None:
     """List the agents that saved a memory, or print the memory of one agent.
 
@@ -114,7 +121,7 @@ def memory(
         ggend query memory agent-1 --database other.db
     """
     if agent is None:
-        filters = by.filters_of(since=since, until=until, text=text, before=before)
+        filters = filters_of(since=since, until=until, text=text, before=before)
         with closing(open_readonly(chosen_database(database))) as connection:
             result = read_listing(connection, "memory", filters, limit=limit, wide=wide)
         show(result, form=Format.JSON if json else form, fit=not wide)
@@ -129,19 +136,19 @@ def memory(
     show_json(found["memory"])
 
 
-@query.command()
-def sql(
-    statement: Annotated[
-        str, typer.Argument(metavar="SQL", help="A single SQL statement that only reads.")
-    ],
-    *,
-    database: DatabaseOption = None,
-    form: FormatOption = Format.TABLE,
-    limit: LimitOption = 1000,
-    timeout: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Timeout in seconds; 0 means none.")
-    ] = 10.0,
-) -> None:
+@query.command("sql")
+@click.argument("statement", metavar="SQL", help="A single SQL statement that only reads.")
+@database_option
+@format_option
+@limit_option(1000)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    metavar="SECONDS",
+    help="Timeout in seconds; 0 means none.",
+)
+def sql(*, statement: str, database: Path | None, form: Format, limit: int, timeout: float) -> None:
     """Run a single SQL statement. Statements that write are refused.
 
     The statement runs at low priority and is stopped after the timeout (exit status 75), because

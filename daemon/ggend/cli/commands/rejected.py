@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from pathlib import Path
 
-import typer
+import click
 
-from ggend.cli.commands.rejected_changes import CodeOption, moment_of, purge_rejected, requeue
-from ggend.cli.common import filters as by
-from ggend.cli.common.options import DatabaseOption, FormatOption, LimitOption, chosen_database
+from ggend.cli.commands.rejected_changes import code_option, moment_of, purge_rejected, requeue
+from ggend.cli.common.command import group
+from ggend.cli.common.filters import before_option, since_option, until_option
+from ggend.cli.common.options import chosen_database, database_option, format_option, limit_option
 from ggend.cli.render.output import Format, complain, show, show_json, show_text
 from ggend.cli.render.rejected_view import as_json, rejected_view, short
 from ggend.errors import UsageMistake
 from ggend.queries.rejected import Chosen, count_by_code, read_one, read_rejected
 from ggend.queries.snapshot import snapshot
+from ggend_schema.codes import EventCode
 
 __all__ = ["rejected"]
 
-rejected = typer.Typer(
-    help="Show the rejected events in quarantine, requeue them, or purge them.",
-    no_args_is_help=True,
-)
+rejected = group("rejected", "Show the rejected events in quarantine, requeue them, or purge them.")
 
 
 @rejected.command("list")
+@code_option
+@since_option
+@until_option
+@before_option
+@database_option
+@format_option
+@limit_option(20)
 def list_rejected(
     *,
-    code: CodeOption = None,
-    since: by.Since = None,
-    until: by.Until = None,
-    before: by.Before = None,
-    database: DatabaseOption = None,
-    form: FormatOption = Format.TABLE,
-    limit: LimitOption = 20,
+    code: EventCode | None,
+    since: str | None,
+    until: str | None,
+    before: int | None,
+    database: Path | None,
+    form: Format,
+    limit: int,
 ) -> None:
     """List the rejected events, newest first.
 
@@ -56,18 +62,16 @@ def list_rejected(
 
 
 @rejected.command("show")
-def show_rejected(
-    rejected_id: Annotated[
-        int,
-        typer.Argument(metavar="ID", min=1, help="The event's id, as shown by `rejected list`."),
-    ],
-    *,
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Print only the original bytes of the event.")
-    ] = False,
-    database: DatabaseOption = None,
-) -> None:
+@click.argument(
+    "rejected_id",
+    type=click.IntRange(min=1),
+    metavar="ID",
+    help="The event's id, as shown by `rejected list`.",
+)
+@click.option("--json", is_flag=True, help="Print everything as JSON.")
+@click.option("--raw", is_flag=True, help="Print only the original bytes of the event.")
+@database_option
+def show_rejected(*, rejected_id: int, json: bool, raw: bool, database: Path | None) -> None:
     """Show one rejected event: its sender, the reason for the rejection, and its content.
 
     The event is shown as JSON. If it cannot be decoded, its first bytes are shown in hexadecimal.
@@ -104,5 +108,5 @@ def _write_raw(event: object, rejected_id: int) -> None:
     sys.stdout.buffer.write(event)
 
 
-rejected.command()(requeue)
-rejected.command("purge")(purge_rejected)
+rejected.add_command(requeue)
+rejected.add_command(purge_rejected)

@@ -9,19 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeAlias, TypeVar
+from typing import TypeVar
 
+import click
 import msgspec
-import typer
 
 from ggend.cli.common.changes import Changes, confirm_deletion
+from ggend.cli.common.choice import OneOf
+from ggend.cli.common.command import command
 from ggend.cli.common.daemon_client import ask_daemon
 from ggend.cli.common.options import (
-    DatabaseOption,
-    FormatOption,
-    SocketOption,
     chosen_database,
     chosen_socket,
+    database_option,
+    format_option,
+    socket_option,
 )
 from ggend.cli.render.output import Format, complain, progress, show, show_line
 from ggend.cli.render.rejected_view import short
@@ -32,7 +34,7 @@ from ggend.queries.snapshot import snapshot
 from ggend.queries.time_filters import parse_moment
 from ggend_schema.codes import EventCode
 
-__all__ = ["CodeOption", "moment_of", "purge_rejected", "requeue"]
+__all__ = ["code_option", "moment_of", "purge_rejected", "requeue"]
 
 #: Up to this many outcomes are shown one by one; more are summed up in a table.
 _SHOWN = 20
@@ -45,24 +47,28 @@ _END = 2**63
 
 T = TypeVar("T")
 
-Ids: TypeAlias = Annotated[
-    list[int] | None,
-    typer.Argument(metavar="ID", help="The ids of events, as shown by `rejected list`."),
-]
-CodeOption: TypeAlias = Annotated[
-    EventCode | None,
-    typer.Option("--code", metavar="CODE", help="Only events rejected with this code."),
-]
+code_option = click.option(
+    "--code", type=OneOf(EventCode), metavar="CODE", help="Only events rejected with this code."
+)
 
 
+@command()
+@click.argument(
+    "ids", nargs=-1, type=int, metavar="ID", help="The ids of events, as shown by `rejected list`."
+)
+@code_option
+@click.option("--all", "everything", is_flag=True, help="All rejected events.")
+@database_option
+@socket_option
+@format_option
 def requeue(
-    ids: Ids = None,
     *,
-    code: CodeOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="All rejected events.")] = False,
-    database: DatabaseOption = None,
-    socket: SocketOption = None,
-    form: FormatOption = Format.TABLE,
+    ids: tuple[int, ...],
+    code: EventCode | None,
+    everything: bool,
+    database: Path | None,
+    socket: Path | None,
+    form: Format,
 ) -> None:
     """Process rejected events again, in id order, and show the outcome of each.
 
@@ -98,21 +104,30 @@ def requeue(
     if stays:
         sys.stdout.flush()
         complain(f"{stays:,} of {len(done):,} events stay in quarantine")
-        raise typer.Exit(os.EX_DATAERR)
+        raise click.exceptions.Exit(os.EX_DATAERR)
 
 
+@command("purge")
+@click.argument(
+    "ids", nargs=-1, type=int, metavar="ID", help="The ids of events, as shown by `rejected list`."
+)
+@code_option
+@click.option(
+    "--older-than", metavar="AGE", help="Only older events: an age such as 30d, or a date."
+)
+@click.option("--all", "everything", is_flag=True, help="All rejected events.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
+@database_option
+@socket_option
 def purge_rejected(
-    ids: Ids = None,
     *,
-    code: CodeOption = None,
-    older_than: Annotated[
-        str | None,
-        typer.Option(metavar="AGE", help="Only older events: an age such as 30d, or a date."),
-    ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All rejected events.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
-    database: DatabaseOption = None,
-    socket: SocketOption = None,
+    ids: tuple[int, ...],
+    code: EventCode | None,
+    older_than: str | None,
+    everything: bool,
+    yes: bool,
+    database: Path | None,
+    socket: Path | None,
 ) -> None:
     """Delete rejected events permanently; the accounts count them as purged.
 
@@ -153,7 +168,7 @@ def moment_of(moment: str | None) -> str | None:
 
 def _wanted(
     path: Path,
-    ids: list[int] | None,
+    ids: Sequence[int],
     *,
     code: EventCode | None,
     everything: bool,

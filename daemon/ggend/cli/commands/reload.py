@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any
 
-import typer
+import click
 
+from ggend.cli.common.command import command
 from ggend.cli.common.daemon_client import ask_daemon
-from ggend.cli.common.options import SocketOption, chosen_socket
+from ggend.cli.common.options import chosen_socket, socket_option
 from ggend.cli.render.output import show_line
 from ggend.errors import BadConfig
 
 __all__ = ["reload"]
 
 
-def reload(
-    *,
-    socket: SocketOption = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Timeout in seconds.")] = 2.0,
-) -> None:
+@command()
+@socket_option
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    metavar="SECONDS",
+    help="Timeout in seconds.",
+)
+def reload(*, socket: Path | None, timeout: float) -> None:
     """Make the running daemon reload its objectives, as SIGHUP does.
 
     Exit status: 0 the objectives apply from the next row on, 69 the daemon does not answer, 77 not

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from pathlib import Path
 
+import click
 import msgspec
-import typer
 
-from ggend.cli.common.options import DatabaseOption, chosen_database
+from ggend.cli.common.command import group
+from ggend.cli.common.options import chosen_database, database_option, report_format_option
 from ggend.cli.render.output import show_json
-from ggend.cli.render.sections import ReportForm, ReportFormOption, show_sections
+from ggend.cli.render.sections import ReportForm, show_sections
 from ggend.queries.collisions import CollisionReport, report_collisions
 from ggend.queries.result import Result
 from ggend.queries.snapshot import snapshot
@@ -19,23 +20,16 @@ from ggend.queries.time_filters import parse_moment
 
 __all__ = ["report"]
 
-report = typer.Typer(help="Reports about the activity of the swarm.", no_args_is_help=True)
+report = group("report", "Reports about the activity of the swarm.")
 
 
-@report.callback()
-def _report() -> None:
-    """Make this a group of commands although it has only one."""
-
-
-@report.command()
+@report.command("collisions")
+@click.option("--session", help="Only collisions of this session.")
+@click.option("--since", help="Start time: an age such as 7d, or a date (UTC).")
+@database_option
+@report_format_option
 def collisions(
-    *,
-    session: Annotated[str | None, typer.Option(help="Only collisions of this session.")] = None,
-    since: Annotated[
-        str | None, typer.Option(help="Start time: an age such as 7d, or a date (UTC).")
-    ] = None,
-    database: DatabaseOption = None,
-    form: ReportFormOption = ReportForm.TABLE,
+    *, session: str | None, since: str | None, database: Path | None, form: ReportForm
 ) -> None:
     """Show collisions by type, pair of agents, hot spot and day, and the share that is resolved.
 

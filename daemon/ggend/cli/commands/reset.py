@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlite3
 import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from ggend.cli.common.options import chosen_database
+from ggend.cli.common.command import command
+from ggend.cli.common.options import PATH, chosen_database
 from ggend.cli.render.output import complain, escape, show, show_line
 from ggend.errors import DatabaseUnusable, UsageMistake
 from ggend.queries.result import Result
@@ -17,18 +17,18 @@ from ggend.queries.result import Result
 __all__ = ["reset"]
 
 
-def reset(
-    path: Annotated[
-        Path | None, typer.Argument(help="The SQLite file. Default: the configured one.")
-    ] = None,
-    *,
-    confirm: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Confirm with the name of the file instead of typing it."
-        ),
-    ] = None,
-) -> None:
+@command()
+@click.argument(
+    "path",
+    type=PATH,
+    default=None,
+    required=False,
+    help="The SQLite file. Default: the configured one.",
+)
+@click.option(
+    "--confirm", metavar="NAME", help="Confirm with the name of the file instead of typing it."
+)
+def reset(*, path: Path | None, confirm: str | None) -> None:
     """Delete every row of every ggend table permanently.
 
     The command shows how many rows will be lost and asks for the name of the file. The daemon must
@@ -75,7 +75,7 @@ def _confirm(database: Path, confirmed: str | None) -> None:
                 hint=f"pass --confirm {database.name}",
             )
         name = escape(database.name)
-        confirmed = typer.prompt(f"All rows will be deleted. Type {name} to continue", err=True)
+        confirmed = click.prompt(f"All rows will be deleted. Type {name} to continue", err=True)
     if confirmed != database.name:
         raise UsageMistake(
             f"{confirmed!r} is not the name of the file; it is {database.name!r}",

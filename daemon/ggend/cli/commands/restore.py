@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from ggend.cli.common.options import DatabaseOption, chosen_database
+from ggend.cli.common.command import command
+from ggend.cli.common.options import PATH, chosen_database, database_option
 from ggend.cli.render.findings import at_work
 from ggend.cli.render.output import show_line
 from ggend.errors import DatabaseUnusable, UsageMistake
@@ -15,18 +15,12 @@ from ggend.errors import DatabaseUnusable, UsageMistake
 __all__ = ["restore"]
 
 
-def restore(
-    file: Annotated[Path | None, typer.Argument(help="The backup, an SQLite file.")] = None,
-    *,
-    with_wal: Annotated[
-        bool,
-        typer.Option("--with-wal", help="Keep the file together with the WAL next to it."),
-    ] = False,
-    without_wal: Annotated[
-        bool, typer.Option("--without-wal", help="Keep the file and set its WAL aside.")
-    ] = False,
-    database: DatabaseOption = None,
-) -> None:
+@command()
+@click.argument("file", type=PATH, default=None, required=False, help="The backup, an SQLite file.")
+@click.option("--with-wal", is_flag=True, help="Keep the file together with the WAL next to it.")
+@click.option("--without-wal", is_flag=True, help="Keep the file and set its WAL aside.")
+@database_option
+def restore(*, file: Path | None, with_wal: bool, without_wal: bool, database: Path | None) -> None:
     """Replace the database by a backup. The daemon must be stopped.
 
     The backup is verified and copied; the original backup stays unchanged. The old database is set

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
+from ggend.cli.common.command import command
+from ggend.cli.common.options import PATH
 from ggend.config import load_config
 from ggend.errors import GgendError
 from ggend.runtime.logs import queue_standard_error, set_up_logs
@@ -15,29 +16,25 @@ from ggend.runtime.logs import queue_standard_error, set_up_logs
 __all__ = ["serve"]
 
 
+@command()
+@click.option("--socket", "-s", type=PATH, help="Listen on this path.")
+@click.option(
+    "--database", "-d", type=PATH, help="Write to this SQLite file; it is created if missing."
+)
+@click.option("--config", "-c", type=PATH, help="Read only this TOML file.")
+@click.option("--log-level", help="debug, info, warning or error.")
+@click.option(
+    "--upgrade/--no-upgrade",
+    default=None,
+    help="Upgrade a database of an older version, or refuse it.",
+)
 def serve(
     *,
-    socket: Annotated[
-        Path | None, typer.Option("--socket", "-s", help="Listen on this path.")
-    ] = None,
-    database: Annotated[
-        Path | None,
-        typer.Option(
-            "--database", "-d", help="Write to this SQLite file; it is created if missing."
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Read only this TOML file.")
-    ] = None,
-    log_level: Annotated[
-        str | None, typer.Option("--log-level", help="debug, info, warning or error.")
-    ] = None,
-    upgrade: Annotated[
-        bool | None,
-        typer.Option(
-            "--upgrade/--no-upgrade", help="Upgrade a database of an older version, or refuse it."
-        ),
-    ] = None,
+    socket: Path | None,
+    database: Path | None,
+    config: Path | None,
+    log_level: str | None,
+    upgrade: bool | None,
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C.
 

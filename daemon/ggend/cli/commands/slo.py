@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
 
+import click
 import msgspec
-import typer
 
-from ggend.cli.common.options import DatabaseOption, FormatOption, chosen_database
+from ggend.cli.common.command import group
+from ggend.cli.common.options import PATH, chosen_database, database_option, format_option
 from ggend.cli.render.output import Format, progress, show, show_json, show_line
 from ggend.config import load_config
 from ggend.errors import UsageMistake
@@ -23,22 +23,21 @@ from ggend.slo.loader import load_objectives
 
 __all__ = ["slo"]
 
-slo = typer.Typer(
-    help="Check service-level objectives, explain breaches, and test proposed objectives.",
-    no_args_is_help=True,
+slo = group(
+    "slo", "Check service-level objectives, explain breaches, and test proposed objectives."
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-
-@slo.command(name="check")
-def check_objectives(
-    file: Annotated[
-        Path | None, typer.Argument(help="A TOML file. Default: the daemon's objectives.")
-    ] = None,
-    *,
-    as_json: AsJson = False,
-) -> None:
+@slo.command("check")
+@click.argument(
+    "file",
+    type=PATH,
+    default=None,
+    required=False,
+    help="A TOML file. Default: the daemon's objectives.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check_objectives(*, file: Path | None, as_json: bool) -> None:
     """Validate a file of objectives, and list them in the order in which they are matched.
 
     Exit status: 0 valid, 78 invalid. With an invalid file, the daemon does not start; on reload, it
@@ -72,13 +71,11 @@ def check_objectives(
     )
 
 
-@slo.command(name="explain")
-def explain_breach(
-    key: Annotated[str, typer.Argument(help="An execution_id, or the id of a breach.")],
-    *,
-    database: DatabaseOption = None,
-    as_json: AsJson = False,
-) -> None:
+@slo.command("explain")
+@click.argument("key", help="An execution_id, or the id of a breach.")
+@database_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def explain_breach(*, key: str, database: Path | None, as_json: bool) -> None:
     """Show why a breach was recorded: the limit, the rows, and the arithmetic.
 
     Example:
@@ -101,16 +98,13 @@ def explain_breach(
         _show(each)
 
 
-@slo.command(name="backtest")
+@slo.command("backtest")
+@click.argument("file", type=PATH, help="The proposed objectives, TOML.")
+@click.option("--since", help="Start time: an age such as 30d, or a date (UTC).")
+@database_option
+@format_option
 def backtest_objectives(
-    file: Annotated[Path, typer.Argument(help="The proposed objectives, TOML.")],
-    *,
-    since: Annotated[
-        str | None,
-        typer.Option(help="Start time: an age such as 30d, or a date (UTC)."),
-    ] = None,
-    database: DatabaseOption = None,
-    form: FormatOption = Format.TABLE,
+    *, file: Path, since: str | None, database: Path | None, form: Format
 ) -> None:
     """Count the breaches of stored executions under proposed and under current objectives.
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
+from ggend.cli.common.command import group
 from ggend.cli.common.delivery import require_daemon
-from ggend.cli.common.options import FormatOption, SocketOption, chosen_socket
+from ggend.cli.common.options import PATH, chosen_socket, format_option, socket_option
 from ggend.cli.render.durations import age_text
 from ggend.cli.render.output import Format, complain, show, show_line
 from ggend.errors import DaemonUnreachable, UsageMistake
@@ -28,21 +28,17 @@ from ggend_schema.places import client_sockets
 
 __all__ = ["spool"]
 
-spool = typer.Typer(
-    help="List the events that clients left on disk, and send them to the daemon.",
-    no_args_is_help=True,
-)
-
-DirectoryOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--directory", help="The spool directory. Default: GGEND_SPOOL_DIR, else the user's own."
-    ),
-]
+spool = group("spool", "List the events that clients left on disk, and send them to the daemon.")
 
 
 @spool.command("list")
-def list_spool(*, directory: DirectoryOption = None, form: FormatOption = Format.TABLE) -> None:
+@click.option(
+    "--directory",
+    type=PATH,
+    help="The spool directory. Default: GGEND_SPOOL_DIR, else the user's own.",
+)
+@format_option
+def list_spool(*, directory: Path | None, form: Format) -> None:
     """List the spooled events: one row for each producer, oldest first.
 
     A producer that is alive delivers its events itself. Events of ended producers are delivered by
@@ -81,26 +77,34 @@ def list_spool(*, directory: DirectoryOption = None, form: FormatOption = Format
 
 
 @spool.command("replay")
+@click.option(
+    "--directory",
+    type=PATH,
+    help="The spool directory. Default: GGEND_SPOOL_DIR, else the user's own.",
+)
+@socket_option
+@click.option("--all-sockets", is_flag=True, help="Include events addressed to other sockets.")
+@click.option("--whomever", is_flag=True, hidden=True, help="The former name of --all-sockets.")
+@click.option("--expired", is_flag=True, help="Include files set aside as older than 30 days.")
+@click.option(
+    "--accept-duplicates", is_flag=True, help="With --expired: send even events that may be stored."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=600.0,
+    metavar="SECONDS",
+    help="Timeout in seconds.",
+)
 def replay_spool(
     *,
-    directory: DirectoryOption = None,
-    socket: SocketOption = None,
-    all_sockets: Annotated[
-        bool, typer.Option("--all-sockets", help="Include events addressed to other sockets.")
-    ] = False,
-    whomever: Annotated[
-        bool, typer.Option("--whomever", hidden=True, help="The former name of --all-sockets.")
-    ] = False,
-    expired: Annotated[
-        bool, typer.Option("--expired", help="Include files set aside as older than 30 days.")
-    ] = False,
-    accept_duplicates: Annotated[
-        bool,
-        typer.Option(
-            "--accept-duplicates", help="With --expired: send even events that may be stored."
-        ),
-    ] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Timeout in seconds.")] = 600.0,
+    directory: Path | None,
+    socket: Path | None,
+    all_sockets: bool,
+    whomever: bool,
+    expired: bool,
+    accept_duplicates: bool,
+    timeout: float,
 ) -> None:
     """Send the events that ended processes left in the spool to the daemon.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
 
-import typer
+import click
 
-from ggend.cli.common.options import DatabaseOption, chosen_database
+from ggend.cli.common.choice import OneOf
+from ggend.cli.common.command import command
+from ggend.cli.common.options import chosen_database, database_option
 from ggend.cli.render.output import Format, show, show_json
 from ggend.errors import UsageMistake
 from ggend.queries.result import Result
@@ -18,13 +20,17 @@ __all__ = ["stats"]
 _KIB = 1024
 
 
-def stats(
-    *,
-    database: DatabaseOption = None,
-    form: Annotated[
-        Format, typer.Option("--format", "-f", help="Output format: table, json or markdown.")
-    ] = Format.TABLE,
-) -> None:
+@command()
+@database_option
+@click.option(
+    "--format",
+    "-f",
+    "form",
+    type=OneOf(Format),
+    default="table",
+    help="Output format: table, json or markdown.",
+)
+def stats(*, database: Path | None, form: Format) -> None:
     """Show the size and contents of a database: rows, running sessions, parked and rejected events.
 
     The counts are exact. A database of a million receipts takes about a second.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any
 
-import typer
+import click
 
-from ggend.cli.common.options import SocketOption, chosen_socket
+from ggend.cli.common.command import command
+from ggend.cli.common.options import chosen_socket, socket_option
 from ggend.cli.render.output import show, show_json
 from ggend.errors import DaemonUnreachable
 from ggend.queries.result import Result
@@ -18,14 +20,17 @@ __all__ = ["status"]
 _DEGRADED = 1
 
 
-def status(
-    *,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the whole answer as JSON.")
-    ] = False,
-    socket: SocketOption = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Timeout in seconds.")] = 2.0,
-) -> None:
+@command()
+@click.option("--json", "as_json", is_flag=True, help="Print the whole answer as JSON.")
+@socket_option
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    metavar="SECONDS",
+    help="Timeout in seconds.",
+)
+def status(*, as_json: bool, socket: Path | None, timeout: float) -> None:
     """Show the daemon's health and counters.
 
     Exit status: 0 healthy, 1 degraded (`trouble` and `hook_errors` show why), 69 not reachable.
@@ -44,7 +49,7 @@ def status(
         rows: list[tuple[object, ...]] = list(_flat("", answer))
         show(Result(columns=["what", "value"], rows=rows))
     if answer.get("health") != "ok":
-        raise typer.Exit(_DEGRADED)
+        raise click.exceptions.Exit(_DEGRADED)
 
 
 def _flat(prefix: str, value: object) -> list[tuple[object, ...]]:

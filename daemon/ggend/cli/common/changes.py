@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import typer
+import click
 
 from ggend.cli.common.daemon_client import REFUSED_HINT, daemon_socket
 from ggend.errors import AlreadyRunning, DatabaseUnusable, RefusedByDatabase, UsageMistake
@@ -51,8 +51,8 @@ class Changes:
 
 
 def confirm_deletion(count: int, one: str, many: str) -> None:
-    """Ask whether so many things are to be deleted. Raises UsageMistake, typer.Abort."""
+    """Ask whether so many things are to be deleted. Raises UsageMistake, click.Abort."""
     these = f"1 {one}" if count == 1 else f"{count:,} {many}"
     if not sys.stdin.isatty():
         raise UsageMistake(f"refusing to delete {these} without confirmation", hint="pass --yes")
-    typer.confirm(f"Delete {these} permanently?", abort=True, err=True)
+    click.confirm(f"Delete {these} permanently?", abort=True, err=True)

@@ -5,48 +5,50 @@ Which filters a list has, and which values they take, is decided in `list_defini
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias
 
-import typer
+import click
 
 from ggend.queries.list_query import Filters
 from ggend.queries.time_filters import parse_moment
 
-__all__ = ["FILTERS", "Before", "Since", "Substring", "Until", "Wide", "filters_of"]
+__all__ = [
+    "FILTERS",
+    "Decorator",
+    "before_option",
+    "filters_of",
+    "since_option",
+    "text_option",
+    "until_option",
+    "wide_option",
+]
+
+Decorator: TypeAlias = Callable[[Callable[..., None]], Callable[..., None]]
 
 
-def _text(option: str, help_text: str, metavar: str | None = None) -> Any:
-    return Annotated[str | None, typer.Option(option, metavar=metavar, help=help_text)]
+def _text(option: str, help_text: str, metavar: str | None = None) -> Decorator:
+    return click.option(option, metavar=metavar, help=help_text)
 
 
-Substring: TypeAlias = Annotated[
-    str | None, typer.Option("--text", help="Case-insensitive text search.")
-]
-Since: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--since",
-        metavar="MOMENT",
-        help="Start time: an age (90m, 24h, 7d, 2w), a date, or a timestamp (UTC).",
-    ),
-]
-Until: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--until", metavar="MOMENT", help="End time (exclusive), in the format of --since."
-    ),
-]
-Before: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        "--before", metavar="ID", min=0, help="Only rows with a smaller id: the next page."
-    ),
-]
-Wide: TypeAlias = Annotated[bool, typer.Option("--wide", help="Show every column, including JSON.")]
+text_option = _text("--text", "Case-insensitive text search.")
+since_option = _text(
+    "--since",
+    "Start time: an age (90m, 24h, 7d, 2w), a date, or a timestamp (UTC).",
+    metavar="MOMENT",
+)
+until_option = _text("--until", "End time (exclusive), in the format of --since.", metavar="MOMENT")
+before_option = click.option(
+    "--before",
+    type=click.IntRange(min=0),
+    metavar="ID",
+    help="Only rows with a smaller id: the next page.",
+)
+wide_option = click.option("--wide", is_flag=True, help="Show every column, including JSON.")
 
 #: The options of the fields of Filters, in the order in which help shows them.
-FILTERS: dict[str, Any] = {
+FILTERS: dict[str, Decorator] = {
     "agent": _text("--agent", "Only rows of this agent."),
     "stage": _text("--stage", "Only this stage, such as `emit` or μ₃_emit."),
     "status": _text("--status", "Only rows with this status."),
@@ -58,10 +60,10 @@ FILTERS: dict[str, Any] = {
         "--execution", "Only rows of this execution. A prefix of its id is enough.", "ID"
     ),
     "session": _text("--session", "Only rows of this session.", "ID"),
-    "since": Since,
-    "until": Until,
-    "text": Substring,
-    "before": Before,
+    "since": since_option,
+    "until": until_option,
+    "text": text_option,
+    "before": before_option,
 }
 
 

@@ -7,54 +7,78 @@ system service.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Any, TypeVar
 
-import typer
+import click
 
+from ggend.cli.common.choice import OneOf
 from ggend.cli.render.output import Format
+from ggend.cli.render.sections import ReportForm
 from ggend.config import load_config
 from ggend.errors import UsageMistake
 from ggend_schema.limits import NAME_CHARS
 from ggend_schema.places import SYSTEM_DATABASE
 
 __all__ = [
-    "DatabaseOption",
-    "FormatOption",
-    "LimitOption",
-    "SocketOption",
+    "PATH",
     "check_agent",
     "chosen_database",
     "chosen_socket",
+    "database_option",
+    "format_option",
+    "limit_option",
+    "report_format_option",
+    "socket_option",
 ]
 
-DatabaseOption: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--database",
-        "-d",
-        help="The SQLite file. Default: the configured, the user's or the system's database.",
-    ),
-]
-FormatOption: TypeAlias = Annotated[
-    Format,
-    typer.Option(
-        "--format",
-        "-f",
-        help="Output format. NDJSON has one JSON object per line.",
-    ),
-]
-LimitOption: TypeAlias = Annotated[
-    int, typer.Option("--limit", "-n", min=1, help="Maximum number of rows.")
-]
-SocketOption: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--socket",
-        "-s",
-        help="The daemon's socket. Default: the configured, the user's or the system's socket.",
-    ),
-]
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: The type of a path. Whether it is there is for the command to say.
+PATH = click.Path(path_type=Path)
+
+database_option = click.option(
+    "--database",
+    "-d",
+    type=PATH,
+    help="The SQLite file. Default: the configured, the user's or the system's database.",
+)
+socket_option = click.option(
+    "--socket",
+    "-s",
+    type=PATH,
+    help="The daemon's socket. Default: the configured, the user's or the system's socket.",
+)
+format_option = click.option(
+    "--format",
+    "-f",
+    "form",
+    type=OneOf(Format),
+    default="table",
+    help="Output format. NDJSON has one JSON object per line.",
+)
+
+report_format_option = click.option(
+    "--format",
+    "-f",
+    "form",
+    type=OneOf(ReportForm),
+    default="table",
+    help="Output format: tables, JSON or Markdown.",
+)
+
+
+def limit_option(default: int) -> Callable[[F], F]:
+    """Return the option that limits the number of rows."""
+    return click.option(
+        "--limit",
+        "-n",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default=default,
+        help="Maximum number of rows.",
+    )
 
 
 def chosen_database(flag: Path | None) -> Path:

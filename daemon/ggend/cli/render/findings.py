@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+import click
 import msgspec
-import typer
 
 from ggend.cli.render.output import escape, show, show_json, show_line
 from ggend.database.findings import Finding, Verdict
@@ -78,7 +78,7 @@ def finish(report: Report, *, as_json: bool) -> None:
             show(Result(columns=["table", "rows"], rows=list(report.rows.items())))
             show_line(f"{_size(report.bytes)}, plus {_size(report.wal_bytes)} in the WAL")
     if any(one.verdict is Verdict.FAILED for one in report.findings):
-        raise typer.Exit(os.EX_DATAERR)
+        raise click.exceptions.Exit(os.EX_DATAERR)
 
 
 def log_report(report: Report, file: Path) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, TypeAlias
-
-import typer
 
 from ggend.cli.render.output import Format, show, show_line, show_text
 from ggend.queries.result import Result
 
-__all__ = ["ReportForm", "ReportFormOption", "show_sections"]
+__all__ = ["ReportForm", "show_sections"]
 
 
 class ReportForm(StrEnum):
@@ -20,11 +17,6 @@ class ReportForm(StrEnum):
     TABLE = "table"
     JSON = "json"
     MARKDOWN = "markdown"
-
-
-ReportFormOption: TypeAlias = Annotated[
-    ReportForm, typer.Option("--format", "-f", help="Output format: tables, JSON or Markdown.")
-]
 
 
 def show_sections(

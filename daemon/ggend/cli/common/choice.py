@@ -1,0 +1,48 @@
+"""Choice: the type of an option that takes one of a few words."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from ggend.spelling import nearest
+
+if TYPE_CHECKING:
+    from click import Context, Parameter
+
+__all__ = ["OneOf"]
+
+E = TypeVar("E", bound=StrEnum)
+
+
+class OneOf(click.ParamType[E, str]):
+    """The values of an enumeration. An error names them all, and the nearest first."""
+
+    def __init__(self, words: type[E]) -> None:
+        self.name = words.__name__
+        self._words = words
+
+    def get_metavar(self, param: Parameter, ctx: Context) -> str:  # noqa: ARG002 - as click calls it
+        """Return the words."""
+        return f"[{'|'.join(self._words)}]"
+
+    def convert(self, value: str, param: Parameter | None, ctx: Context | None) -> E:
+        """Return the member. Raises click.BadParameter."""
+        try:
+            return self._words(value)
+        except ValueError:
+            meant = nearest(value, self._words)
+            near = f"; did you mean `{meant}`?" if meant else ""
+            self.fail(f"{value!r} is none of {', '.join(self._words)}{near}", param, ctx)
+
+    def shell_complete(
+        self,
+        ctx: Context,  # noqa: ARG002
+        param: Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Return the words that begin so."""
+        return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]

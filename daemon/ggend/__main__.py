@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -22,6 +23,8 @@ _ANSWERED_NO = 1
 
 def main() -> None:
     """Run the command line and exit."""
+    # Modules that are imported are no garbage. `Command` turns it on for the work itself.
+    gc.disable()
     open_standard_streams()
     try:
         try:
@@ -32,16 +35,19 @@ def main() -> None:
         status = _fail(error.message, error.hint, error.exit_status)
     except KeyboardInterrupt:
         status = _INTERRUPTED
+    gc.freeze()  # nor are they at the end
     sys.exit(status)
 
 
 def _run() -> int:
     """Run the command; return the exit status."""
+    if _is_plain_event(sys.argv[1:]):
+        return _emit(*sys.argv[2:])
     try:
         import click
     except ModuleNotFoundError as error:
         return _not_installed(error)
-    from ggend.cli import app
+    from ggend.cli.app import app
 
     try:
         # None, or the status of click's Exit.
@@ -65,6 +71,27 @@ def _run() -> int:
         return _not_installed(error)
     except BrokenPipeError:
         return 0
+
+
+def _is_plain_event(arguments: list[str]) -> bool:
+    """Return whether this is `emit TYPE KEY=VALUE …` without options, which needs no parser."""
+    return (
+        arguments[:1] == ["emit"]
+        and len(arguments) > 1
+        and not any(argument.startswith("-") for argument in arguments)
+    )
+
+
+def _emit(kind: str, *fields: str) -> int:
+    """Do what `ggend emit` does with these arguments: a script runs it once an event."""
+    try:
+        from ggend.cli.common.chosen import chosen_socket
+        from ggend.cli.common.emitting import TIMEOUT_SECONDS, emit_and_go_on
+
+        emit_and_go_on(kind, fields, chosen_socket(None), TIMEOUT_SECONDS)
+    except GgendError as error:
+        return _fail(error.message, error.hint, error.exit_status)
+    return 0
 
 
 def _not_installed(error: ModuleNotFoundError) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import re
-import tomllib
 from pathlib import Path
 
 from ggend.encodings import conversion, other_encoding
@@ -18,6 +17,8 @@ def read_toml(path: Path, what: str, *, example: str) -> dict[str, object]:
 
     `what` names the file's purpose in errors; `example` is an example of its content.
     """
+    import tomllib  # late: a client without a configuration file does not need it
+
     if path.exists() and not path.is_file():  # a FIFO would hold up the daemon
         raise BadConfig(f"{path} is not a regular file", hint=f"the {what} must be a regular file")
     try:

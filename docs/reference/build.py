@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import msgspec
 
 import ggend_client
-from ggend.cli import app
+from ggend.cli.app import app
 from ggend.cli.common.command import leaves
 from ggend_client import log_handler, testing
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +41,7 @@ def _imported(module: str) -> set[str]:
 
 
 def test_the_command_line_imports_no_command() -> None:
-    assert _imported("ggend.cli") == set()
+    assert _imported("ggend.cli.app") == set()
 
 
 @pytest.mark.parametrize(
@@ -57,3 +59,19 @@ def test_the_command_line_imports_no_command() -> None:
 )
 def test_a_command_imports_what_it_uses(command: str, allowed: frozenset[str]) -> None:
     assert _imported(f"ggend.cli.commands.{command}") <= allowed
+
+
+def test_an_event_that_is_emitted_without_options_needs_no_parser(place: Path) -> None:
+    program = (
+        "import sys\n"
+        "sys.argv = ['ggend', 'emit', 'audit', 'agent_id=a', 'operation=o', 'status=completed']\n"
+        "from ggend.__main__ import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print(*sys.modules)\n"
+    )
+    environ = {"PATH": os.environ["PATH"], "HOME": str(place), "GGEND_SOCKET": str(place / "none")}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True
+    )
+    assert "1 of 1 events are spooled" in ended.stderr
+    assert not {"click", "rich", "tomllib", "sqlite3"} & set(ended.stdout.split())

@@ -26,7 +26,7 @@ from typing import IO, NamedTuple
 import click
 import pytest
 
-from ggend.cli import app
+from ggend.cli.app import app
 from ggend.cli.common.command import leaves
 from support.daemon_process import Daemon, free_place
 from support.patience import PATIENCE_SECONDS, wait_until

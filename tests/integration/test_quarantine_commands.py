@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from ggend.cli import app
+from ggend.cli.app import app
 from ggend.cli.render.rejected_view import short
 from ggend.errors import (
     AlreadyRunning,

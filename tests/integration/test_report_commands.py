@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ggend.cli import app
+from ggend.cli.app import app
 from ggend.errors import GgendError
 from support.daemon_process import Daemon
 from support.framed_peer import audit, line_of

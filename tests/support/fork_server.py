@@ -37,7 +37,7 @@ import msgspec
 __all__ = ["Before", "ForkServer", "ForkedProcess"]
 
 #: What `ggend` imports, at the latest when a command needs it.
-_MODULES = ("ggend.__main__", "ggend.cli", "ggend.topology", "anyio._backends._asyncio")
+_MODULES = ("ggend.__main__", "ggend.cli.app", "ggend.topology", "anyio._backends._asyncio")
 
 #: Bytes of a request at most: an environment and a command line.
 _REQUEST_BYTES = 1 << 20
@@ -210,7 +210,7 @@ def _serve(requests: socket.socket) -> None:
 def _warm_up() -> None:
     """Import every command, and run one: the first imports the rest of the libraries."""
     commands = sys.modules["ggend.cli.common.command"]
-    list(commands.leaves(sys.modules["ggend.cli"].app, "ggend"))
+    list(commands.leaves(sys.modules["ggend.cli.app"].app, "ggend"))
     sys.argv[1:] = ["status", "--socket", os.devnull]
     complaints, sys.stderr = sys.stderr, io.StringIO()
     try:

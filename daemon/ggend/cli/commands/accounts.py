@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 import msgspec
 
+from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
-from ggend.cli.common.options import chosen_database, database_option, format_option, limit_option
+from ggend.cli.common.options import database_option, format_option, limit_option
 from ggend.cli.render.output import Format, complain, show, show_json, show_line
 from ggend.database.check.accounting import audit_accounts
 from ggend.database.findings import Verdict

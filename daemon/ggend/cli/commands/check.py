@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
-from ggend.cli.common.options import PATH, chosen_database
+from ggend.cli.common.options import PATH
 from ggend.cli.render.findings import Report, at_work, finish
 from ggend.database.findings import Finding, Verdict
 

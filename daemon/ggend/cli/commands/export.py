@@ -15,8 +15,9 @@ from typing import TypeAlias
 import click
 
 from ggend.cli.common.choice import OneOf
+from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
-from ggend.cli.common.options import PATH, chosen_database, database_option
+from ggend.cli.common.options import PATH, database_option
 from ggend.cli.render.output import escape, progress, show_line
 from ggend.errors import GgendError, UsageMistake
 from ggend.queries.export import ExportForm, TableExport, encode, exports

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import click
 
+from ggend.cli.common.chosen import chosen_database, chosen_socket
 from ggend.cli.common.command import command
 from ggend.cli.common.delivery import Delivery, require_daemon
 from ggend.cli.common.options import (
     PATH,
-    chosen_database,
-    chosen_socket,
     database_option,
     format_option,
     socket_option,

@@ -16,9 +16,10 @@ from typing import IO
 import click
 import msgspec
 
+from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import command
 from ggend.cli.common.delivery import require_daemon
-from ggend.cli.common.options import PATH, chosen_socket, format_option, socket_option
+from ggend.cli.common.options import PATH, format_option, socket_option
 from ggend.cli.render.formats import Format
 from ggend.cli.render.import_report import Problems, show_reports
 from ggend.cli.render.output import complain, progress

@@ -13,9 +13,10 @@ from pathlib import Path
 import click
 import msgspec
 
+from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import command
 from ggend.cli.common.delivery import require_daemon
-from ggend.cli.common.options import PATH, check_agent, chosen_socket, format_option, socket_option
+from ggend.cli.common.options import PATH, check_agent, format_option, socket_option
 from ggend.cli.render.formats import Format
 from ggend.cli.render.import_report import Problems, show_reports
 from ggend.cli.render.output import complain, progress

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggend.cli.common.options import chosen_database
 from ggend.cli.render.findings import Report, at_work, finish, log_report
 from ggend.errors import DatabaseUnusable
 
 if TYPE_CHECKING:
     from ggend.database.upgrade import Preparation
+from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
 from ggend.cli.common.options import PATH
 

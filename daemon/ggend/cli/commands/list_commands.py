@@ -10,10 +10,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import Command, command
 from ggend.cli.common.filters import FILTERS, Decorator, filters_of, wide_option
 from ggend.cli.common.options import (
-    chosen_database,
     database_option,
     format_option,
     limit_option,

@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 
 from ggend.cli.common.changes import Changes
+from ggend.cli.common.chosen import chosen_database, chosen_socket
 from ggend.cli.common.command import command
 from ggend.cli.common.daemon_client import ask_daemon
-from ggend.cli.common.options import chosen_database, chosen_socket, database_option, socket_option
+from ggend.cli.common.options import database_option, socket_option
 from ggend.cli.render.output import progress, show_line
 from ggend.errors import UsageMistake
 

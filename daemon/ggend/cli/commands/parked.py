@@ -12,8 +12,9 @@ import click
 import msgspec
 
 from ggend.cli.common.choice import OneOf
+from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import group
-from ggend.cli.common.options import chosen_database, database_option, format_option, limit_option
+from ggend.cli.common.options import database_option, format_option, limit_option
 from ggend.cli.render.durations import age_text
 from ggend.cli.render.output import Format, complain, show
 from ggend.errors import DatabaseUnusable

@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from ggend.cli.common.choice import OneOf
+from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
-from ggend.cli.common.options import chosen_database, database_option, format_option
+from ggend.cli.common.options import database_option, format_option
 from ggend.cli.render.output import Format, show
 from ggend.queries.percentiles import Dimension, percentiles_of
 from ggend.queries.run import open_readonly

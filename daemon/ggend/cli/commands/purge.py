@@ -13,11 +13,10 @@ from typing import Any
 import click
 
 from ggend.cli.common.changes import Changes, confirm_deletion
+from ggend.cli.common.chosen import chosen_database, chosen_socket
 from ggend.cli.common.command import command
 from ggend.cli.common.daemon_client import ask_daemon
 from ggend.cli.common.options import (
-    chosen_database,
-    chosen_socket,
     database_option,
     format_option,
     socket_option,

@@ -10,6 +10,7 @@ import click
 
 from ggend.cli.commands.list_commands import LIST_COMMANDS
 from ggend.cli.commands.percentiles import percentiles
+from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import group
 from ggend.cli.common.filters import (
     before_option,
@@ -19,7 +20,7 @@ from ggend.cli.common.filters import (
     until_option,
     wide_option,
 )
-from ggend.cli.common.options import chosen_database, database_option, format_option, limit_option
+from ggend.cli.common.options import database_option, format_option, limit_option
 from ggend.cli.render.execution_view import as_json, decoded, execution_view
 from ggend.cli.render.output import Format, show, show_json, show_text
 from ggend.queries.execution import find_execution, load_execution, load_memory

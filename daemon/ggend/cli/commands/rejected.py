@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from ggend.cli.commands.rejected_changes import code_option, moment_of, purge_rejected, requeue
+from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import group
 from ggend.cli.common.filters import before_option, since_option, until_option
-from ggend.cli.common.options import chosen_database, database_option, format_option, limit_option
+from ggend.cli.common.options import database_option, format_option, limit_option
 from ggend.cli.render.output import Format, complain, show, show_json, show_text
 from ggend.cli.render.rejected_view import as_json, rejected_view, short
 from ggend.errors import UsageMistake

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
+from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import command
 from ggend.cli.common.daemon_client import ask_daemon
-from ggend.cli.common.options import chosen_socket, socket_option
+from ggend.cli.common.options import socket_option
 from ggend.cli.render.output import show_line
 from ggend.errors import BadConfig
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 import msgspec
 
+from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import group
-from ggend.cli.common.options import chosen_database, database_option, report_format_option
+from ggend.cli.common.options import database_option, report_format_option
 from ggend.cli.render.output import show_json
 from ggend.cli.render.sections import ReportForm, show_sections
 from ggend.queries.collisions import CollisionReport, report_collisions

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
+from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
-from ggend.cli.common.options import PATH, chosen_database
+from ggend.cli.common.options import PATH
 from ggend.cli.render.output import complain, escape, show, show_line
 from ggend.errors import DatabaseUnusable, UsageMistake
 from ggend.queries.result import Result

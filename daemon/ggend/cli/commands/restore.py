@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
-from ggend.cli.common.options import PATH, chosen_database, database_option
+from ggend.cli.common.options import PATH, database_option
 from ggend.cli.render.findings import at_work
 from ggend.cli.render.output import show_line
 from ggend.errors import DatabaseUnusable, UsageMistake

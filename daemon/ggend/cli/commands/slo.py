@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 import msgspec
 
+from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import group
-from ggend.cli.common.options import PATH, chosen_database, database_option, format_option
+from ggend.cli.common.options import PATH, database_option, format_option
 from ggend.cli.render.output import Format, progress, show, show_json, show_line
 from ggend.config import load_config
 from ggend.errors import UsageMistake

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import click
 
+from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import group
 from ggend.cli.common.delivery import require_daemon
-from ggend.cli.common.options import PATH, chosen_socket, format_option, socket_option
+from ggend.cli.common.options import PATH, format_option, socket_option
 from ggend.cli.render.durations import age_text
 from ggend.cli.render.output import Format, complain, show, show_line
 from ggend.errors import DaemonUnreachable, UsageMistake

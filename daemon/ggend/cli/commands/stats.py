@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from ggend.cli.common.choice import OneOf
+from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
-from ggend.cli.common.options import chosen_database, database_option
+from ggend.cli.common.options import database_option
 from ggend.cli.render.output import Format, show, show_json
 from ggend.errors import UsageMistake
 from ggend.queries.result import Result

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import command
-from ggend.cli.common.options import chosen_socket, socket_option
+from ggend.cli.common.options import socket_option
 from ggend.cli.render.output import show, show_json
 from ggend.errors import DaemonUnreachable
 from ggend.queries.result import Result

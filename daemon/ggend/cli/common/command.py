@@ -7,6 +7,7 @@ lists them.
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
@@ -31,6 +32,12 @@ _EXAMPLE = "    "
 
 class Command(click.Command):
     """A command whose help keeps the lines of its examples."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command. What was imported for it is kept out of garbage collection."""
+        gc.freeze()
+        gc.enable()
+        return super().invoke(ctx)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the help, paragraph by paragraph."""

@@ -1,12 +1,7 @@
-"""Options: the options that several commands share, and how they find the daemon and the database.
-
-A flag wins, then the configuration; without either, the user's own paths and then those of the
-system service.
-"""
+"""Options: the options that several commands share."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,16 +11,12 @@ import click
 from ggend.cli.common.choice import OneOf
 from ggend.cli.render.output import Format
 from ggend.cli.render.sections import ReportForm
-from ggend.config import load_config
 from ggend.errors import UsageMistake
 from ggend_schema.limits import NAME_CHARS
-from ggend_schema.places import SYSTEM_DATABASE
 
 __all__ = [
     "PATH",
     "check_agent",
-    "chosen_database",
-    "chosen_socket",
     "database_option",
     "format_option",
     "limit_option",
@@ -81,15 +72,6 @@ def limit_option(default: int) -> Callable[[F], F]:
     )
 
 
-def chosen_database(flag: Path | None) -> Path:
-    """Return the database to read."""
-    loaded = load_config(path=None, environ=os.environ, flags={"database": flag})
-    chosen = loaded.config.database
-    if loaded.sources["database"] == "default" and not chosen.exists() and SYSTEM_DATABASE.exists():
-        return SYSTEM_DATABASE
-    return chosen
-
-
 def check_agent(agent: str) -> None:
     """Raise UsageMistake unless this is a valid agent name for an import."""
     if not (agent.isprintable() and 1 <= len(agent) <= NAME_CHARS):
@@ -97,9 +79,3 @@ def check_agent(agent: str) -> None:
             f"{agent!r} is not a valid agent name",
             hint=f"--agent takes 1 to {NAME_CHARS} printable characters",
         )
-
-
-def chosen_socket(flag: Path | None) -> Path | None:
-    """Return the socket to use; None: the client looks at the user's and then at the system's."""
-    loaded = load_config(path=None, environ=os.environ, flags={"socket": flag})
-    return None if loaded.sources["socket"] == "default" else loaded.config.socket

@@ -6,9 +6,6 @@ and escape characters in it are always escaped here. Never prints.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
@@ -63,6 +60,8 @@ def json_text(value: object, *, indent: int = 2) -> str:
     try:
         encoded = msgspec.json.encode(value, enc_hook=str)
     except UnicodeEncodeError:
+        import json
+
         # Only file names hold lone surrogates. JSON cannot, so they are escaped as in a table.
         plain = json.dumps(msgspec.to_builtins(value, enc_hook=str), ensure_ascii=False)
         encoded = _SURROGATE.sub(lambda found: "\\" + _escaped(found), plain).encode()
@@ -127,6 +126,9 @@ def _json_lines(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+    import csv
+    import io
+
     line = io.StringIO()
     writer = csv.writer(line, lineterminator="\n")
     for row in _with_header(columns, rows):

@@ -12,14 +12,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from ggend.cli.render.formats import Format, cell, escape, is_numeric, json_text, pieces
-from ggend.cli.render.pager import page
-from ggend.queries.result import Result
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
     from rich.text import Text
+
+    from ggend.queries.result import Result
 
 __all__ = [
     "Format",
@@ -92,6 +92,8 @@ def show_line(text: str) -> None:
 def show_text(text: str) -> None:
     """Print text that is already escaped; on a terminal through a pager if it is too tall."""
     if sys.stdout.isatty():
+        from ggend.cli.render.pager import page
+
         page(text)
     else:
         sys.stdout.write(text)

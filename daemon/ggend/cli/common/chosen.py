@@ -1,0 +1,30 @@
+"""Chosen: how a command finds the daemon and the database.
+
+A flag wins, then the configuration; without either, the user's own paths and then those of the
+system service.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ggend.config import load_config
+from ggend_schema.places import SYSTEM_DATABASE
+
+__all__ = ["chosen_database", "chosen_socket"]
+
+
+def chosen_database(flag: Path | None) -> Path:
+    """Return the database to read."""
+    loaded = load_config(path=None, environ=os.environ, flags={"database": flag})
+    chosen = loaded.config.database
+    if loaded.sources["database"] == "default" and not chosen.exists() and SYSTEM_DATABASE.exists():
+        return SYSTEM_DATABASE
+    return chosen
+
+
+def chosen_socket(flag: Path | None) -> Path | None:
+    """Return the socket to use; None: the client looks at the user's and then at the system's."""
+    loaded = load_config(path=None, environ=os.environ, flags={"socket": flag})
+    return None if loaded.sources["socket"] == "default" else loaded.config.socket

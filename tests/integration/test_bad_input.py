@@ -90,12 +90,16 @@ BAD: dict[str, Bad] = {
         "$.stage",
     ),
     "an empty name": Bad(audit(""), "invalid", "$.agent_id"),
-    "a name of 201 characters": Bad(audit("n" * 201), "invalid", "200 - at `$.agent_id`"),
+    "a name of 201 characters": Bad(
+        audit("n" * 201), "invalid", "200 characters - at `$.agent_id`"
+    ),
     "an operation of 1,001 characters": Bad(
-        audit("bad", operation="o" * 1_001), "invalid", "1000 - at `$.operation`"
+        audit("bad", operation="o" * 1_001), "invalid", "1000 characters - at `$.operation`"
     ),
     "an error text of 10,001 characters": Bad(
-        audit("bad", error_message="e" * 10_001), "invalid", "10000 - at `$.error_message`"
+        audit("bad", error_message="e" * 10_001),
+        "invalid",
+        "10000 characters - at `$.error_message`",
     ),
     "a hash that is not hex": Bad(
         receipt("bad", manifest_hash="xyz"), "invalid", "$.manifest_hash"

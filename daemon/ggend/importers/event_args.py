@@ -8,18 +8,18 @@ by hand that is a slip.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from ggend.errors import GgendError
-from ggend.spelling import nearest
 from ggend_schema.codec import DECODE_ERRORS, decode_event, decode_line, encode_event
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.events import EVENT_TYPES, Event
 from ggend_schema.explained import explained
 from ggend_schema.rows import check_row
+from ggend_schema.spelling import did_you_mean
 
 __all__ = ["BadEvent", "check_line", "event_of"]
 
@@ -48,7 +48,7 @@ def event_of(
     if kind not in EVENT_TYPES:
         raise BadEvent(
             f"there is no event type {kind!r}",
-            hint=f"{_nearest(kind, EVENT_TYPES)}the event types are {', '.join(EVENT_TYPES)}",
+            hint=f"{_question(kind, EVENT_TYPES)}the event types are {', '.join(EVENT_TYPES)}",
         )
     values: dict[str, Any] = {}
     for assignment in assignments:
@@ -64,7 +64,7 @@ def event_of(
         if key not in fields:
             raise BadEvent(
                 f"{kind} has no key `{key}`",
-                hint=f"{_nearest(key, fields)}its keys are {', '.join(fields)}",
+                hint=f"{_question(key, fields)}its keys are {', '.join(fields)}",
             )
     try:
         event = msgspec.convert(values, EVENT_TYPES[kind], strict=False)
@@ -116,6 +116,6 @@ def _bad(message: str, kind: str) -> BadEvent:
     )
 
 
-def _nearest(word: str, known: Sequence[str] | dict[str, Any]) -> str:
-    similar = nearest(word, known)
-    return f"did you mean `{similar}`? " if similar else ""
+def _question(word: str, known: Iterable[str]) -> str:
+    question = did_you_mean(word, known)
+    return f"{question} " if question else ""

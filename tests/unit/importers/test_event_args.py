@@ -34,8 +34,14 @@ def test_text_for_a_json_field_stays_text() -> None:
     ("assignments", "named"),
     [
         (AUDIT[1:], "it needs `agent_id`"),
-        ([*AUDIT, "duration_ms=long"], "audit.duration_ms is 'long': "),
-        ([*AUDIT, "duration_ms=-1"], "audit.duration_ms is '-1': "),
+        (
+            [*AUDIT, "duration_ms=long"],
+            'audit.duration_ms is "long", a string; it must be a whole number from 0 to ',
+        ),
+        (
+            [*AUDIT, "duration_ms=-1"],
+            'audit.duration_ms is "-1"; it must be a whole number from 0 to ',
+        ),
         ([*AUDIT, "status=completed"], "`status` is given twice"),
         ([*AUDIT, "agent=a1"], "`agent`"),
         ([*AUDIT, "context:={"], "`context` is not JSON"),
@@ -45,7 +51,7 @@ def test_text_for_a_json_field_stays_text() -> None:
         ([*AUDIT, "loose"], "'loose' is neither"),
         ([*AUDIT, "=x"], "'=x' is neither"),
         ([*AUDIT, "context:=1e999"], "`context`"),
-        ([*AUDIT[:-1], "status=done"], "audit.status is 'done'; allowed are 'started', "),
+        ([*AUDIT[:-1], "status=done"], 'audit.status is "done"; allowed are started, '),
     ],
     ids=range(13),
 )

@@ -32,6 +32,7 @@ from ggend_schema.messages import (
 from ggend_schema.messages import Sequence as SequenceNumber
 from ggend_schema.msgpack_spans import array_spans, map_spans
 from ggend_schema.portable import portable_event, portable_line, portable_packed
+from ggend_schema.value_words import in_words
 
 __all__ = [
     "NumberedLine",
@@ -164,7 +165,7 @@ def decode_daemon_message(payload: bytes | memoryview) -> DaemonMessage:
     try:
         return _daemon_messages.decode(payload)
     except DECODE_ERRORS as error:
-        raise MessageMalformed(f"not a message of this protocol: {error}") from error
+        raise MessageMalformed(f"not a message of this protocol: {in_words(str(error))}") from error
 
 
 def decode_client_message(payload: memoryview) -> ClientMessage | SalvagedBatch:
@@ -215,10 +216,10 @@ def _salvage_by_spans(payload: memoryview, why: Exception) -> SalvagedBatch:
             elif name in ("type", *_BatchHeader.__struct_fields__):
                 found[name] = msgspec.msgpack.decode(value)
         if found.pop("type", None) != "batch":
-            raise MessageMalformed(f"not a message of this protocol: {why}") from why
+            raise MessageMalformed(f"not a message of this protocol: {in_words(str(why))}") from why
         header = msgspec.convert(found, _BatchHeader)
     except DECODE_ERRORS as error:
-        raise MessageMalformed(f"not a message of this protocol: {error}") from error
+        raise MessageMalformed(f"not a message of this protocol: {in_words(str(error))}") from error
     return SalvagedBatch(
         first_sequence=header.first_sequence,
         stamps=header.stamps,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 
-from ggend_schema.codec import decode_event, decode_line, decode_line_number
+from ggend_schema.codec import decode_client_message, decode_event, decode_line, decode_line_number
 from ggend_schema.codes import EventCode
-from ggend_schema.errors import InvalidEvent
+from ggend_schema.errors import InvalidEvent, MessageMalformed
 from ggend_schema.events import EVENT_TYPES
 from ggend_schema.explained import explained
 from ggend_schema.limits import EVENT_BYTES, MESSAGE_CHARS
@@ -158,6 +159,21 @@ def test_a_numbering_of_the_wrong_type_is_said_in_the_words_of_json() -> None:
         decode_line_number(b'{"producer":5,"sequence":1}')
     with pytest.raises(InvalidEvent, match="sequence is a string; it must be a whole number"):
         decode_line_number(b'{"producer":"x","sequence":"1"}')
+
+
+def test_a_message_of_the_wrong_types_is_said_in_the_words_of_json() -> None:
+    hello = msgspec.msgpack.encode({"type": "batch", "first_sequence": "1"})
+    with pytest.raises(MessageMalformed, match="expected a number, got a string - at"):
+        decode_client_message(memoryview(hello))
+
+
+@pytest.mark.parametrize("value", [b"x", datetime.now(UTC), msgspec.msgpack.Ext(5, b"x")])
+def test_what_only_msgpack_has_is_named(value: object) -> None:
+    for field in ("agent_id", "duration_ms"):
+        with pytest.raises(InvalidEvent, match=rf"audit\.{field} is binary data; it must be "):
+            decode_event(msgspec.msgpack.encode({**AUDIT, field: value}))
+    with pytest.raises(InvalidEvent, match=r"context. has (binary data|a binary timestamp), which"):
+        check_row(decode_event(msgspec.msgpack.encode({**AUDIT, "context": value})))
 
 
 def test_the_words_of_an_older_version_are_said_anew() -> None:

@@ -46,6 +46,21 @@ def test_emit_names_the_field_that_is_wrong_and_stores_nothing(daemon: Daemon) -
     assert daemon.query("SELECT count(*) FROM audit_log") == [(0,)]
 
 
+@pytest.mark.parametrize("strict", [["--strict"], []])
+def test_emit_says_that_json_given_as_text_is_stored_as_text(
+    daemon: Daemon, strict: list[str]
+) -> None:
+    event = ["audit", "agent_id=me", "operation=x", "status=completed", 'context={"a": 1}']
+    ran = ggend(daemon, "emit", *strict, *event)
+    assert ran.returncode == 0
+    assert ran.stderr == (
+        "ggend: `context` is stored as text\n  hint: context:='{\"a\": 1}' stores JSON\n"
+    )
+    assert daemon.query("SELECT json_type(context_json), context_json ->> '$' FROM audit_log") == [
+        ("text", '{"a": 1}')
+    ]
+
+
 def test_emit_reads_events_from_standard_input(daemon: Daemon) -> None:
     line = '{"type":"audit","agent_id":"me","operation":"x","status":"completed"}\n'
     ran = ggend(daemon, "emit", "--stdin", stdin=line * 50)

@@ -20,8 +20,9 @@ from ggend_schema.events import EVENT_TYPES, Event
 from ggend_schema.explained import explained
 from ggend_schema.rows import check_row
 from ggend_schema.spelling import did_you_mean
+from ggend_schema.value_words import requirement
 
-__all__ = ["BadEvent", "check_line", "event_of"]
+__all__ = ["BadEvent", "check_line", "event_of", "unread_json"]
 
 #: Where an id comes from that is not given, as for programs that use `ggend_client`.
 _VARIABLES = {
@@ -77,6 +78,30 @@ def event_of(
         said = explained({"type": kind, **values}, str(error))
         raise _bad(said.removeprefix(f"{kind}: "), kind) from error
     return checked
+
+
+def unread_json(kind: str, assignments: Sequence[str]) -> dict[str, str]:
+    """Return the texts that are JSON objects or arrays, by their keys: `:=` was probably meant.
+
+    Only of fields that may hold any JSON value; the assignments are those of a valid event.
+    """
+    texts: dict[str, str] = {}
+    for assignment in assignments:
+        key, text = _split(assignment)
+        is_text = isinstance(text, str) and not assignment.startswith(f"{key}:=")
+        if is_text and requirement(EVENT_TYPES[kind], key) is None and _is_container(text):
+            texts[key] = text
+    return texts
+
+
+def _is_container(text: str) -> bool:
+    if not text.lstrip().startswith(("{", "[")):
+        return False
+    try:
+        msgspec.json.decode(text)
+    except DECODE_ERRORS:
+        return False
+    return True
 
 
 def check_line(line: bytes) -> Event:

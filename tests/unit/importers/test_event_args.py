@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ggend.importers.event_args import BadEvent, check_line, event_of
+from ggend.importers.event_args import BadEvent, check_line, event_of, unread_json
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.events import Audit, MemorySaved
 
@@ -28,6 +28,27 @@ def test_text_for_a_json_field_stays_text() -> None:
     assert event_of("memory_saved", ["agent_id=a", "memory=5"]) == MemorySaved(
         agent_id="a", memory="5"
     )
+
+
+@pytest.mark.parametrize(
+    ("assignment", "is_unread"),
+    [
+        ('context={"a":1}', True),
+        ("context= [1, 2]", True),
+        ('context:={"a":1}', False),
+        ('context:="{}"', False),
+        ("context=5", False),
+        ("context={a}", False),
+        ("context=[info] ready", False),
+        ('error_message={"a":1}', False),
+        ('operation={"a":1}', False),
+    ],
+)
+def test_json_given_as_text_is_noticed_where_the_field_may_hold_json(
+    assignment: str, is_unread: bool
+) -> None:
+    key, _, text = assignment.partition("=")
+    assert unread_json("audit", [*AUDIT, assignment]) == ({key: text} if is_unread else {})
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,14 @@ def test_each_view_can_be_read_in_each_form(daemon: Daemon, name: str, form: str
     assert {"recent": "watch", "agents": "me", "stages": "μ₃_emit"}[name] in ran.stdout
 
 
+def test_config_show_names_unknown_variables() -> None:
+    ran = run_ggend("config", "show", environ={"HOME": "/nowhere", "GGEND_SOKET": "/secret"})
+    assert ran.returncode == 0
+    assert ran.stderr == (
+        "ggend: unknown environment variable `GGEND_SOKET`\n  hint: did you mean `GGEND_SOCKET`?\n"
+    )
+
+
 def test_config_show_says_where_each_value_came_from(daemon: Daemon) -> None:
     ran = ggend(daemon, "config", "show", "--json")
     assert ran.returncode == 0, ran.stderr

@@ -16,10 +16,11 @@ import msgspec
 from msgspec import Meta
 
 from ggend.errors import BadConfig
-from ggend.spelling import nearest
 from ggend.toml_file import read_toml
 from ggend_schema import places
 from ggend_schema.limits import EVENT_BYTES
+from ggend_schema.spelling import did_you_mean, nearest
+from ggend_schema.value_words import shown
 
 __all__ = ["SYSTEM_CONFIG", "Config", "LoadedConfig", "describe", "load_config"]
 
@@ -226,7 +227,7 @@ def _check(key: str, setting: _Setting, environ: Mapping[str, str]) -> object:
     try:
         return msgspec.convert(setting.value, _FIELDS[key].type, strict=not is_text)
     except msgspec.ValidationError as error:
-        raise _bad(key, setting, _allowed(key)) from error
+        raise _bad(key, setting, _allowed(key, setting.value)) from error
 
 
 def _check_path(key: str, setting: _Setting, environ: Mapping[str, str]) -> Path:
@@ -247,13 +248,16 @@ def _check_path(key: str, setting: _Setting, environ: Mapping[str, str]) -> Path
 
 
 def _bad(key: str, setting: _Setting, allowed: str) -> BadConfig:
-    shown = str(setting.value) if isinstance(setting.value, Path) else setting.value
+    said = shown(str(setting.value) if isinstance(setting.value, Path) else setting.value)
+    is_quoted = isinstance(setting.value, str) and not setting.source.startswith("GGEND_")
+    if is_quoted and allowed.startswith(("a whole number", "a number", "true")):
+        said += ", a string"
     return BadConfig(
-        f"`{key}` cannot be {shown!r} (from {setting.source})", hint=f"it must be {allowed}"
+        f"`{key}` cannot be {said} (from {setting.source})", hint=f"it must be {allowed}"
     )
 
 
-def _allowed(key: str) -> str:
+def _allowed(key: str, value: object) -> str:
     kind = msgspec.inspect.type_info(_FIELDS[key].type)
     while isinstance(kind, msgspec.inspect.Metadata):
         kind = kind.type
@@ -266,6 +270,8 @@ def _allowed(key: str) -> str:
         case msgspec.inspect.BoolType():
             return "true or false"
         case msgspec.inspect.LiteralType():
-            return "one of " + ", ".join(str(value) for value in kind.values)
+            words = [str(word) for word in kind.values]
+            question = did_you_mean(value, words) if isinstance(value, str) else None
+            return f"one of {', '.join(words)}" + (f"; {question}" if question else "")
         case _:
             return 'an octal mode in quotes, such as "0600" or "0660"'

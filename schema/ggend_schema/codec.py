@@ -17,6 +17,7 @@ from ggend_schema import limits
 from ggend_schema.codes import EventCode
 from ggend_schema.errors import InvalidEvent, MessageMalformed
 from ggend_schema.events import EVENT_TYPES, Event
+from ggend_schema.explained import taught, taught_type
 from ggend_schema.framing import bare_line, frame
 from ggend_schema.messages import (
     ClientMessage,
@@ -31,6 +32,7 @@ from ggend_schema.messages import (
 from ggend_schema.messages import Sequence as SequenceNumber
 from ggend_schema.msgpack_spans import array_spans, map_spans
 from ggend_schema.portable import portable_event, portable_line, portable_packed
+from ggend_schema.value_words import in_words
 
 __all__ = [
     "NumberedLine",
@@ -88,6 +90,12 @@ class NumberedLine(msgspec.Struct, frozen=True, kw_only=True):
     permanent: object = False
 
 
+class _Typed(msgspec.Struct, frozen=True):
+    """An event of which only the type is looked at."""
+
+    type: str = ""
+
+
 # Made when first needed: a client never needs them, and would pay for each at its import.
 
 
@@ -104,6 +112,16 @@ def _events() -> msgspec.msgpack.Decoder[Event]:
 @cache
 def _lines() -> msgspec.json.Decoder[Event]:
     return msgspec.json.Decoder(Event)
+
+
+@cache
+def _typed_events() -> msgspec.msgpack.Decoder[_Typed]:
+    return msgspec.msgpack.Decoder(_Typed)
+
+
+@cache
+def _typed_lines() -> msgspec.json.Decoder[_Typed]:
+    return msgspec.json.Decoder(_Typed)
 
 
 @cache
@@ -147,7 +165,7 @@ def decode_daemon_message(payload: bytes | memoryview) -> DaemonMessage:
     try:
         return _daemon_messages.decode(payload)
     except DECODE_ERRORS as error:
-        raise MessageMalformed(f"not a message of this protocol: {error}") from error
+        raise MessageMalformed(f"not a message of this protocol: {in_words(str(error))}") from error
 
 
 def decode_client_message(payload: memoryview) -> ClientMessage | SalvagedBatch:
@@ -198,10 +216,10 @@ def _salvage_by_spans(payload: memoryview, why: Exception) -> SalvagedBatch:
             elif name in ("type", *_BatchHeader.__struct_fields__):
                 found[name] = msgspec.msgpack.decode(value)
         if found.pop("type", None) != "batch":
-            raise MessageMalformed(f"not a message of this protocol: {why}") from why
+            raise MessageMalformed(f"not a message of this protocol: {in_words(str(why))}") from why
         header = msgspec.convert(found, _BatchHeader)
     except DECODE_ERRORS as error:
-        raise MessageMalformed(f"not a message of this protocol: {error}") from error
+        raise MessageMalformed(f"not a message of this protocol: {in_words(str(error))}") from error
     return SalvagedBatch(
         first_sequence=header.first_sequence,
         stamps=header.stamps,
@@ -219,6 +237,8 @@ def decode_event(encoded: bytes | memoryview) -> Event:
             return _events().decode(encoded)
         except UnicodeDecodeError:
             return _events().decode(portable_packed(memoryview(encoded)))
+    except msgspec.ValidationError as error:
+        raise _invalid_value(error, _type_in(_typed_events(), encoded)) from error
     except (*DECODE_ERRORS, MessageMalformed) as error:
         raise _invalid(error) from error
 
@@ -228,6 +248,8 @@ def decode_line(line: bytes) -> Event:
     _check_size(line)
     try:
         return _decode_portable(_lines(), line)
+    except msgspec.ValidationError as error:
+        raise _invalid_value(error, _type_in(_typed_lines(), line)) from error
     except DECODE_ERRORS as error:
         raise _invalid(error) from error
 
@@ -253,6 +275,9 @@ def decode_line_number(line: bytes) -> tuple[bytes | None, int | None, bool]:
     """
     try:
         numbered = _decode_portable(_line_numbers(), line)
+    except msgspec.ValidationError as error:
+        said = taught(NumberedLine, "line", str(error))
+        raise InvalidEvent(EventCode.INVALID, said) from error
     except DECODE_ERRORS as error:
         raise _invalid(error) from error
     if isinstance(numbered.producer, str) and isinstance(numbered.sequence, int):
@@ -292,6 +317,24 @@ def _check_size(encoded: Sequence[int]) -> None:
         )
 
 
+def _type_in(
+    decoder: msgspec.msgpack.Decoder[_Typed] | msgspec.json.Decoder[_Typed],
+    encoded: bytes | memoryview,
+) -> str:
+    """Return the type that a wrong event has; empty where it cannot be read."""
+    try:
+        return decoder.decode(encoded).type
+    except DECODE_ERRORS:
+        return ""
+
+
+def _invalid_value(error: msgspec.ValidationError, kind: str) -> InvalidEvent:
+    text = str(error)
+    if text.endswith(("at `$.type`", "required field `type`")):
+        return InvalidEvent(EventCode.UNKNOWN_TYPE, taught_type(text))
+    return InvalidEvent(EventCode.INVALID, taught(EVENT_TYPES.get(kind), kind, text))
+
+
 def _invalid(error: Exception) -> InvalidEvent:
     text = str(error)
     if isinstance(error, UnicodeDecodeError):
@@ -300,11 +343,6 @@ def _invalid(error: Exception) -> InvalidEvent:
         return InvalidEvent(
             EventCode.TOO_DEEP, f"nested deeper than the limit of {limits.JSON_DEPTH}"
         )
-    if isinstance(error, msgspec.ValidationError):
-        if text.endswith(("at `$.type`", "required field `type`")):
-            known = ", ".join(EVENT_TYPES)
-            return InvalidEvent(EventCode.UNKNOWN_TYPE, f"{text}; the event types are {known}")
-        return InvalidEvent(EventCode.INVALID, text)
     if isinstance(error, OverflowError):
         return InvalidEvent(EventCode.INVALID, f"a number is out of range: {text}")
     return InvalidEvent(EventCode.MALFORMED, text)

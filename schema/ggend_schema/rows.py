@@ -29,6 +29,7 @@ from ggend_schema.events import (
 )
 from ggend_schema.portable import INTEGER_MAX, INTEGER_MIN, portable
 from ggend_schema.timestamps import format_ms, format_sql, parse_us
+from ggend_schema.value_words import kind_words
 
 __all__ = ["Row", "check_row", "json_text", "like_json", "row_of", "same_json"]
 
@@ -105,7 +106,8 @@ def _check_json(value: Any, field: str) -> bool:
                 has_long = has_long or _is_long(part)
             elif kind not in _FLAT_VALUES:
                 raise InvalidEvent(
-                    EventCode.INVALID, f"`$.{field}` has a {kind.__name__}, which is not JSON"
+                    EventCode.INVALID,
+                    f"`$.{field}` has {kind_words(kind.__name__)}, which is not JSON",
                 )
         level = inside
     return has_long

@@ -78,6 +78,9 @@ BAD: dict[str, Bad] = {
     "a number that is a bool": Bad(audit("bad", duration_ms=True), "invalid", "$.duration_ms"),
     "a required field that is null": Bad(audit("bad", operation=None), "invalid", "$.operation"),
     "a status that does not exist": Bad(audit("bad", status="done"), "invalid", "$.status"),
+    "a status that is misspelt": Bad(
+        audit("bad", status="complete"), "invalid", "did you mean `completed`?"
+    ),
     "a stage that does not exist": Bad(
         {
             "type": "stage_completed",
@@ -90,12 +93,16 @@ BAD: dict[str, Bad] = {
         "$.stage",
     ),
     "an empty name": Bad(audit(""), "invalid", "$.agent_id"),
-    "a name of 201 characters": Bad(audit("n" * 201), "invalid", "200 - at `$.agent_id`"),
+    "a name of 201 characters": Bad(
+        audit("n" * 201), "invalid", "200 characters - at `$.agent_id`"
+    ),
     "an operation of 1,001 characters": Bad(
-        audit("bad", operation="o" * 1_001), "invalid", "1000 - at `$.operation`"
+        audit("bad", operation="o" * 1_001), "invalid", "1000 characters - at `$.operation`"
     ),
     "an error text of 10,001 characters": Bad(
-        audit("bad", error_message="e" * 10_001), "invalid", "10000 - at `$.error_message`"
+        audit("bad", error_message="e" * 10_001),
+        "invalid",
+        "10000 characters - at `$.error_message`",
     ),
     "a hash that is not hex": Bad(
         receipt("bad", manifest_hash="xyz"), "invalid", "$.manifest_hash"
@@ -108,7 +115,7 @@ BAD: dict[str, Bad] = {
         audit("bad", duration_ms=2**64 - 1), "invalid", "1000000000000 - at `$.duration_ms`"
     ),
     "a duration of -2^63": Bad(audit("bad", duration_ms=-(2**63)), "invalid", "$.duration_ms"),
-    "an unknown type": Bad(audit("bad", type="audits"), "unknown_type", "$.type"),
+    "an unknown type": Bad(audit("bad", type="audits"), "unknown_type", "mean `audit`?"),
     "a type that is a number": Bad(audit("bad", type=5), "unknown_type", "$.type"),
     "no type": Bad(_without(audit("bad"), "type"), "unknown_type", "`type`"),
     "a missing field": Bad(_without(audit("bad"), "status"), "invalid", "`status`"),

@@ -46,6 +46,21 @@ def test_emit_names_the_field_that_is_wrong_and_stores_nothing(daemon: Daemon) -
     assert daemon.query("SELECT count(*) FROM audit_log") == [(0,)]
 
 
+@pytest.mark.parametrize("strict", [["--strict"], []])
+def test_emit_says_that_json_given_as_text_is_stored_as_text(
+    daemon: Daemon, strict: list[str]
+) -> None:
+    event = ["audit", "agent_id=me", "operation=x", "status=completed", 'context={"a": 1}']
+    ran = ggend(daemon, "emit", *strict, *event)
+    assert ran.returncode == 0
+    assert ran.stderr == (
+        "ggend: `context` is stored as text\n  hint: context:='{\"a\": 1}' stores JSON\n"
+    )
+    assert daemon.query("SELECT json_type(context_json), context_json ->> '$' FROM audit_log") == [
+        ("text", '{"a": 1}')
+    ]
+
+
 def test_emit_reads_events_from_standard_input(daemon: Daemon) -> None:
     line = '{"type":"audit","agent_id":"me","operation":"x","status":"completed"}\n'
     ran = ggend(daemon, "emit", "--stdin", stdin=line * 50)
@@ -106,6 +121,14 @@ def test_each_view_can_be_read_in_each_form(daemon: Daemon, name: str, form: str
     ran = ggend(daemon, "query", name, "--format", form)
     assert ran.returncode == 0, ran.stderr
     assert {"recent": "watch", "agents": "me", "stages": "μ₃_emit"}[name] in ran.stdout
+
+
+def test_config_show_names_unknown_variables() -> None:
+    ran = run_ggend("config", "show", environ={"HOME": "/nowhere", "GGEND_SOKET": "/secret"})
+    assert ran.returncode == 0
+    assert ran.stderr == (
+        "ggend: unknown environment variable `GGEND_SOKET`\n  hint: did you mean `GGEND_SOCKET`?\n"
+    )
 
 
 def test_config_show_says_where_each_value_came_from(daemon: Daemon) -> None:

@@ -650,7 +650,7 @@ def test_many_receipts_go_in_and_what_is_no_receipt_is_told_by_its_place(
     assert (report["documents"], report["receipts"], report["unreadable"]) == (251, 248, 3)
     assert receipts_and_stages(daemon) == (248, 5 * 248)
     assert (
-        f"{file}, document 3 (line 3): unknown status 'splendid'; the known ones are passed" in said
+        f'{file}, document 3 (line 3): unknown status "splendid"; the known ones are passed' in said
     )
     assert f"{file}, document 5 (line 5): not JSON: Expecting " in said
     assert f"{file}, document 8 (line 7, element 2): a receipt must be a JSON object" in said

@@ -295,6 +295,15 @@ def test_a_bad_setting_stops_the_start_before_anything_is_touched(
     assert list(place.iterdir()) == []
 
 
+def test_an_unknown_variable_is_logged_with_the_nearest_and_without_its_value(place: Path) -> None:
+    with Daemon(place, loglevel="secret") as daemon:
+        assert daemon.status()["health"] == "ok"
+    (line,) = [one for one in daemon.log.read_text().splitlines() if "GGEND_LOGLEVEL" in one]
+    assert 'level=warning logger=ggend.config msg="unknown environment variable"' in line
+    assert line.endswith('variable=GGEND_LOGLEVEL hint="did you mean `GGEND_LOG_LEVEL`?"')
+    assert "secret" not in daemon.log.read_text()
+
+
 def test_a_bad_setting_leaves_an_existing_database_alone(daemon: Daemon) -> None:
     """A mistake in the configuration at a restart costs nothing of the backlog."""
     daemon.exchange(line_of(audit("agent")))

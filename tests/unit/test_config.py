@@ -110,6 +110,8 @@ def test_a_directory_as_the_file_is_an_error(environ: dict[str, str], tmp_path: 
     [
         ("batch_events = 0", "a whole number from 1 to 100000"),
         ("batch_events = true", "a whole number"),
+        ("upgrade = 1", "true or false"),
+        ('log_level = "inof"', "debug, error, info, warning; did you mean `info`?"),
         ('batch_events = "12"', "a whole number"),
         ("partial_timeout_seconds = 0", "above 0"),
         ("drain_timeout_seconds = inf", "above 0, at most 86400"),
@@ -138,8 +140,30 @@ def test_a_bad_variable_and_a_bad_flag_are_named(environ: dict[str, str]) -> Non
     with pytest.raises(BadConfig, match=r"`batch_events` cannot be 0 \(from --batch-events\)"):
         load(environ, batch_events=0)
     environ["GGEND_BATCH_EVENTS"] = "many"
-    with pytest.raises(BadConfig, match=r"cannot be 'many' \(from GGEND_BATCH_EVENTS\)"):
+    with pytest.raises(BadConfig, match=r'cannot be "many" \(from GGEND_BATCH_EVENTS\)'):
         load(environ)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('batch_events = "12"', '"12", a string'),
+        ('upgrade = "yes"', '"yes", a string'),
+        ("batch_events = true", "true"),
+        ("batch_events = [1]", "[1]"),
+        ("drain_timeout_seconds = inf", "inf"),
+        ('log_level = "loud"', '"loud"'),
+        ("log_level = 5", "5"),
+        ("database = false", "false"),
+    ],
+)
+def test_a_bad_value_is_shown_as_the_file_spells_it(
+    text: str, value: str, environ: dict[str, str], tmp_path: Path
+) -> None:
+    file = write(tmp_path, text)
+    with pytest.raises(BadConfig) as caught:
+        load(environ, file)
+    assert caught.value.message.endswith(f"` cannot be {value} (from {file})")
 
 
 def test_an_unknown_key_names_itself_the_file_and_the_nearest_key(

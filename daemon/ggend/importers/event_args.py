@@ -8,20 +8,21 @@ by hand that is a slip.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from ggend.errors import GgendError
-from ggend.spelling import nearest
 from ggend_schema.codec import DECODE_ERRORS, decode_event, decode_line, encode_event
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.events import EVENT_TYPES, Event
 from ggend_schema.explained import explained
 from ggend_schema.rows import check_row
+from ggend_schema.spelling import did_you_mean
+from ggend_schema.value_words import requirement
 
-__all__ = ["BadEvent", "check_line", "event_of"]
+__all__ = ["BadEvent", "check_line", "event_of", "unread_json"]
 
 #: Where an id comes from that is not given, as for programs that use `ggend_client`.
 _VARIABLES = {
@@ -48,7 +49,7 @@ def event_of(
     if kind not in EVENT_TYPES:
         raise BadEvent(
             f"there is no event type {kind!r}",
-            hint=f"{_nearest(kind, EVENT_TYPES)}the event types are {', '.join(EVENT_TYPES)}",
+            hint=f"{_question(kind, EVENT_TYPES)}the event types are {', '.join(EVENT_TYPES)}",
         )
     values: dict[str, Any] = {}
     for assignment in assignments:
@@ -64,7 +65,7 @@ def event_of(
         if key not in fields:
             raise BadEvent(
                 f"{kind} has no key `{key}`",
-                hint=f"{_nearest(key, fields)}its keys are {', '.join(fields)}",
+                hint=f"{_question(key, fields)}its keys are {', '.join(fields)}",
             )
     try:
         event = msgspec.convert(values, EVENT_TYPES[kind], strict=False)
@@ -77,6 +78,30 @@ def event_of(
         said = explained({"type": kind, **values}, str(error))
         raise _bad(said.removeprefix(f"{kind}: "), kind) from error
     return checked
+
+
+def unread_json(kind: str, assignments: Sequence[str]) -> dict[str, str]:
+    """Return the texts that are JSON objects or arrays, by their keys: `:=` was probably meant.
+
+    Only of fields that may hold any JSON value; the assignments are those of a valid event.
+    """
+    texts: dict[str, str] = {}
+    for assignment in assignments:
+        key, text = _split(assignment)
+        is_text = isinstance(text, str) and not assignment.startswith(f"{key}:=")
+        if is_text and requirement(EVENT_TYPES[kind], key) is None and _is_container(text):
+            texts[key] = text
+    return texts
+
+
+def _is_container(text: str) -> bool:
+    if not text.lstrip().startswith(("{", "[")):
+        return False
+    try:
+        msgspec.json.decode(text)
+    except DECODE_ERRORS:
+        return False
+    return True
 
 
 def check_line(line: bytes) -> Event:
@@ -116,6 +141,6 @@ def _bad(message: str, kind: str) -> BadEvent:
     )
 
 
-def _nearest(word: str, known: Sequence[str] | dict[str, Any]) -> str:
-    similar = nearest(word, known)
-    return f"did you mean `{similar}`? " if similar else ""
+def _question(word: str, known: Iterable[str]) -> str:
+    question = did_you_mean(word, known)
+    return f"{question} " if question else ""

@@ -33,7 +33,9 @@ from ggend_schema.errors import InvalidEvent
 from ggend_schema.events import Audit, Event, ReceiptEmitted, ReceiptStatus
 from ggend_schema.framing import LineSplitter, OverlongLine
 from ggend_schema.rows import row_of
+from ggend_schema.spelling import or_nearest
 from ggend_schema.timestamps import format_ms
+from ggend_schema.value_words import in_words, shown
 
 __all__ = ["DEFAULT_AGENT", "LogLine", "LogReader", "UnreadableLine", "line_producer"]
 
@@ -231,7 +233,7 @@ def _decode(line: bytes) -> _Line:
     try:
         return _lines.decode(line)
     except DECODE_ERRORS as error:
-        raise UnreadableLine(f"not a receipt: {error}") from error
+        raise UnreadableLine(f"not a receipt: {in_words(str(error))}") from error
 
 
 def _duration(line: _Line) -> int | None:
@@ -251,7 +253,11 @@ def _origin(line: _Line) -> str | None:
 def _status(andon: str | dict[str, Any]) -> ReceiptStatus:
     name = andon if isinstance(andon, str) else next(iter(andon), "")
     if name not in _STATUS_OF_ANDON:
-        raise UnreadableLine(f"unknown andon {name[:50]!r} - at `$.record.andon`")
+        near = or_nearest(name, _STATUS_OF_ANDON)
+        raise UnreadableLine(
+            f"andon is {shown(name)}{near}; allowed are {', '.join(_STATUS_OF_ANDON)}"
+            " - at `$.record.andon`"
+        )
     return _STATUS_OF_ANDON[name]
 
 

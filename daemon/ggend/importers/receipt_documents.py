@@ -46,7 +46,9 @@ from ggend_schema.events import (
 )
 from ggend_schema.portable import portable
 from ggend_schema.rows import row_of
+from ggend_schema.spelling import or_nearest
 from ggend_schema.timestamps import format_ms, parse_us
+from ggend_schema.value_words import shown
 
 __all__ = ["DEFAULT_AGENT", "Document", "UnreadableDocument", "read_document"]
 
@@ -322,7 +324,9 @@ def _status_of_stage(name: str, word: Any, receipt: ReceiptStatus) -> StageStatu
 
 
 def _unknown_status(word: object) -> str:
-    return f"unknown status {str(word)[:50]!r}; the known ones are {known_statuses()}"
+    known = known_statuses()
+    near = or_nearest(str(word), known)
+    return f"unknown status {shown(word)}{near}; the known ones are {', '.join(known)}"
 
 
 def _error_text(found: tuple[str, Any] | None) -> str | None:

@@ -92,9 +92,9 @@ def stage_status(word: str) -> StageStatus | None:
     return known if known is None or known == "passed" else "failed"
 
 
-def known_statuses() -> str:
-    """Name the words for a status, for an error."""
-    return ", ".join(_STATUSES)
+def known_statuses() -> list[str]:
+    """Return the words for a status, for an error."""
+    return list(_STATUSES)
 
 
 def nearest_operation(word: str) -> Operation:

@@ -24,6 +24,8 @@ from ggend.storage.writer_state import WriterState
 from ggend_schema.errors import SchemaError
 from ggend_schema.limits import FRAME_BYTES
 from ggend_schema.portable import portable, portable_line
+from ggend_schema.spelling import or_nearest
+from ggend_schema.value_words import in_words, shown
 
 if TYPE_CHECKING:
     from ggend.server.connection import Services
@@ -106,8 +108,11 @@ def stored_answer(request: Request, uid: int) -> Stored:
         _expect_owner(request, uid)
     answer = (_READING | _CHANGING).get(request.op)
     if answer is None:
-        known = ", ".join(["status", "reload", "senders", *_READING, *_CHANGING])
-        raise UnknownRequest(f"there is no request {request.op!r}; the requests are {known}")
+        known = ["status", "reload", "senders", *_READING, *_CHANGING]
+        raise UnknownRequest(
+            f"there is no request {shown(request.op)}{or_nearest(request.op, known)}; "
+            f"the requests are {', '.join(known)}"
+        )
     return answer(request.arguments)
 
 
@@ -156,7 +161,7 @@ def _purge(arguments: Mapping[str, Any]) -> Stored:
     try:
         wanted = msgspec.convert(arguments, _PurgeArguments)
     except msgspec.ValidationError as error:
-        raise UnknownRequest(f"invalid arguments of purge: {error}") from error
+        raise UnknownRequest(f"invalid arguments of purge: {in_words(str(error))}") from error
     now = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%d %H:%M:%S")
     if wanted.cutoff > now:
         raise UnknownRequest(f"the cutoff {wanted.cutoff} of a purge is in the future ({now} now)")
@@ -197,7 +202,7 @@ def _ids(arguments: Mapping[str, Any], op: str) -> list[int]:
     try:
         return msgspec.convert(arguments, _Ids).ids
     except msgspec.ValidationError as error:
-        raise UnknownRequest(f"invalid arguments of {op}: {error}") from error
+        raise UnknownRequest(f"invalid arguments of {op}: {in_words(str(error))}") from error
 
 
 #: What any peer may ask of the database.

@@ -28,24 +28,24 @@ def _with_stage(client: Any) -> None:
 MISTAKES: list[tuple[Call, str]] = [
     (
         lambda client: client.audit(agent_id="a", operation="o", status="done"),
-        "audit.status is 'done'; allowed are 'started', 'completed', 'failed', 'skipped'",
+        'audit.status is "done"; allowed are started, completed, failed, skipped',
     ),
-    (_with_stage, "stage_completed.stage is 'compile'; allowed are 'normalize', 'extract', "),
+    (_with_stage, 'stage_completed.stage is "compile"; allowed are normalize, extract, '),
     (
         lambda client: client.audit(agent_id="a", operation="o", status="failed", duration_ms=3.7),
-        "audit.duration_ms is 3.7: Expected `int | null`, got `float`",
+        "audit.duration_ms is 3.7; it must be a whole number from 0 to ",
     ),
     (
         lambda client: client.receipt_emitted(
             execution_id="e", agent_id="a", operation="generate", status="passed", duration_ms=1
         ),
-        "receipt_emitted.operation is 'generate'; allowed are 'validation', 'generation', ",
+        'receipt_emitted.operation is "generate" (did you mean `generation`?); allowed are ',
     ),
     (
         lambda client: client.emit(
             StageCompleted(execution_id="", stage="emit", duration_ms=1, status="passed")
         ),
-        "stage_completed.execution_id is '': Expected `str` of length >= 1",
+        'stage_completed.execution_id is ""; it must be a string of 1 to 200 characters',
     ),
     (
         lambda client: client.audit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ggend.importers.event_args import BadEvent, check_line, event_of
+from ggend.importers.event_args import BadEvent, check_line, event_of, unread_json
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.events import Audit, MemorySaved
 
@@ -31,11 +31,38 @@ def test_text_for_a_json_field_stays_text() -> None:
 
 
 @pytest.mark.parametrize(
+    ("assignment", "is_unread"),
+    [
+        ('context={"a":1}', True),
+        ("context= [1, 2]", True),
+        ('context:={"a":1}', False),
+        ('context:="{}"', False),
+        ("context=5", False),
+        ("context={a}", False),
+        ("context=[info] ready", False),
+        ('error_message={"a":1}', False),
+        ('operation={"a":1}', False),
+    ],
+)
+def test_json_given_as_text_is_noticed_where_the_field_may_hold_json(
+    assignment: str, is_unread: bool
+) -> None:
+    key, _, text = assignment.partition("=")
+    assert unread_json("audit", [*AUDIT, assignment]) == ({key: text} if is_unread else {})
+
+
+@pytest.mark.parametrize(
     ("assignments", "named"),
     [
         (AUDIT[1:], "it needs `agent_id`"),
-        ([*AUDIT, "duration_ms=long"], "audit.duration_ms is 'long': "),
-        ([*AUDIT, "duration_ms=-1"], "audit.duration_ms is '-1': "),
+        (
+            [*AUDIT, "duration_ms=long"],
+            'audit.duration_ms is "long", a string; it must be a whole number from 0 to ',
+        ),
+        (
+            [*AUDIT, "duration_ms=-1"],
+            'audit.duration_ms is "-1"; it must be a whole number from 0 to ',
+        ),
         ([*AUDIT, "status=completed"], "`status` is given twice"),
         ([*AUDIT, "agent=a1"], "`agent`"),
         ([*AUDIT, "context:={"], "`context` is not JSON"),
@@ -45,7 +72,7 @@ def test_text_for_a_json_field_stays_text() -> None:
         ([*AUDIT, "loose"], "'loose' is neither"),
         ([*AUDIT, "=x"], "'=x' is neither"),
         ([*AUDIT, "context:=1e999"], "`context`"),
-        ([*AUDIT[:-1], "status=done"], "audit.status is 'done'; allowed are 'started', "),
+        ([*AUDIT[:-1], "status=done"], 'audit.status is "done"; allowed are started, '),
     ],
     ids=range(13),
 )

@@ -120,6 +120,25 @@ def test_what_is_no_duration_is_unknown(duration_ms: object) -> None:
     assert (found.duration_ms, found.duration_source) == (0, "unknown")
 
 
+def test_an_unknown_andon_is_said_with_the_known_ones() -> None:
+    content = json.loads(line(1))
+    content["record"]["andon"] = "green"
+    (found,) = read(json.dumps(content).encode())
+    assert found.problem
+    assert (
+        'andon is "green" (did you mean `Green`?); allowed are Green, Overridden, Halted - at `$.'
+        in found.problem
+    )
+
+
+def test_a_line_of_the_wrong_types_is_said_in_the_words_of_json() -> None:
+    content = json.loads(line(1))
+    content["record"]["chain_hash_hex"] = 5
+    (found,) = read(json.dumps(content).encode())
+    assert found.problem
+    assert "not a receipt: expected a string, got a number - at `$.record." in found.problem
+
+
 def test_the_record_goes_before_the_payload() -> None:
     content = json.loads(line(1, duration_ms=7, origin="ci"))
     content["payload"] |= {"duration_ms": 8, "origin": "laptop"}

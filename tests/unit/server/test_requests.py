@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from ggend.server.connection import Services
-from ggend.server.requests import NotAllowed, local_answer
+from ggend.server.requests import NotAllowed, UnknownRequest, local_answer, stored_answer
 from ggend_schema.messages import Request
 
 
@@ -49,3 +49,13 @@ def test_anybody_may_ask_how_it_is() -> None:
 
 def test_the_rest_is_answered_from_the_database() -> None:
     assert local_answer(Request(id=1, op="purge", arguments={}), 0, SERVICES) is None
+
+
+def test_an_unknown_request_is_answered_with_the_nearest_and_all() -> None:
+    with pytest.raises(UnknownRequest) as caught:
+        stored_answer(Request(id=1, op="load_memry", arguments={}), 0)
+    said = str(caught.value)
+    assert (
+        'there is no request "load_memry" (did you mean `load_memory`?); the requests are ' in said
+    )
+    assert "requeue" in said

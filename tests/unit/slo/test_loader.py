@@ -77,8 +77,34 @@ def test_an_empty_file_has_no_objectives(tmp_path: Path) -> None:
         ),
         (
             '[[threshold]]\nmetric = "execution.duration_ms"\nwarning = "1"',
-            "$.warning",
+            "threshold 1: warning is a string; it must be a number from 0 to 1000000000000",
             "[[threshold]]",
+        ),
+        (
+            '[[threshold]]\nmetric = "execution.duration_ms"\nwarning = -1',
+            "threshold 1: warning must be a number from 0 to ",
+            "[[threshold]]",
+        ),
+        (
+            '[[threshold]]\nmetric = "execution.duration_ms"\nbelow = "yes"',
+            "below is a string; it must be true or false",
+            "[[threshold]]",
+        ),
+        (
+            '[[threshold]]\nmetric = "execution.duration_ms"\nwarnning = 1',
+            "threshold 1: unknown key `warnning`",
+            "did you mean `warning`? an objective looks like",
+        ),
+        (
+            '[[thresholds]]\nmetric = "execution.duration_ms"\nwarning = 1',
+            "unknown key `thresholds`",
+            "did you mean `threshold`?",
+        ),
+        ("threshold = [1]", "threshold 1 is not a table", "[[threshold]]"),
+        (
+            '[[threshold]]\nmetric = "stage.normalise.duration_ms"\nwarning = 1',
+            "there is no metric `stage.normalise.duration_ms`",
+            "`stage.normalize.duration_ms`; the metrics are execution.duration_ms and ",
         ),
         (
             '[[threshold]]\nmetric = "execution.duration_ms"\nwarning = 2\ncritical = 2',

@@ -9,9 +9,10 @@ import click
 
 from ggend.cli.common.command import group
 from ggend.cli.common.options import PATH
-from ggend.cli.render.output import show, show_json
+from ggend.cli.render.output import complain, show, show_json
 from ggend.config import Config, describe, load_config
 from ggend.queries.result import Result
+from ggend.variables import unknown_variables
 
 __all__ = ["config"]
 
@@ -30,11 +31,16 @@ config = group(
 def show_config(*, path: Path | None, as_json: bool) -> None:
     """Show every setting with its value and the source of that value.
 
+    Environment variables that begin with GGEND_ and that ggend does not know are named on standard
+    error, with the nearest known name.
+
     Example:
 
         GGEND_LOG_LEVEL=debug ggend config show
     """
     loaded = load_config(path=path, environ=os.environ, flags={})
+    for name, hint in unknown_variables(os.environ).items():
+        complain(f"unknown environment variable `{name}`", hint=hint)
     values = {key: getattr(loaded.config, key) for key in Config.__struct_fields__}
     if as_json:
         show_json(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from ggend.cli.common.options import PATH
 from ggend.config import load_config
 from ggend.errors import GgendError
 from ggend.runtime.logs import queue_standard_error, set_up_logs
+from ggend.variables import unknown_variables
 
 __all__ = ["serve"]
+
+log = logging.getLogger("ggend.config")
 
 
 @command()
@@ -60,6 +64,8 @@ def serve(
     from ggend.topology import run_daemon
 
     set_up_logs(loaded.config.log_level)
+    for name, hint in unknown_variables(os.environ).items():
+        log.warning("unknown environment variable", extra={"variable": name, "hint": hint})
     raise_limit()
     try:
         anyio.run(run_daemon, loaded.config, os.environ)

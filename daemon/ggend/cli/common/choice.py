@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from ggend.spelling import nearest
+from ggend_schema.spelling import nearest
 
 if TYPE_CHECKING:
     from click import Context, Parameter

@@ -6,6 +6,7 @@ Without click, so that an event of a script does not wait for its import.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from ggend.cli.common.delivery import Delivery, quiet_client, require_daemon
 from ggend.cli.render.output import complain
 from ggend.encodings import WrongEncoding, checked_chunks
 from ggend.errors import UsageMistake
-from ggend.importers.event_args import BadEvent, check_line, event_of
+from ggend.importers.event_args import BadEvent, check_line, event_of, unread_json
 from ggend_client import Client
 from ggend_schema.codec import encode_event
 from ggend_schema.codes import EventCode
@@ -33,6 +34,9 @@ _CHUNK_BYTES = 64 * 1024
 
 _CLIENT_NAME = "ggend emit"
 
+#: Characters of a value that a warning repeats.
+_SHOWN_CHARS = 60
+
 #: Events in memory before waiting for some to be stored: half of what the client may hold.
 _QUEUED_EVENTS = 32_768
 
@@ -47,11 +51,20 @@ def emit_and_go_on(
             for number, line in enumerate(_lines(sys.stdin.fileno()), start=1):
                 _emit_line(client, number, line, seconds)
         else:
-            client.emit(event_of(kind, fields, os.environ))
+            client.emit(_event(kind, fields))
     except (BadEvent, UsageMistake, WrongEncoding) as error:
         complain(str(error), hint=error.hint)
     client.close(seconds)
     _report(client)
+
+
+def _event(kind: str, fields: Sequence[str]) -> Event:
+    """Build the event; warn of JSON that is given as text."""
+    event = event_of(kind, fields, os.environ)
+    for key, text in unread_json(kind, fields).items():
+        value = shlex.quote(text) if len(text) <= _SHOWN_CHARS else "…"
+        complain(f"`{key}` is stored as text", hint=f"{key}:={value} stores JSON")
+    return event
 
 
 def _emit_line(client: Client, number: int, line: bytes | OverlongLine, seconds: float) -> None:
@@ -89,7 +102,7 @@ def _report(client: Client) -> None:
 
 def emit_one(kind: str, fields: Sequence[str], socket: Path | None, seconds: float) -> None:
     """Send one event. Raises BadEvent, UsageMistake, DaemonUnreachable if it is not stored."""
-    event = event_of(kind, fields, os.environ)
+    event = _event(kind, fields)
     require_daemon(socket)
     with Delivery(socket, name=_CLIENT_NAME, timeout_seconds=seconds) as delivery:
         delivery.send([event], size=len(encode_event(event)))

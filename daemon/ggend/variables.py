@@ -1,0 +1,60 @@
+"""Variables: the names of every environment variable that ggend reads, and those it does not know.
+
+A `GGEND_…` that nobody reads is most likely a slip, and may as well belong to another program: it
+is reported and stops nothing. A value is never reported, since it may be a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ggend.config import Config
+from ggend_schema.spelling import nearest
+
+__all__ = ["KNOWN_VARIABLES", "unknown_variables"]
+
+_PREFIX = "GGEND_"
+
+#: What the daemon reads: each key of its configuration.
+_SETTINGS = tuple(f"{_PREFIX}{key.upper()}" for key in Config.__struct_fields__)
+
+#: What commands and clients read beside the socket and the database.
+_CLIENTS = (
+    "GGEND_AGENT",
+    "GGEND_CONFIG",
+    "GGEND_DEBUG",
+    "GGEND_DISABLED",
+    "GGEND_EXECUTION",
+    "GGEND_PAGER",
+    "GGEND_SERVICE",
+    "GGEND_SESSION",
+    "GGEND_SPOOL_DIR",
+    "GGEND_STRICT",
+)
+
+#: What `clients/shell/ggend.sh` reads and sets.
+_SHELL = ("GGEND_DROPPED", "GGEND_TIMEOUT")
+
+#: What `./dev` and the tests read.
+_DEVELOPMENT = ("GGEND_PYTHON", "GGEND_TEST_PATIENCE", "GGEND_TEST_TOOLS")
+
+#: Every variable that has a meaning for some part of ggend.
+KNOWN_VARIABLES = frozenset({*_SETTINGS, *_CLIENTS, *_SHELL, *_DEVELOPMENT})
+
+
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the set variables that begin with GGEND_ and are not known, each with a hint."""
+    return {
+        name: _hint(name)
+        for name in sorted(environ)
+        if name.startswith(_PREFIX) and environ[name] and name not in KNOWN_VARIABLES
+    }
+
+
+def _hint(name: str) -> str:
+    # Without what all have in common, by which any two are alike.
+    known = sorted(one.removeprefix(_PREFIX) for one in KNOWN_VARIABLES)
+    similar = nearest(name.removeprefix(_PREFIX).upper().replace("-", "_"), known)
+    if similar is None:
+        return "no part of ggend reads it; `ggend config show` lists the settings"
+    return f"did you mean `{_PREFIX}{similar}`?"

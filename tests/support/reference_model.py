@@ -130,8 +130,10 @@ class ReferenceModel:
         self.memories: dict[str, tuple[tuple[str, bytes, int], Held]] = {}
         self.parked: list[Waiting] = []
         self.rejected: list[Held] = []
-        #: Commits so far: how long something has waited.
+        #: Commits so far, with the one that is being reckoned.
         self.commits = 0
+        #: Events whose parent is stored, but which wait still while others are parked.
+        self._late = 0
         self._parked_limit = parked_limit
         self._refuses = refuses
         self._receipts: dict[str, ReceiptEmitted] = {}
@@ -143,11 +145,15 @@ class ReferenceModel:
 
     # What is asked of it
 
-    def settle(self, deliveries: Iterable[Delivery]) -> list[Fates]:
-        """Settle a batch."""
+    def settle(self, deliveries: Iterable[Delivery], *, late: int = 0) -> list[Fates]:
+        """Settle a batch.
+
+        Of what it releases, so many are stored after it only. They count as parked until then:
+        they are in the table, and its size is what the limit bounds.
+        """
         cases: list[Case] = []
         fates = [self._admit(delivery, cases) for delivery in deliveries]
-        self._decide(cases)
+        self._decide(cases, late)
         return fates
 
     def open(self, producer: bytes | None, uid: int, *, permanent: bool = False) -> Account:
@@ -170,8 +176,10 @@ class ReferenceModel:
                 account.finished = True
                 self._fold(account)
 
-    def requeue(self, wanted: Sequence[Held]) -> list[tuple[Outcome, EventCode | None]]:
-        """Try rejected events again."""
+    def requeue(
+        self, wanted: Sequence[Held], *, late: int = 0
+    ) -> list[tuple[Outcome, EventCode | None]]:
+        """Try rejected events again; `late` as for a batch."""
         told: dict[int, tuple[Outcome, EventCode | None]] = {}
 
         def tell(held: Held, outcome: Outcome, code: EventCode | None) -> None:
@@ -189,7 +197,8 @@ class ReferenceModel:
             self._count(held.account, "rejected", -1)
             self._count(held.account, "parked", 1)
         self._decide(
-            [(replace(held, account=held.account.current, code=None), tell) for held in wanted]
+            [(replace(held, account=held.account.current, code=None), tell) for held in wanted],
+            late,
         )
         return [told[held.offer.stamp_ns] for held in wanted]
 
@@ -205,11 +214,11 @@ class ReferenceModel:
             self.rejected.remove(held)
             self._count(held.account, "purged", 1)
 
-    def give_up(self, before: int) -> None:
-        """Reject what has been parked since before a commit."""
-        late = [waiting for waiting in self.parked if waiting.since < before]
-        self.parked = [waiting for waiting in self.parked if waiting.since >= before]
-        for waiting in late:
+    def give_up(self, commits: int) -> None:
+        """Reject what was parked by the first so many commits."""
+        expired = [waiting for waiting in self.parked if waiting.since <= commits]
+        self.parked = [waiting for waiting in self.parked if waiting.since > commits]
+        for waiting in expired:
             self._released(waiting.held, "rejected", EventCode.ORPHANED)
         self._fold_freed()
 
@@ -246,7 +255,9 @@ class ReferenceModel:
         fates.last_sequence = account.last_sequence
         return fates
 
-    def _decide(self, cases: Iterable[Case]) -> None:
+    def _decide(self, cases: Iterable[Case], late: int) -> None:
+        self._late = late
+        released = 0
         waiting: dict[type[Event] | None, deque[Case]] = {kind: deque() for kind in (None, *RANKS)}
         for case in cases:
             event = case[0].offer.event
@@ -260,7 +271,8 @@ class ReferenceModel:
                 outcome, code = self._fate(held)
                 tell(held, outcome, code)
                 if outcome == "stored" and kind in (SessionStarted, ReceiptEmitted):
-                    self._release(held, waiting)
+                    released += self._release(held, waiting)
+        assert late <= released
         self._fold_freed()
 
     def _fate(self, held: Held) -> tuple[Outcome, EventCode | None]:
@@ -270,7 +282,7 @@ class ReferenceModel:
         if parent is not None and parent[1] not in (
             self._receipts if parent[0] == "receipt" else self._sessions
         ):
-            if len(self.parked) >= self._parked_limit:
+            if len(self.parked) + self._late >= self._parked_limit:
                 return "rejected", EventCode.PARKED_FULL
             self.parked.append(Waiting(parent, self.commits, held))
             return "parked", None
@@ -316,18 +328,20 @@ class ReferenceModel:
                 there = msgspec.structs.replace(there, duration_source="unknown")
         return "duplicate" if content(there) == content(event) else "rejected"
 
-    def _release(self, held: Held, waiting: dict[type[Event] | None, deque[Case]]) -> None:
-        """What waited for this one comes before what came with it."""
+    def _release(self, held: Held, waiting: dict[type[Event] | None, deque[Case]]) -> int:
+        """What waited for this one comes before what came with it; return how many that are."""
         event = held.offer.event
         if isinstance(event, ReceiptEmitted):
             parent = "receipt", event.execution_id
         else:
             assert isinstance(event, SessionStarted)
             parent = "session", event.session_id
-        for child in reversed([child for child in self.parked if child.parent == parent]):
+        children = [child for child in self.parked if child.parent == parent]
+        for child in reversed(children):
             assert child.held.offer.event is not None
             waiting[type(child.held.offer.event)].appendleft((child.held, self._released))
         self.parked = [child for child in self.parked if child.parent != parent]
+        return len(children)
 
     def _released(self, held: Held, outcome: Outcome, code: EventCode | None) -> None:
         self._move(held.account, "parked", outcome)

@@ -195,6 +195,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.events: list[Event] = []
         self.stamps = 0
         self.waiting: list[tuple[Submission, Delivery]] = []
+        #: Events that the last transaction left to slices.
+        self.late = 0
         #: The seen time of each commit; each is a second after the one before.
         self.moments: list[int] = []
         self.seconds = 1
@@ -353,8 +355,8 @@ class StoreMachine(RuleBasedStateMachine):
         """Twice: what is not there any more is gone."""
         self._commit()
         ids, wanted = self._chosen(places)
-        expected = self.reference.requeue(wanted)
         told = self._call(lambda c, state: requeue(c, state, [*ids, *ids, 10**9]))
+        expected = self.reference.requeue(wanted, late=self.late)
         assert [(done.outcome, done.code) for done in told] == [*expected, ("gone", None)]
         assert [done.id for done in told] == [*ids, 10**9]
 
@@ -500,6 +502,7 @@ class StoreMachine(RuleBasedStateMachine):
             results = self.store._commit(self.connection, list(batch))
         else:
             results = self.store._transaction(self.connection, list(batch), isolate=isolate)
+        ((self.late,),) = self.connection.execute(LATE)
         self._release()
         return results
 
@@ -533,8 +536,8 @@ class StoreMachine(RuleBasedStateMachine):
         results = self._transaction(batch, isolate=True if isolate else None)
         if and_then is not None:
             assert isinstance(results.pop(), LookupError)
-        expected = self.reference.settle(delivery for _, delivery in waiting)
         self.reference.commits += 1
+        expected = self.reference.settle((delivery for _, delivery in waiting), late=self.late)
         assert [told(result) for result in results] == [
             (fates.failure, fates.last_sequence, +fates.counts, sorted(fates.rejects))
             for fates in expected
@@ -746,6 +749,10 @@ ACCOUNTS = f"""
         {", ".join(COUNTS)}
     FROM producers"""
 PARKED = "SELECT parent, parent_id, payload FROM parked_events"
+LATE = """
+    SELECT coalesce(SUM(events), 0)
+    FROM parked_events
+    JOIN pending_releases USING (parent_id, parent)"""
 REJECTED = """
     SELECT stamp_ns, code, producer, sequence, uid, encoding, event
     FROM rejected_events"""

@@ -95,20 +95,20 @@ def requeue(
     wanted = list(dict.fromkeys(ids))
     items: dict[int, Item] = {}
     recorders: dict[int, RequeuedOutcome] = {}
-    kept: dict[int, tuple[int, int]] = {}
+    kept: dict[int, tuple[int, int, int]] = {}
     done: dict[int, Requeued] = {}
     for rejected_id in wanted:
         row = connection.execute(_REJECTED, (rejected_id,)).fetchone()
         if row is None:
             done[rejected_id] = Requeued(rejected_id, "gone")
             continue
-        account_id, producer, sequence, encoding, stamp_ns, size, encoded = row
+        account_id, came_under, producer, sequence, encoding, stamp_ns, size, encoded = row
         if encoded is None:
             done[rejected_id] = Requeued(rejected_id, "not_kept")
             continue
         recorder = RequeuedOutcome(state, account_id, producer, rejected_id)
         recorders[rejected_id] = recorder
-        kept[rejected_id] = account_id, size
+        kept[rejected_id] = account_id, came_under, size
         try:
             event = decode_event(encoded) if encoding == "msgpack" else decode_line(encoded)
             row = row_of(event, stamp_ns)
@@ -118,19 +118,19 @@ def requeue(
             recorder.code, recorder.message = error.code, error.message
     # Until its outcome is known, an event counts as parked: its account is not folded meanwhile,
     # even if it releases the last event that a finished producer had waiting.
-    for account_id, _ in kept.values():
+    for account_id, _, _ in kept.values():
         state.accounts.requeue(connection, account_id, "parked")
     settle_again(connection, state, list(items.values()))
     for rejected_id, recorder in recorders.items():
         done[rejected_id] = Requeued(rejected_id, recorder.outcome, recorder.code, recorder.message)
-        account_id, size = kept[rejected_id]
+        account_id, came_under, size = kept[rejected_id]
         _count(connection, state, account_id, recorder.outcome)
         if recorder.outcome == "rejected":
             connection.execute(_REJECT_AGAIN, (recorder.code, recorder.message, rejected_id))
         else:
             connection.execute(_DELETE, (rejected_id,))
             state.quarantine.leave(1, size)
-            state.accounts.accept_requeued(connection, recorder.producer)
+            state.accounts.accept_requeued(connection, recorder.producer, came_under)
     state.accounts.save(connection)
     return [done[rejected_id] for rejected_id in wanted]
 
@@ -172,7 +172,7 @@ _REJECTED = """
             FROM producers
             WHERE kind = 'folded'
               AND kind <> 'producer')), -- lets the partial index serve
-        r.producer, r.sequence, r.encoding, r.stamp_ns, r.size_bytes, r.event
+        r.account_id, r.producer, r.sequence, r.encoding, r.stamp_ns, r.size_bytes, r.event
     FROM rejected_events AS r
     LEFT JOIN producers AS p ON p.id = r.account_id
     WHERE r.id = ?"""

@@ -212,9 +212,14 @@ class Accounts:
         """Move the count of one rejected event to what became of it."""
         connection.execute(_REQUEUE, {"id": account_id, "outcome": outcome})
 
-    def accept_requeued(self, connection: sqlite3.Connection, producer: bytes | None) -> None:
-        """Note that one rejected event of a producer, which may be forgotten, is no more."""
-        connection.execute(_REJECTED_NO_MORE, (producer,))
+    def accept_requeued(
+        self, connection: sqlite3.Connection, producer: bytes | None, account_id: int
+    ) -> None:
+        """Note that one rejected event of a producer, which may be forgotten, is no more.
+
+        Under another account of the producer, from before it was remembered, it is not counted.
+        """
+        connection.execute(_REJECTED_NO_MORE, (producer, account_id))
 
     def forget_silent(
         self, connection: sqlite3.Connection, *, before_s: int, after: int, limit: int
@@ -512,7 +517,8 @@ _REMEMBER_NO_MORE = """
 _REJECTED_NO_MORE = """
     UPDATE forgotten_producers
     SET rejected = max(0, rejected - 1)
-    WHERE producer = ?"""
+    WHERE producer = ?
+      AND account_id = ?"""
 _DROP_OLD = """
     DELETE FROM forgotten_producers
     WHERE producer IN (

@@ -26,6 +26,7 @@ from support.store_harness import (
     StoreHarness,
     audit,
     call,
+    codes,
     collision,
     counts,
     ended,
@@ -145,6 +146,18 @@ async def test_what_comes_in_between_is_stored_at_once(harness: StoreHarness) ->
     await all_slices(harness)
     await harness.check()
     assert await harness.rows(STORED) == [(1,), (2,), (3,), (99,), (4,), (5,), (6,), (7,)]
+
+
+async def test_what_is_left_to_a_slice_takes_room_until_then(in_memory: Path) -> None:
+    """The limit counts what is in the table, whether its parent is stored or not."""
+    async with opened(in_memory / "tier2.db", released_events=FEW, parked=6) as harness:
+        await park(harness, *stages(5))
+        outcome = await harness.settle(receipt(), *stages(5, "e2"), producer=P2)
+        assert counts(outcome) == {"stored": 1, "parked": 4, "rejected": 1}
+        assert codes(outcome) == [(6, EventCode.PARKED_FULL)]
+        await harness.check()
+        assert await a_slice(harness)
+        await park(harness, *stages(2, "e2"), producer=P3)
 
 
 async def test_a_slice_tells_duplicates_and_conflicts(harness: StoreHarness) -> None:

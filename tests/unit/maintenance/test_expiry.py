@@ -393,3 +393,21 @@ async def test_what_is_rejected_in_the_total_stays_there_when_producers_come_bac
     done = await harness.ask(lambda c, state: requeue(c, state, [orphan]))
     assert [one.outcome for one in done] == ["parked"]
     await harness.check()
+
+
+async def test_what_was_rejected_under_an_older_account_is_not_taken_from_the_new_one(
+    harness: StoreHarness,
+) -> None:
+    """A producer comes back after nobody remembered it, and is forgotten once more."""
+    await harness.settle(stage())
+    await give_up(harness)
+    await forget(harness, P1)
+    await harness.rows("DELETE FROM forgotten_producers")
+    await harness.commit(submission(P1, 1, [stage(duration_ms=7)]))
+    await give_up(harness)
+    await forget(harness, P1)
+    await harness.ask(lambda c, state: requeue(c, state, [1]))
+    await harness.commit(submission(P1, 2, [audit()]))
+    assert await harness.account() == {"last_sequence": 2, "stored": 1, "rejected": 1}
+    done = await harness.ask(lambda c, state: requeue(c, state, [2]))
+    assert [one.outcome for one in done] == ["parked"]

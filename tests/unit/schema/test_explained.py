@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -190,11 +189,9 @@ def test_the_words_of_an_older_version_are_said_anew() -> None:
 
 
 @pytest.mark.parametrize("filling", ["x", " - at `$.a", "`", "'"])
-def test_a_word_as_long_as_an_event_costs_little_and_is_cut(filling: str) -> None:
+def test_a_word_as_long_as_an_event_is_cut(filling: str) -> None:
     word = (filling * EVENT_BYTES)[: EVENT_BYTES - 1_000]
-    before = time.process_time()
     message = refusal({**AUDIT, "status": word}).message
-    assert time.process_time() - before < 2
     assert len(message) < MESSAGE_CHARS / 2
     assert message.endswith("allowed are started, completed, failed, skipped - at `$.status`")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from ggend_client.errors import InvalidCall
 from ggend_schema import Event
 
-__all__ = ["LOGGER", "Mistakes"]
+__all__ = ["LOGGER", "Mistakes", "silence"]
 
 #: The logger of every client.
 LOGGER = "ggend"
@@ -25,6 +25,15 @@ _CHOSEN = frozenset({"closed", "disabled"})
 
 #: Kinds that are remembered at most, so that a reason that is always another does not fill memory.
 MOST_KINDS = 100
+
+#: Whether this process is a command of `ggend`, which tells its user itself.
+_is_silent = False
+
+
+def silence() -> None:
+    """Log nothing in this process."""
+    global _is_silent
+    _is_silent = True
 
 
 class Mistakes:
@@ -96,6 +105,8 @@ class Mistakes:
         self._tell(("left", ""), "%d events were lost when the client ended: %s", events, reason)
 
     def _tell(self, kind: tuple[str, str], message: str, *values: object) -> None:
+        if _is_silent:
+            return
         if not self._is_debugged:
             if kind in self._told or len(self._told) >= MOST_KINDS:
                 return

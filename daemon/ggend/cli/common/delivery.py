@@ -6,7 +6,6 @@ the daemon is not reachable.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket as sockets
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from typing import Any, Self
 
 from ggend.errors import DaemonUnreachable
 from ggend_client import Client
-from ggend_client.mistakes import LOGGER
+from ggend_client.mistakes import silence
 from ggend_schema.events import Event
 from ggend_schema.messages import Reject
 from ggend_schema.places import client_sockets
@@ -49,7 +48,7 @@ def require_daemon(socket: Path | None) -> None:
 
 def quiet_client(socket: Path | None, **options: Any) -> Client:
     """Return a client that logs nothing: the command itself reports what went wrong."""
-    logging.getLogger(LOGGER).disabled = True
+    silence()
     return Client(socket, strict=False, **options)
 
 

@@ -406,7 +406,7 @@ def _counts(status: dict[str, Any]) -> str:
         status[outcome] for outcome in ("stored", "duplicate", "superseded", "parked", "rejected")
     )
     executions = status["hook_seen_rows"].get("slo:receipts", 0)
-    return f"{acked:,} events acked · {status['parked_now']:,} parked · {executions:,} executions"
+    return f"{acked:,} events acked · {status['parked']:,} parked · {executions:,} executions"
 
 
 #: Heading, what it shows, SQL: the views and tables, in columns narrow enough for 80 characters.

@@ -194,7 +194,8 @@ async def _run_stages(
                 background.cancel_scope.cancel()
             intake.close()
         signals.cancel_scope.cancel()
-    log.info("stopped", extra={"commits": metrics.commits, **metrics.events})
+    counts = {name: count for name, count in store.totals.since_start.items() if count}
+    log.info("stopped", extra={"commits": metrics.commits, **counts})
 
 
 @contextlib.contextmanager
@@ -302,9 +303,10 @@ def _status(
 ) -> dict[str, object]:
     return {
         **services.metrics.snapshot(),
+        **store.totals.now,
+        "since_start": store.totals.since_start,
         "queued_events": services.intake.events,
         "queued_bytes": services.budget.held,
-        "parked_now": store.parked,
         "wal_bytes": wal_size(config.database),
         "wal_pinned_by": to_builtins(wal_monitor.readers()),
         "database": _text(config.database),

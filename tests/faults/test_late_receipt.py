@@ -139,7 +139,7 @@ def test_a_crash_between_the_stages_and_the_receipt_changes_nothing(
     """Parked events are durable: the receipt finds them after a restart."""
     _send_stages(daemon, producer)
     _crash(daemon)
-    assert daemon.status()["parked_now"] == 5
+    assert daemon.status()["parked"] == 5
     _send_receipt(daemon, producer)
     _assert_complete(daemon, producer)
 

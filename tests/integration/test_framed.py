@@ -472,11 +472,11 @@ def test_status_counts_what_was_settled(daemon: Daemon) -> None:
         peer.read_to_ack(3)
     status = daemon.status()
     assert daemon.process is not None
-    assert {key: status[key] for key in ("stored", "parked", "rejected", "parked_now")} == {
+    assert {key: status[key] for key in ("stored", "parked", "rejected", "last_sequence")} == {
         "stored": 1,
         "parked": 1,
         "rejected": 1,
-        "parked_now": 1,
+        "last_sequence": 3,
     }
     assert status["pid"] == daemon.process.pid
     assert status["database"] == str(daemon.database)
@@ -575,8 +575,8 @@ def test_load_memory_of_an_unknown_agent_is_nothing(shared: Daemon) -> None:
     [
         (Request(id=3, op="load_memory"), "agent_id"),
         (Request(id=3, op="load_memory", arguments={"agent_id": 5}), "agent_id"),
-        (Request(id=3, op="make_coffee"), "'make_coffee'"),
-        (Request(id=3, op=""), "''"),
+        (Request(id=3, op="make_coffee"), '"make_coffee"'),
+        (Request(id=3, op=""), '""'),
     ],
     ids=["no argument", "a wrong argument", "an unknown op", "no op"],
 )

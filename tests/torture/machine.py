@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import pytest
@@ -42,6 +42,9 @@ from ggend.ingest.releases import release_slice
 from ggend.ingest.store import Store
 from ggend.maintenance.expiry import forget_silent, give_up_parked
 from ggend.maintenance.requeue import purge_rejected, requeue
+from ggend.queries.accounts import read_accounts
+from ggend.queries.list_query import Filters, read_listing
+from ggend.queries.stats import stats_of
 from ggend.server.decode import batch_entries, line_entry
 from ggend.storage.accounts import Sender
 from ggend.storage.parking import Parent, Parked, Parking, Place, Room
@@ -464,6 +467,28 @@ class StoreMachine(RuleBasedStateMachine):
             ],
         )
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        self._assert_that_reports_agree()
+
+    def _assert_that_reports_agree(self) -> None:
+        """What `status`, `accounts`, `stats` and `query agents` count alike is the same number."""
+        accounts = read_accounts(self.connection, limit=1).total
+        stats = stats_of(self.connection, self.path)
+        assert {"accounts": accounts["accounts"], **self.store.totals.now} == accounts
+        assert stats.accounts == accounts
+        assert stats.parked == accounts["parked"]
+        for filters in (Filters(), Filters(since="1970-01-01T00:00:00.000Z")):
+            agents = read_listing(self.connection, "agents", filters, limit=10_000)
+            assert stats.agents == len(agents.rows)
+            found: list[dict[str, Any]] = [
+                dict(zip(agents.columns, row, strict=True)) for row in agents.rows
+            ]
+            for agent in found:
+                parts = ("successful_executions", "failed_executions", "other_executions")
+                assert agent["total_executions"] == sum(agent[part] for part in parts)
+            assert sum(agent["total_executions"] for agent in found) == stats.rows["receipts"]
+        by_status = stats.receipts_by_status
+        assert sum(by_status.values()) == stats.rows["receipts"]
+        assert sum(agent["failed_executions"] for agent in found) == by_status.get("failed", 0)
 
     def teardown(self) -> None:
         """Leave nothing behind."""

@@ -31,6 +31,7 @@ from ggend.errors import (
 )
 from ggend.ingest.intake import Call, Submission
 from ggend.ingest.settle import ROW_ERRORS, settle
+from ggend.storage.account_totals import AccountTotals
 from ggend.storage.writer_state import TakenBack, WriterState
 from ggend_schema.timestamps import format_ms
 
@@ -97,6 +98,11 @@ class Store:
     def parked(self) -> int:
         """Events that wait for their parent."""
         return self._state.parking.count
+
+    @property
+    def totals(self) -> AccountTotals:
+        """The sums of all accounts, as of the last commit."""
+        return self._state.totals
 
     @property
     def noted_releases(self) -> int:
@@ -229,6 +235,7 @@ class Store:
             if judged is not None:
                 raise judged from error
             raise
+        state.totals.read(connection)
         return results
 
 

@@ -86,7 +86,7 @@ class Watchdog:
             self._commits = metrics.commits
             moment = datetime.now(UTC) - timedelta(seconds=metrics.idle_seconds)
             self._last_commit = f", last commit {moment:%H:%M:%S}Z"
-        stored, connections = metrics.events["stored"], metrics.connections
+        stored, connections = metrics.stored, metrics.connections
         return f"{stored:,} events stored, {connections:,} connections{self._last_commit}"
 
 

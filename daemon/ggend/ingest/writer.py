@@ -69,7 +69,8 @@ async def run_writer(
             log.error("stopped without storing waiting events", extra={"error": metrics.trouble})
             return
         most = min(batch_events, CAREFUL_EVENTS if store.was_taken_back else 2 * most)
-        events = _deliver(batch, results, metrics)
+        events = _deliver(batch, results)
+        metrics.stored = store.totals.since_start["stored"]
         seconds = time.perf_counter() - began
         metrics.count_commit(events, seconds)
         log.debug("committed", extra={"events": events, "ms": round(seconds * 1000, 3)})
@@ -144,19 +145,12 @@ def _deliver_result(call: Call, result: object) -> None:
         call.done(call, result)
 
 
-def _deliver(batch: Sequence[Submission | Call], results: list[object], metrics: Metrics) -> int:
+def _deliver(batch: Sequence[Submission | Call], results: list[object]) -> int:
     events = 0
-    counts = metrics.events
     for item, result in zip(batch, results, strict=True):
         if isinstance(item, Call):
             _deliver_result(item, result)
         elif isinstance(result, Outcome):
-            counts["stored"] += result.stored
-            counts["replayed"] += result.replayed
-            counts["duplicate"] += result.duplicate
-            counts["superseded"] += result.superseded
-            counts["parked"] += result.parked
-            counts["rejected"] += result.rejected
             events += len(item.entries)
             item.done(item, result)
     return events

@@ -9,18 +9,13 @@ import sqlite3
 
 import msgspec
 
+from ggend.database.account_counts import COUNTS, sum_up
 from ggend.errors import UsageMistake
 from ggend.queries.result import Result
 from ggend.queries.run import run
 from ggend.queries.snapshot import columns_of
 
-__all__ = ["COUNTS", "Accounts", "read_accounts"]
-
-#: What a producer's numbers became, and what stands beside their sum; columns of `producers`.
-COUNTS = (
-    *("last_sequence", "stored", "duplicate", "superseded", "parked", "rejected", "lost"),
-    *("replayed", "purged", "shed"),
-)
+__all__ = ["Accounts", "read_accounts"]
 
 
 class Accounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,15 +40,10 @@ def read_accounts(
     low, high = _range_of(producer) if producer is not None else (None, None)
     parameters = {"low": low, "high": high, "client": client}
     listed, counted = _statements(connection)
-    accounts = 0
-    total = dict.fromkeys(COUNTS, 0)
-    # Summed up here: the false numbers of many producers could overflow SQLite's integers.
-    for row in connection.execute(counted, parameters):
-        accounts += 1
-        for name, value in zip(COUNTS, row, strict=True):
-            total[name] += value
+    accounts, sums = sum_up(connection.execute(counted, parameters))
     return Accounts(
-        rows=run(connection, listed, limit, parameters), total={"accounts": accounts, **total}
+        rows=run(connection, listed, limit, parameters),
+        total={"accounts": accounts, **sums},
     )
 
 

@@ -90,13 +90,14 @@ RECEIPT_PATHS = {
     "status": RECEIPTS_BY_STATUS,
 }
 
-#: The columns of agent_performance_summary.
+#: The columns of agent_performance_summary, and what else became of executions: partial, cancelled.
 AGENTS = """
 SELECT
     agent_id,
     COUNT(*) AS total_executions,
     COUNT(*) FILTER (WHERE status = 'passed') AS successful_executions,
     COUNT(*) FILTER (WHERE status = 'failed') AS failed_executions,
+    COUNT(*) FILTER (WHERE status NOT IN ('passed', 'failed')) AS other_executions,
     ROUND(AVG({known}), 2) AS avg_duration_ms,
     MIN({known}) AS min_duration_ms,
     MAX({known}) AS max_duration_ms,

@@ -21,8 +21,12 @@ SELECT *
 FROM recent_executions
 """
 
+#: The view, and beside passed and failed executions the others, so that they add up.
 AGENTS = """
-SELECT *
+SELECT
+    agent_id, total_executions, successful_executions, failed_executions,
+    total_executions - successful_executions - failed_executions AS other_executions,
+    avg_duration_ms, min_duration_ms, max_duration_ms, total_files_generated, last_execution
 FROM agent_performance_summary
 """
 

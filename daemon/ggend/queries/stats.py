@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from ggend.database.account_counts import COUNTS, sum_up
 from ggend.database.files import wal_size
 from ggend.queries.snapshot import columns_of
 
@@ -38,7 +39,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     #: Events that wait for their parent, and events in quarantine.
     parked: int | None
     rejected: int | None
-    #: Sums over the producers; last_sequence is the sum of what follows it up to `lost`.
+    #: How many accounts, and the sums of their counts: the totals of `ggend accounts`.
     accounts: dict[str, int] | None
 
 
@@ -77,9 +78,8 @@ def _own(
 
 
 def _accounts(connection: sqlite3.Connection) -> dict[str, int]:
-    (producers, *halves) = connection.execute(_ACCOUNTS).fetchone()
-    sums = (high * _HALF + low for high, low in zip(halves[::2], halves[1::2], strict=True))
-    return {"producers": producers, **dict(zip(_SUMMED, sums, strict=True))}
+    accounts, sums = sum_up(connection.execute(_ACCOUNTS))
+    return {"accounts": accounts, **sums}
 
 
 _COUNT = 'SELECT COUNT(*) FROM "{}"'
@@ -123,12 +123,4 @@ _SEVERITIES = """
 _PARKED = """
     SELECT coalesce(SUM(events), 0)
     FROM parked_events"""
-_SUMMED = ("last_sequence", "stored", "duplicate", "superseded", "parked", "rejected", "lost")
-#: Both halves of a number are summed up separately: false numbers of producers could overflow
-#: SQLite's integers.
-_HALF = 2**32
-_SUMS = ", ".join(
-    f"coalesce(SUM({column} >> 32), 0), coalesce(SUM({column} & {_HALF - 1}), 0)"
-    for column in _SUMMED
-)
-_ACCOUNTS = f"SELECT COUNT(*), {_SUMS} FROM producers"  # noqa: S608 - names of this module
+_ACCOUNTS = f"SELECT {', '.join(COUNTS)} FROM producers"  # noqa: S608 - names of columns

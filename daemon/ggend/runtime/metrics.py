@@ -23,9 +23,8 @@ class Metrics:
         self._figures: dict[str, float | None] | None = None
         self._last_commit: float | None = None
         self.commits = 0
-        self.events = dict.fromkeys(
-            ("stored", "replayed", "duplicate", "superseded", "parked", "rejected"), 0
-        )
+        #: Events stored since the start, for the state that systemd shows.
+        self.stored = 0
         self.connections = 0
         self.connections_total = 0
         #: Connections at the same time at most: as configured, or as the descriptors allow.
@@ -86,7 +85,6 @@ class Metrics:
             "connections": self.connections,
             "connections_total": self.connections_total,
             "max_connections": self.max_connections,
-            **self.events,
             "commits": self.commits,
             "last_commit_age_seconds": (
                 None if self._last_commit is None else round(now - self._last_commit, 3)

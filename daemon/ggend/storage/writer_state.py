@@ -13,6 +13,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from ggend.runtime.boot import boot_ns
+from ggend.storage.account_totals import AccountTotals
 from ggend.storage.accounts import Accounts
 from ggend.storage.parking import PARENT_EVENTS, RELEASED_EVENTS, Parking
 from ggend.storage.quarantine import Quarantine
@@ -49,10 +50,17 @@ class TakenBack(Exception):
 class WriterState:
     """The accounts, the parked and the rejected events of one database."""
 
-    __slots__ = ("accounts", "parking", "quarantine", "refusals", "seen")
+    __slots__ = ("accounts", "parking", "quarantine", "refusals", "seen", "totals")
 
-    def __init__(self, parking: Parking, quarantine: Quarantine, seen: SeenTime) -> None:
+    def __init__(
+        self,
+        parking: Parking,
+        quarantine: Quarantine,
+        seen: SeenTime,
+        totals: AccountTotals,
+    ) -> None:
         self.seen = seen
+        self.totals = totals
         self.accounts = Accounts(seen)
         self.parking = parking
         self.quarantine = quarantine
@@ -104,6 +112,7 @@ def open_writer_state(
             schema_version=schema_version,
         ),
         seen,
+        AccountTotals(connection),
     )
 
 

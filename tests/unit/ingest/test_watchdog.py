@@ -67,7 +67,7 @@ def test_the_status_says_what_was_done_or_why_it_is_degraded() -> None:
     harness = _Desk()
     assert harness.status() == "0 events stored, 0 connections"
     harness.now += STATUS_SECONDS
-    harness.metrics.events["stored"] = 1234
+    harness.metrics.stored = 1234
     harness.metrics.count_commit(1234, 0.1)
     assert (harness.status() or "").startswith("1,234 events stored, 0 connections, last commit ")
     harness.now += STATUS_SECONDS

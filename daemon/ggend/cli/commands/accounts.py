@@ -13,10 +13,11 @@ from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
 from ggend.cli.common.options import database_option, format_option, limit_option
 from ggend.cli.render.output import Format, complain, show, show_json, show_line
+from ggend.database.account_counts import COUNTS
 from ggend.database.check.accounting import audit_accounts
 from ggend.database.findings import Verdict
 from ggend.errors import DatabaseUnusable
-from ggend.queries.accounts import COUNTS, Accounts, read_accounts
+from ggend.queries.accounts import Accounts, read_accounts
 from ggend.queries.result import Result
 from ggend.queries.snapshot import columns_of, snapshot
 

@@ -30,7 +30,7 @@ from ggend.slo.explain import explain
 #: What may be read from end to end: what is no table, is as small as what it counts, or stops at a
 #: LIMIT in the order of its ids.
 _MAY_SCAN = re.compile(
-    r"SCAN (parts|p|w|mark|agents|(new|json_each)( VIRTUAL TABLE.*)?|VIRTUAL TABLE INDEX.*"
+    r"SCAN (parts|p|w|mark|agents|ids|(new|json_each)( VIRTUAL TABLE.*)?|VIRTUAL TABLE INDEX.*"
     r"|CONSTANT ROW|\d+ CONSTANT ROWS|\(subquery-\d+\)|pragma_\w+.*|agent_totals|stage_totals"
     r"|recent_executions|agent_performance_summary|pipeline_stage_performance)"
 )

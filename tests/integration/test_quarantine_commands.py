@@ -17,7 +17,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ggend.cli.app import app
-from ggend.cli.render.rejected_view import short
 from ggend.errors import (
     AlreadyRunning,
     DatabaseUnusable,
@@ -25,7 +24,6 @@ from ggend.errors import (
     NotAllowed,
     UsageMistake,
 )
-from ggend.queries.result import Result as Rows
 from ggend_client import ask
 from support.daemon_process import Daemon, free_place
 from support.framed_peer import STAMP_NS, Peer, audit, batch, line_of, receipt, stage
@@ -146,23 +144,6 @@ def test_what_is_shown_is_nothing_that_a_terminal_acts_on(
 ) -> None:
     printed = run(filled, "rejected", "show", rejected_id, *more).stdout
     assert not set(printed) & set(HOSTILE.replace("[31m", ""))
-
-
-@pytest.mark.parametrize("width", [80, 120])
-def test_on_a_terminal_a_list_shows_the_beginning_of_each_message(
-    width: int, filled: Daemon, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    columns = ["id", "received_at", "code", "message", "event_type"]
-    row = (10_000, "2026-01-29T12:34:56.789Z", "refused_by_database", f"{HOSTILE}:" * 99, "audit")
-    monkeypatch.setenv("COLUMNS", str(width))
-    assert short(Rows(columns=columns, rows=[row])).rows == [row]
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    (shown,) = short(Rows(columns=columns, rows=[row])).rows
-    assert shown[:3] == (10_000, "2026-01-29 12:34:56", "refused_by_database")
-    assert len(str(shown[3])) == (28 if width == 80 else 36)
-    assert str(shown[3]).startswith(r"\x1b[31m\x9b")
-    (last,) = short(Rows(columns=columns[:4], rows=[row[:4]])).rows
-    assert len(str(last[3])) == width - 52
 
 
 def test_one_rejected_event_is_shown_with_its_content(filled: Daemon) -> None:

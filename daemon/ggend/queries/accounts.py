@@ -37,8 +37,8 @@ def read_accounts(
 
     Raises UsageMistake.
     """
-    low, high = _range_of(producer) if producer is not None else (None, None)
-    parameters = {"low": low, "high": high, "client": client}
+    low, high, end = _range_of(producer) if producer is not None else (None, None, "")
+    parameters = {"low": low, "high": high, "end": end, "client": client}
     listed, counted = _statements(connection)
     accounts, sums = sum_up(connection.execute(counted, parameters))
     return Accounts(
@@ -47,14 +47,16 @@ def read_accounts(
     )
 
 
-def _range_of(beginning: str) -> tuple[bytes, bytes]:
-    """Return the first and the last producer id that begins so."""
-    digits = beginning.removesuffix("…").strip().lower()
+def _range_of(shown: str) -> tuple[bytes, bytes, str]:
+    """Return the first and the last producer id that begins so, and the digits at its end."""
+    digits, _, end = shown.strip().lower().partition("…")
     try:
-        return bytes.fromhex(digits.ljust(_DIGITS, "0")), bytes.fromhex(digits.ljust(_DIGITS, "f"))
+        bytes.fromhex(end if len(end) % 2 == 0 else f"0{end}")
+        first = bytes.fromhex(digits.ljust(_DIGITS, "0"))
+        return first, bytes.fromhex(digits.ljust(_DIGITS, "f")), end.upper()
     except ValueError:
         raise UsageMistake(
-            f"{beginning!r} is not a prefix of a producer id",
+            f"{shown!r} is not a prefix of a producer id",
             hint=f"give up to {_DIGITS} hexadecimal digits",
         ) from None
 
@@ -74,6 +76,7 @@ def _statements(connection: sqlite3.Connection) -> tuple[str, str]:
     chosen = f"""
         FROM producers
         WHERE (:low IS NULL OR {name} BETWEEN :low AND :high)
+          AND (:end = '' OR substr(hex({name}), -length(:end)) = :end)
           AND (:client IS NULL OR client = :client)"""
     return (
         f"""

@@ -13,6 +13,7 @@ import msgspec
 
 from ggend.database.known_durations import known_duration, knows_unknown
 from ggend.errors import UsageMistake
+from ggend.queries.id_lookup import ids_like, whole_id
 from ggend.queries.result import Result
 from ggend.queries.run import columns_of, run
 
@@ -49,23 +50,18 @@ def find_execution(connection: sqlite3.Connection, wanted: str) -> str:
 
     Raises UsageMistake if there is none, or several.
     """
-    # Shortened ids are shown with an ellipsis, and may be copied with it.
-    wanted = wanted.strip().removesuffix("…")
-    if not wanted:
+    if not wanted.strip(" …"):
         raise UsageMistake("the id is empty", hint="give the id of an execution")
-    exact = run(connection, EXACT, 1, {"wanted": wanted}).rows
-    if exact:
-        return wanted
-    found = [str(row[0]) for row in run(connection, BEGINNING, _SHOWN, {"wanted": wanted}).rows]
+    found = ids_like(connection, "execution", wanted, _SHOWN)
     match found:
         case [one]:
             return one
         case []:
-            raise _missing(connection, wanted)
+            raise _missing(connection, wanted.strip().partition("…")[0])
         case _:
             more = " and more" if len(found) == _SHOWN else ""
             raise UsageMistake(
-                f"several executions begin with {wanted}",
+                f"{wanted!r} may mean several executions",
                 hint=f"give one of {', '.join(found)}{more}",
             )
 
@@ -76,7 +72,7 @@ def load_execution(connection: sqlite3.Connection, execution_id: str) -> Executi
     (execution,) = _records(connection, RECEIPT, execution_id)
     if execution.get("duration_source") is not None:
         execution["duration_ms"] = None
-    with_ids = {"execution_id", "session_id"} <= columns_of(connection, "audit_log")
+    with_ids = {"execution_id", "session_id"} <= set(columns_of(connection, "audit_log"))
     session = SESSION.format(unknown=UNKNOWN_DURATIONS if tells_unknown else "0")
     sessions = _records(connection, session, execution.get("session_id"))
     stages = STAGES.format(
@@ -95,7 +91,7 @@ def load_execution(connection: sqlite3.Connection, execution_id: str) -> Executi
 
 def load_memory(connection: sqlite3.Connection, agent: str) -> Record:
     """Return the memory of an agent. Raises UsageMistake where it has none."""
-    found = _records(connection, MEMORY, agent)
+    found = _records(connection, MEMORY, whole_id(connection, "agent", agent))
     if not found:
         raise UsageMistake(
             f"agent {agent} has no stored memory",
@@ -134,21 +130,6 @@ def _missing(connection: sqlite3.Connection, wanted: str) -> UsageMistake:
         hint="`ggend query executions` lists the newest",
     )
 
-
-EXACT = """
-SELECT 1
-FROM receipts
-WHERE execution_id = :wanted
-"""
-
-#: What begins with a text, from the index: nothing sorts behind U+10FFFF.
-BEGINNING = """
-SELECT execution_id
-FROM receipts
-WHERE execution_id > :wanted
-  AND execution_id < :wanted || char(0x10FFFF)
-ORDER BY execution_id
-"""
 
 PARKED = """
 SELECT parent_id, SUM(events)

@@ -29,9 +29,11 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     """One list. All SQL is constant; `conditions` and `paths` are by the name of their filter."""
 
     table: str
-    #: What a person wants, the most wanted first; `SELECT *` is the rest. A duration_ms that is
+    #: What a person wants, the most wanted first; --wide adds the rest. A duration_ms that is
     #: unknown is shown as NULL.
     columns: tuple[str, ...]
+    #: What a terminal shows however narrow it is.
+    kept: tuple[str, ...] = ()
     time: str
     text: tuple[str, ...]
     conditions: Mapping[str, str]
@@ -130,7 +132,10 @@ UNKNOWN_DURATIONS = """(
 ) AS unknown_durations"""
 
 #: Ids are shown shortened where room is short: the beginning of one is enough.
-BEGINS_WITH_EXECUTION = "execution_id >= :execution AND execution_id < :execution || char(0x10FFFF)"
+BEGINS_WITH_EXECUTION = (
+    "execution_id >= :execution AND execution_id < :execution || char(0x10FFFF)"
+    " AND substr(execution_id, length(execution_id) - length(:execution_end) + 1) = :execution_end"
+)
 STAGES_OF_AGENT = """execution_id IN (
     SELECT r.execution_id FROM receipts AS r WHERE r.agent_id = :agent)"""
 STAGES_OF_SESSION = """execution_id IN (
@@ -149,10 +154,11 @@ LISTINGS: dict[str, Listing] = {
     "executions": Listing(
         table="receipts",
         columns=(
-            *("timestamp", "execution_id", "agent_id", "status", "operation", "duration_ms"),
-            *("environment", "files_generated", "files_modified", "session_id", "error_message"),
+            *("timestamp", "execution_id", "agent_id", "status", "duration_ms", "operation"),
+            *("error_message", "files_generated", "session_id", "environment", "files_modified"),
             *("duration_source", "id"),
         ),
+        kept=("timestamp", "execution_id", "agent_id", "status", "duration_ms", "error_message"),
         time="timestamp",
         text=("execution_id", "error_message", "receipt_json"),
         conditions=RECEIPT_CONDITIONS,
@@ -163,6 +169,10 @@ LISTINGS: dict[str, Listing] = {
     "agents": Listing(
         table="receipts",
         columns=(),
+        kept=(
+            *("agent_id", "total_executions", "successful_executions", "failed_executions"),
+            *("other_executions", "avg_duration_ms"),
+        ),
         time="timestamp",
         text=(),
         conditions=RECEIPT_CONDITIONS,
@@ -196,6 +206,7 @@ LISTINGS: dict[str, Listing] = {
             *("start_time", "session_id", "status", "agent_count", "total_duration_ms"),
             *("successful_operations", "failed_operations", "unknown_durations", "end_time", "id"),
         ),
+        kept=("start_time", "session_id", "status", "total_duration_ms"),
         time="start_time",
         text=("session_id", "context_json"),
         conditions={"status": "status = :status", "session": "session_id = :session"},
@@ -206,7 +217,11 @@ LISTINGS: dict[str, Listing] = {
         table="collision_detection",
         columns=(
             *("timestamp", "severity", "collision_type", "agent_id_1", "agent_id_2"),
-            *("session_id", "description", "resolution", "id"),
+            *("description", "resolution", "session_id", "id"),
+        ),
+        kept=(
+            *("timestamp", "severity", "collision_type", "agent_id_1", "agent_id_2"),
+            *("description", "resolution"),
         ),
         time="timestamp",
         text=("description", "resolution"),
@@ -225,8 +240,12 @@ LISTINGS: dict[str, Listing] = {
     "violations": Listing(
         table="slo_violations",
         columns=(
-            *("timestamp", "severity", "metric", "execution_id", "target_value", "actual_value"),
+            *("timestamp", "severity", "metric", "actual_value", "target_value", "execution_id"),
             *("description", "id"),
+        ),
+        kept=(
+            *("timestamp", "severity", "metric", "actual_value", "target_value", "execution_id"),
+            "description",
         ),
         time="timestamp",
         text=("metric", "description"),
@@ -246,9 +265,10 @@ LISTINGS: dict[str, Listing] = {
     "audit": Listing(
         table="audit_log",
         columns=(
-            *("timestamp", "agent_id", "status", "operation", "duration_ms", "execution_id"),
-            *("error_message", "session_id", "id"),
+            *("timestamp", "agent_id", "status", "operation", "duration_ms", "error_message"),
+            *("execution_id", "session_id", "id"),
         ),
+        kept=("timestamp", "agent_id", "status", "operation", "duration_ms", "error_message"),
         time="timestamp",
         text=("operation", "error_message", "context_json"),
         conditions={
@@ -279,6 +299,7 @@ LISTINGS: dict[str, Listing] = {
             "LENGTH(CAST(memory_json AS BLOB)) AS memory_bytes",
             "id",
         ),
+        kept=("agent_id", "updated_at", "last_error"),
         time="updated_at",
         text=("agent_id", "memory_json", "collision_history", "last_error"),
         conditions={"agent": "agent_id = :agent"},

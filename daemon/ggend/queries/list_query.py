@@ -15,6 +15,7 @@ import msgspec
 
 from ggend.database.known_durations import known_duration, knows_unknown
 from ggend.errors import UsageMistake
+from ggend.queries.id_lookup import Kind, whole_id
 from ggend.queries.list_definitions import LISTINGS, UNKNOWN_DURATIONS, Listing
 from ggend.queries.result import Result
 from ggend.queries.run import columns_of, run
@@ -25,6 +26,9 @@ __all__ = ["Filters", "read_listing"]
 #: Rows whose ids an index gives, and that are fetched by them, in some ms. With more, walking the
 #: table meets the first page sooner, unless they all are old.
 _FEW = 10_000
+
+#: Filters that take an id as tables show it.
+_SHORTENED: tuple[Kind, ...] = ("agent", "session")
 
 #: Text that sorts behind every timestamp.
 _LAST_TEXT = "\U0010ffff"
@@ -63,13 +67,16 @@ def read_listing(
     listing = LISTINGS[name]
     parameters = _parameters(listing, filters)
     _check_columns(connection, listing, parameters)
+    for kind in _SHORTENED:
+        if kind in parameters:
+            parameters[kind] = whole_id(connection, kind, str(parameters[kind]))
     where = _where(connection, listing, parameters)
     if listing.summary is not None:
         known = known_duration(connection, listing.table)
         beginning, end = (part.format(known=known) for part in listing.summary)
         sql = beginning + where + end
         return run(connection, sql, limit, parameters)
-    columns = "*" if wide else ", ".join(_columns_there(connection, listing))
+    columns = ", ".join(_columns_there(connection, listing, wide=wide))
     # NOT INDEXED: by id only. Every index that helps is in `where` as a subquery.
     sql = f"SELECT {columns}\nFROM {listing.table} NOT INDEXED{where}\nORDER BY id DESC"
     result = run(connection, sql, limit, parameters)
@@ -99,6 +106,9 @@ def _parameters(listing: Listing, filters: Filters) -> dict[str, object]:
                 )
             value = choices[value]
         parameters[name] = value
+    if filters.execution is not None:
+        beginning, _, end = filters.execution.partition("…")
+        parameters |= {"execution": beginning, "execution_end": end}
     if filters.text is not None:
         parameters["text"] = f"%{_escape_like(filters.text)}%"
     parameters["since_text"] = _day(filters.since, -_ZONES) if filters.since else ""
@@ -130,18 +140,21 @@ def _check_columns(
             )
 
 
-def _columns_there(connection: sqlite3.Connection, listing: Listing) -> list[str]:
+def _columns_there(connection: sqlite3.Connection, listing: Listing, *, wide: bool) -> list[str]:
     there = columns_of(connection, listing.table)
     made: dict[str, str] = {}
     if "duration_source" in there:
         made["duration_ms"] = f"{known_duration(connection, listing.table)} AS duration_ms"
     if listing.table == "workflow_sessions" and knows_unknown(connection, "receipts"):
         made["unknown_durations"] = UNKNOWN_DURATIONS
-    return [
-        made.get(column, column)
+    wanted = [
+        column
         for column in listing.columns
         if column in there or column in made or not column.isidentifier()
     ]
+    if wide:
+        wanted += [column for column in there if column not in wanted]
+    return [made.get(column, column) for column in wanted]
 
 
 def _where(connection: sqlite3.Connection, listing: Listing, parameters: dict[str, object]) -> str:

@@ -121,10 +121,10 @@ def _rows(cursor: sqlite3.Cursor, limit: int) -> Iterator[tuple[object, ...]]:
             return
 
 
-def columns_of(connection: sqlite3.Connection, table: str) -> set[str]:
-    """Return the names of a table's columns; none: there is no such table."""
+def columns_of(connection: sqlite3.Connection, table: str) -> list[str]:
+    """Return the names of a table's columns in their order; none: there is no such table."""
     rows = run(connection, COLUMN_NAMES, _MOST_COLUMNS, {"table": table}).rows
-    return {str(name) for (name,) in rows}
+    return [str(name) for (name,) in rows]
 
 
 def _refused(error: Exception) -> UsageMistake | DatabaseUnusable:

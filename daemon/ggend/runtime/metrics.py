@@ -8,6 +8,9 @@ from collections.abc import Callable
 
 __all__ = ["Metrics"]
 
+#: Over which a rate is taken.
+_RATE_SECONDS = 60.0
+
 #: Batches whose sizes and times are remembered for the median and the largest.
 _REMEMBERED_BATCHES = 1_000
 
@@ -22,6 +25,8 @@ class Metrics:
         #: Of `_batches`, until there is another.
         self._figures: dict[str, float | None] | None = None
         self._last_commit: float | None = None
+        #: Second, and the events committed in it.
+        self._minute: deque[tuple[int, int]] = deque()
         self.commits = 0
         #: Events stored since the start, for the state that systemd shows.
         self.stored = 0
@@ -47,8 +52,27 @@ class Metrics:
         self.commits += 1
         self._last_commit = self._clock()
         if events:
+            self._count_in_second(int(self._last_commit), events)
             self._batches.append((events, seconds))
             self._figures = None
+
+    def _count_in_second(self, second: int, events: int) -> None:
+        if self._minute and self._minute[-1][0] == second:
+            events += self._minute.pop()[1]
+        self._minute.append((second, events))
+        self._forget_older()
+
+    def _forget_older(self) -> None:
+        oldest = self._clock() - _RATE_SECONDS
+        while self._minute and self._minute[0][0] < oldest:
+            self._minute.popleft()
+
+    @property
+    def events_per_second(self) -> float:
+        """Events committed in the last minute, or since the start, a second."""
+        self._forget_older()
+        seconds = max(1.0, min(_RATE_SECONDS, self._clock() - self._started))
+        return round(sum(events for _, events in self._minute) / seconds, 1)
 
     @property
     def idle_seconds(self) -> float:
@@ -89,6 +113,7 @@ class Metrics:
             "last_commit_age_seconds": (
                 None if self._last_commit is None else round(now - self._last_commit, 3)
             ),
+            "events_per_second": self.events_per_second,
             **self._batch_figures(),
             "hook_seen_rows": dict(self.hook_seen),
             "hook_lag_rows": dict(self.hook_lag),

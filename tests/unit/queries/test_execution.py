@@ -91,7 +91,7 @@ def test_a_whole_id_wins_over_longer_ones(
 
 
 def test_several_that_begin_so_are_listed(reader: sqlite3.Connection) -> None:
-    with pytest.raises(UsageMistake, match="several executions begin with abc") as caught:
+    with pytest.raises(UsageMistake, match="'abc' may mean several executions") as caught:
         find_execution(reader, "abc")
     assert caught.value.hint == "give one of abc1, abc2"
 

@@ -11,7 +11,7 @@ import msgspec
 
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
-from ggend.cli.common.options import database_option, format_option, limit_option
+from ggend.cli.common.options import columns_option, database_option, format_option, limit_option
 from ggend.cli.render.output import Format, complain, show, show_json, show_line
 from ggend.database.account_counts import COUNTS
 from ggend.database.check.accounting import audit_accounts
@@ -30,11 +30,18 @@ _ALWAYS_SHOWN = frozenset({"account", "client", "uid", "last_sequence", "stored"
 @command()
 @click.option("--producer", metavar="HEX", help="Only this producer. A prefix of its id is enough.")
 @click.option("--client", metavar="NAME", help="Only producers with this client name.")
+@columns_option
 @database_option
 @format_option
 @limit_option(20)
 def accounts(
-    *, producer: str | None, client: str | None, database: Path | None, form: Format, limit: int
+    *,
+    producer: str | None,
+    client: str | None,
+    columns: str | None,
+    database: Path | None,
+    form: Format,
+    limit: int,
 ) -> None:
     """Show how many events each producer sent and their outcomes, and verify these accounts.
 
@@ -69,9 +76,9 @@ def accounts(
             row["producer"] = _hex(row["producer"])
         show_json({"accounts": rows, "total": found.total, "findings": findings})
     elif form in (Format.TABLE, Format.MARKDOWN):
-        show(_for_people(found, form), form=form, fit=True)
+        show(_for_people(found, form), form=form, kept=("account", *COUNTS), columns=columns)
     else:
-        show(msgspec.structs.replace(found.rows, has_more=False), form=form)
+        show(msgspec.structs.replace(found.rows, has_more=False), form=form, columns=columns)
     sys.stdout.flush()
     if found.rows.has_more:
         shown, total = len(found.rows.rows), found.total["accounts"]

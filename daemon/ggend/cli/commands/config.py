@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from ggend.cli.common.command import group
-from ggend.cli.common.options import PATH
-from ggend.cli.render.output import complain, show, show_json
+from ggend.cli.common.options import PATH, columns_option, format_option
+from ggend.cli.render.output import Format, complain, show, show_json
 from ggend.config import Config, describe, load_config
 from ggend.queries.result import Result
 from ggend.variables import unknown_variables
@@ -27,8 +27,10 @@ config = group(
 @click.option(
     "--config", "-c", "path", type=PATH, help="The TOML file to read instead of the default one."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, with a description of each key.")
-def show_config(*, path: Path | None, as_json: bool) -> None:
+@columns_option
+@format_option
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def show_config(*, path: Path | None, as_json: bool, columns: str | None, form: Format) -> None:
     """Show every setting with its value and the source of that value.
 
     Environment variables that begin with GGEND_ and that ggend does not know are named on standard
@@ -42,7 +44,7 @@ def show_config(*, path: Path | None, as_json: bool) -> None:
     for name, hint in unknown_variables(os.environ).items():
         complain(f"unknown environment variable `{name}`", hint=hint)
     values = {key: getattr(loaded.config, key) for key in Config.__struct_fields__}
-    if as_json:
+    if as_json or form is Format.JSON:
         show_json(
             {
                 key: {"value": value, "source": loaded.sources[key], "meaning": describe(key)}
@@ -51,9 +53,14 @@ def show_config(*, path: Path | None, as_json: bool) -> None:
         )
         return
     rows: list[tuple[object, ...]] = [
-        (key, _text(value), loaded.sources[key]) for key, value in values.items()
+        (key, _text(value), loaded.sources[key], describe(key)) for key, value in values.items()
     ]
-    show(Result(columns=["key", "value", "source"], rows=rows))
+    show(
+        Result(columns=["key", "value", "source", "meaning"], rows=rows),
+        form=form,
+        kept=("key", "value", "source"),
+        columns=columns,
+    )
 
 
 def _text(value: object) -> str:

@@ -14,6 +14,7 @@ from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import Command, command
 from ggend.cli.common.filters import FILTERS, Decorator, filters_of, wide_option
 from ggend.cli.common.options import (
+    columns_option,
     database_option,
     format_option,
     limit_option,
@@ -91,7 +92,13 @@ def _command(name: str) -> Command:
     is_summary = LISTINGS[name].summary is not None
 
     def listed(
-        *, database: Path | None, form: Format, limit: int, wide: bool = False, **options: Any
+        *,
+        database: Path | None,
+        form: Format,
+        limit: int,
+        columns: str | None,
+        wide: bool = False,
+        **options: Any,
     ) -> None:
         filters = filters_of(**options)
         with closing(open_readonly(chosen_database(database))) as connection:
@@ -99,8 +106,10 @@ def _command(name: str) -> Command:
                 # The public view: its rows may be precomputed.
                 result = run(connection, NAMED[name], limit)
             else:
-                result = read_listing(connection, name, filters, limit=limit, wide=wide)
-        show(result, form=form, fit=not wide)
+                result = read_listing(
+                    connection, name, filters, limit=limit, wide=wide or bool(columns)
+                )
+        show(result, form=form, kept=None if wide else LISTINGS[name].kept, columns=columns)
 
     listed.__doc__ = _HELP[name]
     function: Callable[..., None] = listed
@@ -116,6 +125,7 @@ def _options(name: str) -> Iterator[Decorator]:
     if not is_summary:
         wanted |= {"text", "before"}
     yield from (option for filter_name, option in FILTERS.items() if filter_name in wanted)
+    yield columns_option
     if not is_summary:
         yield wide_option
     yield database_option

@@ -14,7 +14,7 @@ import msgspec
 from ggend.cli.common.choice import OneOf
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import group
-from ggend.cli.common.options import database_option, format_option, limit_option
+from ggend.cli.common.options import columns_option, database_option, format_option, limit_option
 from ggend.cli.render.durations import age_text
 from ggend.cli.render.output import Format, complain, show
 from ggend.errors import DatabaseUnusable
@@ -43,6 +43,7 @@ class _Parent(StrEnum):
     metavar="AGE",
     help="Only events parked for longer: an age such as 2h, or a date.",
 )
+@columns_option
 @database_option
 @format_option
 @limit_option(20)
@@ -50,6 +51,7 @@ def list_parked(
     *,
     parent: _Parent | None,
     older_than: str | None,
+    columns: str | None,
     database: Path | None,
     form: Format,
     limit: int,
@@ -84,11 +86,12 @@ def list_parked(
     waiting = found.waiting
     is_for_programs = form in (Format.JSON, Format.NDJSON)
     rows = [msgspec.structs.asdict(one) if is_for_programs else _in_words(one) for one in waiting]
-    columns = Waiting.__struct_fields__ if is_for_programs else _COLUMNS
+    names = Waiting.__struct_fields__ if is_for_programs else _COLUMNS
     show(
-        Result(columns=list(columns), rows=[tuple(row[name] for name in columns) for row in rows]),
+        Result(columns=list(names), rows=[tuple(row[name] for name in names) for row in rows]),
         form=form,
-        fit=True,
+        kept=("waits_for", "parent_id", "events", "age"),
+        columns=columns,
     )
     if len(waiting) < found.parents:
         sys.stdout.flush()

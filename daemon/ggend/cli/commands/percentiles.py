@@ -11,7 +11,7 @@ import click
 from ggend.cli.common.choice import OneOf
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
-from ggend.cli.common.options import database_option, format_option
+from ggend.cli.common.options import columns_option, database_option, format_option
 from ggend.cli.render.output import Format, show
 from ggend.queries.percentiles import Dimension, percentiles_of
 from ggend.queries.run import open_readonly
@@ -34,6 +34,7 @@ _DAY = 10
 @click.option("--name", help="Only this stage, agent or operation (its full name).")
 @click.option("--since", help="First day: an age such as 7d, or a date (UTC).")
 @click.option("--until", help="Last day (inclusive): an age, or a date (UTC).")
+@columns_option
 @database_option
 @format_option
 def percentiles(
@@ -43,6 +44,7 @@ def percentiles(
     name: str | None,
     since: str | None,
     until: str | None,
+    columns: str | None,
     database: Path | None,
     form: Format,
 ) -> None:
@@ -67,4 +69,4 @@ def percentiles(
             until=until and parse_moment(until, now=now)[:_DAY],
             by_day=by_day,
         )
-    show(result, form=form)
+    show(result, form=form, columns=columns)

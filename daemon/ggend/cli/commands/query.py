@@ -20,10 +20,11 @@ from ggend.cli.common.filters import (
     until_option,
     wide_option,
 )
-from ggend.cli.common.options import database_option, format_option, limit_option
+from ggend.cli.common.options import columns_option, database_option, format_option, limit_option
 from ggend.cli.render.execution_view import as_json, decoded, execution_view
 from ggend.cli.render.output import Format, show, show_json, show_text
 from ggend.queries.execution import find_execution, load_execution, load_memory
+from ggend.queries.list_definitions import LISTINGS
 from ggend.queries.list_query import read_listing
 from ggend.queries.run import NAMED, open_readonly, run
 
@@ -93,6 +94,7 @@ query.add_command(LIST_COMMANDS["audit"])
 @until_option
 @text_option
 @before_option
+@columns_option
 @wide_option
 @click.option("--json", is_flag=True, help="Print JSON.")
 @database_option
@@ -105,6 +107,7 @@ def memory(
     until: str | None,
     text: str | None,
     before: int | None,
+    columns: str | None,
     wide: bool,
     json: bool,
     database: Path | None,
@@ -124,8 +127,15 @@ def memory(
     if agent is None:
         filters = filters_of(since=since, until=until, text=text, before=before)
         with closing(open_readonly(chosen_database(database))) as connection:
-            result = read_listing(connection, "memory", filters, limit=limit, wide=wide)
-        show(result, form=Format.JSON if json else form, fit=not wide)
+            result = read_listing(
+                connection, "memory", filters, limit=limit, wide=wide or columns is not None
+            )
+        show(
+            result,
+            form=Format.JSON if json else form,
+            kept=None if wide else LISTINGS["memory"].kept,
+            columns=columns,
+        )
         return
     with closing(open_readonly(chosen_database(database))) as connection:
         found = load_memory(connection, agent)

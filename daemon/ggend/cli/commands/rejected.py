@@ -11,9 +11,9 @@ from ggend.cli.commands.rejected_changes import code_option, moment_of, purge_re
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import group
 from ggend.cli.common.filters import before_option, since_option, until_option
-from ggend.cli.common.options import database_option, format_option, limit_option
+from ggend.cli.common.options import columns_option, database_option, format_option, limit_option
 from ggend.cli.render.output import Format, complain, show, show_json, show_text
-from ggend.cli.render.rejected_view import as_json, rejected_view, short
+from ggend.cli.render.rejected_view import as_json, rejected_view
 from ggend.errors import UsageMistake
 from ggend.queries.rejected import Chosen, count_by_code, read_one, read_rejected
 from ggend.queries.snapshot import snapshot
@@ -29,6 +29,7 @@ rejected = group("rejected", "Show the rejected events in quarantine, requeue th
 @since_option
 @until_option
 @before_option
+@columns_option
 @database_option
 @format_option
 @limit_option(20)
@@ -38,6 +39,7 @@ def list_rejected(
     since: str | None,
     until: str | None,
     before: int | None,
+    columns: str | None,
     database: Path | None,
     form: Format,
     limit: int,
@@ -56,7 +58,7 @@ def list_rejected(
     with snapshot(chosen_database(database)) as connection:
         found = read_rejected(connection, chosen, limit=limit)
         counts = count_by_code(connection, chosen) if found.has_more else {}
-    show(short(found) if form is Format.TABLE else found, form=form, fit=True)
+    show(found, form=form, kept=("id", "received_at", "code", "message"), columns=columns)
     if counts:
         by_code = ", ".join(f"{count:,} {name}" for name, count in counts.items())
         complain(f"{sum(counts.values()):,} rejected events match: {by_code}")

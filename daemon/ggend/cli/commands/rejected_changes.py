@@ -25,7 +25,6 @@ from ggend.cli.common.options import (
     socket_option,
 )
 from ggend.cli.render.output import Format, complain, progress, show, show_line
-from ggend.cli.render.rejected_view import short
 from ggend.errors import UsageMistake
 from ggend.queries.rejected import Chosen, read_ids
 from ggend.queries.result import Result
@@ -98,7 +97,7 @@ def requeue(
         answer=lambda result: msgspec.convert(result, list[Requeued]),
     ):
         done += part
-    show(_outcomes(done, form), form=form, fit=True)
+    show(_outcomes(done, form), form=form, kept=("id", "outcome", "code", "message", "events"))
     stays = sum(one.outcome in _STAYS for one in done)
     if stays:
         sys.stdout.flush()
@@ -217,8 +216,7 @@ def _in_parts(
 def _outcomes(done: Sequence[msgspec.Struct], form: Format) -> Result:
     rows: list[tuple[object, ...]] = [msgspec.structs.astuple(one) for one in done]
     if form is not Format.TABLE or len(rows) <= _SHOWN:
-        found = Result(columns=["id", "outcome", "code", "message"], rows=rows)
-        return short(found) if form is Format.TABLE else found
+        return Result(columns=["id", "outcome", "code", "message"], rows=rows)
     counts = Counter((row[1], row[2]) for row in rows)
     return Result(
         columns=["outcome", "code", "events"],

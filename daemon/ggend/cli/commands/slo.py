@@ -15,6 +15,7 @@ from ggend.cli.common.options import PATH, database_option, format_option
 from ggend.cli.render.output import Format, progress, show, show_json, show_line
 from ggend.config import load_config
 from ggend.errors import UsageMistake
+from ggend.queries.id_lookup import whole_id
 from ggend.queries.result import Result
 from ggend.queries.snapshot import snapshot
 from ggend.queries.time_filters import parse_moment
@@ -66,14 +67,14 @@ def check_objectives(*, file: Path | None, as_json: bool) -> None:
         for each in thresholds
     ]
     columns = ["metric", "is", "warning", "critical", "operation", "environment"]
-    show(Result(columns=columns, rows=rows))
+    show(Result(columns=columns, rows=rows), kept=columns)
     show_line(
         f"{len(rows)} objectives from {file or 'the built-in defaults: no file is configured'}"
     )
 
 
 @slo.command("explain")
-@click.argument("key", help="An execution_id, or the id of a breach.")
+@click.argument("key", help="The id of an execution, or its beginning, or the id of a breach.")
 @database_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain_breach(*, key: str, database: Path | None, as_json: bool) -> None:
@@ -85,6 +86,8 @@ def explain_breach(*, key: str, database: Path | None, as_json: bool) -> None:
     """
     with snapshot(chosen_database(database)) as connection:
         found = explain(connection, key)
+        if not found:
+            found = explain(connection, whole_id(connection, "execution", key))
     if not found:
         raise UsageMistake(
             f"there is no breach with the id or execution {key!r}",

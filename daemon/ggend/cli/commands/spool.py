@@ -14,7 +14,7 @@ import click
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import group
 from ggend.cli.common.delivery import require_daemon
-from ggend.cli.common.options import PATH, format_option, socket_option
+from ggend.cli.common.options import PATH, columns_option, format_option, socket_option
 from ggend.cli.render.durations import age_text
 from ggend.cli.render.output import Format, complain, show, show_line
 from ggend.errors import DaemonUnreachable, UsageMistake
@@ -38,8 +38,9 @@ spool = group("spool", "List the events that clients left on disk, and send them
     type=PATH,
     help="The spool directory. Default: GGEND_SPOOL_DIR, else the user's own.",
 )
+@columns_option
 @format_option
-def list_spool(*, directory: Path | None, form: Format) -> None:
+def list_spool(*, directory: Path | None, columns: str | None, form: Format) -> None:
     """List the spooled events: one row for each producer, oldest first.
 
     A producer that is alive delivers its events itself. Events of ended producers are delivered by
@@ -66,7 +67,12 @@ def list_spool(*, directory: Path | None, form: Format) -> None:
         raise DaemonUnreachable(
             f"{place}: {error.strerror or error}", hint=SpoolUnusable.hint
         ) from error
-    show(Result(columns=list(_COLUMNS), rows=rows), form=form, fit=True)
+    show(
+        Result(columns=list(_COLUMNS), rows=rows),
+        form=form,
+        kept=("producer", "owner", "events", "age", "meant_for"),
+        columns=columns,
+    )
     here = destination_of(client_sockets(os.environ)[0])
     waiting = [one for one in found if not one.is_held and _events_of(one)]
     _refuse_to_forget([one for one in waiting if one.destination not in {"", here}])

@@ -9,8 +9,9 @@ import click
 
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import command
-from ggend.cli.common.options import socket_option
-from ggend.cli.render.output import show, show_json
+from ggend.cli.common.options import format_option, socket_option
+from ggend.cli.render.output import Format, show, show_json, show_text
+from ggend.cli.render.status_view import status_view
 from ggend.errors import DaemonUnreachable
 from ggend.queries.result import Result
 from ggend_client import ClientError, ask
@@ -22,7 +23,8 @@ _DEGRADED = 1
 
 
 @command()
-@click.option("--json", "as_json", is_flag=True, help="Print the whole answer as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@format_option
 @socket_option
 @click.option(
     "--timeout",
@@ -31,8 +33,12 @@ _DEGRADED = 1
     metavar="SECONDS",
     help="Timeout in seconds.",
 )
-def status(*, as_json: bool, socket: Path | None, timeout: float) -> None:
-    """Show the daemon's health and counters.
+def status(*, as_json: bool, form: Format, socket: Path | None, timeout: float) -> None:
+    """Show the daemon's health, rates and counters.
+
+    The counters are those of `ggend accounts`: `in all` since the database was created, which
+    changes as parked events are stored and rejected ones requeued, and what changed since the
+    daemon started.
 
     Exit status: 0 healthy, 1 degraded (`trouble` and `hook_errors` show why), 69 not reachable.
 
@@ -44,11 +50,12 @@ def status(*, as_json: bool, socket: Path | None, timeout: float) -> None:
         answer: dict[str, Any] = ask(chosen_socket(socket), "status", timeout=timeout)
     except ClientError as error:
         raise DaemonUnreachable(str(error), hint=error.hint) from error
-    if as_json:
+    if as_json or form is Format.JSON:
         show_json(answer)
+    elif form is Format.TABLE:
+        show_text(status_view(answer))
     else:
-        rows: list[tuple[object, ...]] = list(_flat("", answer))
-        show(Result(columns=["what", "value"], rows=rows))
+        show(Result(columns=["name", "value"], rows=list(_flat("", answer))), form=form)
     if answer.get("health") != "ok":
         raise click.exceptions.Exit(_DEGRADED)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from ggend_schema.spelling import nearest
+from ggend_schema.spelling import or_nearest
 
 if TYPE_CHECKING:
     from click import Context, Parameter
@@ -34,9 +34,8 @@ class OneOf(click.ParamType[E, str]):
         try:
             return self._words(value)
         except ValueError:
-            meant = nearest(value, self._words)
-            near = f"; did you mean `{meant}`?" if meant else ""
-            self.fail(f"{value!r} is none of {', '.join(self._words)}{near}", param, ctx)
+            near = or_nearest(value, self._words)
+            self.fail(f"{value!r}{near} is none of {', '.join(self._words)}", param, ctx)
 
     def shell_complete(
         self,

@@ -49,17 +49,15 @@ wide_option = click.option("--wide", is_flag=True, help="Show every column, incl
 
 #: The options of the fields of Filters, in the order in which help shows them.
 FILTERS: dict[str, Decorator] = {
-    "agent": _text("--agent", "Only rows of this agent."),
+    "agent": _text("--agent", "Only rows of this agent. A unique beginning is enough."),
     "stage": _text("--stage", "Only this stage, such as `emit` or μ₃_emit."),
     "status": _text("--status", "Only rows with this status."),
     "severity": _text("--severity", "Only rows of this severity."),
     "type": _text("--type", "Only rows of this type."),
     "operation": _text("--operation", "Only rows of this operation."),
     "environment": _text("--environment", "Only rows of this environment."),
-    "execution": _text(
-        "--execution", "Only rows of this execution. A prefix of its id is enough.", "ID"
-    ),
-    "session": _text("--session", "Only rows of this session.", "ID"),
+    "execution": _text("--execution", "Only rows of executions whose id begins so.", "ID"),
+    "session": _text("--session", "Only rows of this session. A unique beginning is enough.", "ID"),
     "since": since_option,
     "until": until_option,
     "text": text_option,
@@ -79,6 +77,6 @@ def filters_of(
     return Filters(
         since=None if since is None else parse_moment(since, now=now),
         until=None if until is None else parse_moment(until, now=now),
-        execution=None if execution is None else execution.removesuffix("…"),
+        execution=None if execution is None else execution.strip(),
         **others,
     )

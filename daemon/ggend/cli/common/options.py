@@ -17,6 +17,7 @@ from ggend_schema.limits import NAME_CHARS
 __all__ = [
     "PATH",
     "check_agent",
+    "columns_option",
     "database_option",
     "format_option",
     "limit_option",
@@ -57,6 +58,9 @@ report_format_option = click.option(
     type=OneOf(ReportForm),
     default="table",
     help="Output format: tables, JSON or Markdown.",
+)
+columns_option = click.option(
+    "--columns", metavar="A,B", help="Show only these columns, in this order."
 )
 
 

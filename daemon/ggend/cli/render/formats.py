@@ -37,6 +37,9 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 #: Characters that would end a cell of a Markdown table, or turn stored text into markup.
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|]")
 
+#: Below this, each whole number is a float of its own.
+_EXACT = 2**53
+
 Row = Sequence[object]
 
 
@@ -46,7 +49,9 @@ def escape(text: str) -> str:
 
 
 def cell(value: object) -> str:
-    """Show one value in a table."""
+    """Show one value in a table; a number without its `.0`."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        value = int(value)
     return "-" if value is None else escape(str(_plain(value)))
 
 

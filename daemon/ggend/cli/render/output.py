@@ -1,23 +1,24 @@
 """Output: the only module through which commands print.
 
 Tables for people; JSON, NDJSON, CSV and Markdown for programs (`formats`). On a terminal, tables
-are drawn, or shown row by row if they are too wide; output taller than the terminal goes through a
-pager (`pager`). In a pipe, tables are plain aligned columns of any width.
+are drawn to fit its width (`drawn_table`); output taller than the terminal goes through a pager
+(`pager`). In a pipe, tables are plain aligned columns of any width.
 """
 
 from __future__ import annotations
 
-import re
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ggend.cli.render.formats import Format, cell, escape, is_numeric, json_text, pieces
+import msgspec
+
+from ggend.cli.render.formats import Format, escape, json_text, pieces
+from ggend.errors import UsageMistake
+from ggend_schema.spelling import or_nearest
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
-    from rich.text import Text
 
     from ggend.queries.result import Result
 
@@ -32,32 +33,19 @@ __all__ = [
     "show_text",
 ]
 
-#: Columns between two cells of a drawn table.
-_GAP = 3
 
-#: Ids and hashes of 32 hexadecimal digits or more are shortened to this many if a table is too
-#: wide. `ggend query execution` accepts a prefix of an id.
-_HASH = re.compile(r"\b[0-9a-fA-F]{32,}\b")
-_SHORT_HASH = 12
-
-#: Colours of words that fill a whole cell.
-STYLES = {
-    "passed": "green",
-    "completed": "green",
-    "ok": "green",
-    "partial": "yellow",
-    "warning": "yellow",
-    "running": "cyan",
-    "failed": "red",
-    "critical": "red",
-    "degraded": "red",
-}
-
-
-def show(result: Result, *, form: Format = Format.TABLE, fit: bool = False) -> None:
-    """Print rows. `fit`: see `table_text`."""
+def show(
+    result: Result,
+    *,
+    form: Format = Format.TABLE,
+    kept: Iterable[str] | None = None,
+    columns: str | None = None,
+) -> None:
+    """Print rows. `kept` and `columns`: see `table_text` and `chosen`."""
+    if columns is not None:
+        result, kept = chosen(result, columns), None
     if form is Format.TABLE:
-        show_text(table_text(result, fit=fit))
+        show_text(table_text(result, kept=kept))
     else:
         show_text("".join(pieces(result.columns, result.rows, form)))
     if result.has_more:
@@ -68,15 +56,37 @@ def show(result: Result, *, form: Format = Format.TABLE, fit: bool = False) -> N
         )
 
 
-def table_text(result: Result, *, fit: bool = False) -> str:
+def chosen(result: Result, columns: str) -> Result:
+    """Return only these columns, `a,b`, in this order. Raises UsageMistake."""
+    wanted = [name.strip() for name in columns.split(",") if name.strip()]
+    for name in wanted or [columns]:
+        if name not in result.columns:
+            raise UsageMistake(
+                f"there is no column `{name}`{or_nearest(name, result.columns)}",
+                hint=f"the columns are {', '.join(result.columns)}",
+            )
+    places = [result.columns.index(name) for name in wanted]
+    rows = [tuple(row[place] for place in places) for row in result.rows]
+    return msgspec.structs.replace(result, columns=wanted, rows=rows)
+
+
+def table_text(result: Result, *, kept: Iterable[str] | None = None) -> str:
     """Return rows as a table: drawn on a terminal, otherwise plain aligned columns.
 
-    `fit`: if the terminal is too narrow, shorten hashes and leave out the last columns instead of
-    showing row by row.
+    `kept` names the columns that are shown even if the terminal is too narrow for them; None: all.
     """
     if not sys.stdout.isatty():
         return "".join(pieces(result.columns, result.rows, Format.TABLE))
-    return _drawn(result, fit=fit)
+    if not result.rows:
+        return "no rows\n"
+    from rich.console import Console
+
+    from ggend.cli.render.drawn_table import draw
+
+    console = Console()
+    with console.capture() as captured:
+        draw(console, result, kept=kept, width=console.width)
+    return captured.get()
 
 
 def show_json(value: object) -> None:
@@ -131,70 +141,3 @@ def progress(*, rows: bool = False) -> Progress:
         disable=not console.is_terminal,
         transient=True,
     )
-
-
-def _drawn(result: Result, *, fit: bool) -> str:
-    from rich.console import Console
-
-    if not result.rows:
-        return "no rows\n"
-    console = Console()
-    header = [escape(name) for name in result.columns]
-    cells = [[cell(value) for value in row] for row in result.rows]
-    shown = _columns_that_fit(header, cells, console.width)
-    if fit and shown < len(header):
-        cells = [[_HASH.sub(_shortened, text) for text in row] for row in cells]
-        shown = _columns_that_fit(header, cells, console.width)
-    with console.capture() as captured:
-        if shown == len(header) or (fit and shown):
-            console.print(_table(result, header, cells, shown))
-            if shown < len(header):
-                left_out = f"not shown: {', '.join(header[shown:])} (use --format json)"
-                console.print(_text(left_out, style="dim"))
-        else:
-            _draw_rows(console, header, cells)
-    return captured.get()
-
-
-def _columns_that_fit(header: list[str], cells: list[list[str]], width: int) -> int:
-    from rich.cells import cell_len
-
-    left = width + _GAP
-    for number, column in enumerate(zip(header, *cells, strict=True)):
-        left -= max(map(cell_len, column)) + _GAP
-        if left < 0:
-            return number
-    return len(header)
-
-
-def _shortened(found: re.Match[str]) -> str:
-    return found[0][:_SHORT_HASH] + "…"
-
-
-def _draw_rows(console: Console, header: list[str], cells: list[list[str]]) -> None:
-    indent = max(map(len, header))
-    for number, row in enumerate(cells, start=1):
-        console.rule(f"row {number}", align="left", style="dim")
-        for name, text in zip(header, row, strict=True):
-            # The terminal wraps long lines, so that text copied from it has no line breaks.
-            console.print(_text(name.ljust(indent)), _text(text), soft_wrap=True)
-
-
-def _table(result: Result, header: list[str], cells: list[list[str]], shown: int) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    columns = list(zip(*result.rows, strict=True))[:shown]
-    for name, column in zip(header, columns, strict=False):
-        table.add_column(_text(name), justify="right" if is_numeric(column) else "left")
-    for row in cells:
-        table.add_row(*map(_text, row[:shown]))
-    return table
-
-
-def _text(text: str, *, style: str = "") -> Text:
-    """Text, unlike str, is not searched for rich's markup."""
-    from rich.text import Text
-
-    return Text(text, style=STYLES.get(text, style))

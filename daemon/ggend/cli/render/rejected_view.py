@@ -6,20 +6,15 @@ Never reads the database.
 from __future__ import annotations
 
 import re
-import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-
 from ggend.cli.render.formats import cell, json_text
 from ggend.queries.rejected import content
-from ggend.queries.result import Result
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.timestamps import format_ms
 
-__all__ = ["as_json", "rejected_view", "short"]
+__all__ = ["as_json", "rejected_view"]
 
 #: Columns of the longest label, and a gap.
 _LABEL = 15
@@ -27,14 +22,6 @@ _LABEL = 15
 #: Bytes shown of an event that is neither msgpack nor JSON: about one screen.
 _DUMPED = 256
 _DUMPED_A_LINE = 16
-
-#: Characters of a time up to its seconds; and limits of a message that is not the last column.
-_SECONDS = 19
-_LEAST_MESSAGE = 20
-_MOST_MESSAGE = 36
-
-#: Columns between two cells of a table.
-_GAP = 3
 
 _NOT_PRINTABLE = re.compile(rb"[^\x20-\x7e]")
 
@@ -64,41 +51,6 @@ def as_json(found: Mapping[str, Any]) -> dict[str, object]:
         "event": content(event, found["encoding"]) if is_readable else None,
         "event_hex": event.hex() if event is not None and not is_readable else None,
     }
-
-
-def short(found: Result) -> Result:
-    """Shorten rows for a terminal: no fractions of a second, and messages cut off.
-
-    Output to a pipe is not changed.
-    """
-    if not sys.stdout.isatty():
-        return found
-    before = found.columns[: found.columns.index("message")]
-    taken = sum(
-        _GAP + max(map(len, [name, *(cell(_shown(name, row[at])) for row in found.rows)]))
-        for at, name in enumerate(before)
-    )
-    room = shutil.get_terminal_size().columns - taken
-    is_last = found.columns[-1] == "message"
-    width = max(_LEAST_MESSAGE, room if is_last else min(_MOST_MESSAGE, room))
-    rows: list[tuple[object, ...]] = [
-        tuple(
-            _cut(value, width) if name == "message" else _shown(name, value)
-            for name, value in zip(found.columns, row, strict=True)
-        )
-        for row in found.rows
-    ]
-    return msgspec.structs.replace(found, rows=rows)
-
-
-def _shown(name: str, value: object) -> object:
-    is_time = name == "received_at" and isinstance(value, str)
-    return str(value)[:_SECONDS].replace("T", " ") if is_time else value
-
-
-def _cut(value: object, width: int) -> object:
-    text = cell(value)
-    return value if len(text) <= width else text[: width - 1] + "…"
 
 
 def _fields(found: Mapping[str, Any]) -> Iterator[tuple[str, object]]:

@@ -206,7 +206,10 @@ LISTINGS: dict[str, Listing] = {
             *("start_time", "session_id", "status", "agent_count", "total_duration_ms"),
             *("successful_operations", "failed_operations", "unknown_durations", "end_time", "id"),
         ),
-        kept=("start_time", "session_id", "status", "total_duration_ms"),
+        kept=(
+            *("start_time", "session_id", "status", "total_duration_ms"),
+            *("successful_operations", "failed_operations"),
+        ),
         time="start_time",
         text=("session_id", "context_json"),
         conditions={"status": "status = :status", "session": "session_id = :session"},

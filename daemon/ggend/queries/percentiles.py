@@ -1,8 +1,9 @@
 """Percentiles: of the durations of stages, agents and operations, from the histograms.
 
 By nearest rank, as in `summaries`, but of buckets: the result is the middle of the bucket that
-holds the value, at most 1.25 % away from it, and exact below 100 ms. Histograms merge by addition,
-so days can be summed up without reading rows. Never writes.
+holds the value, at most 1.25 % away from it, and exact below 100 ms. Of the last bucket it is the
+beginning, at most 2.5 % away, so that no percentile is above the longest duration. Histograms merge
+by addition, so days can be summed up without reading rows. Never writes.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ def percentiles_of(
     rows = run(connection, sql, _MOST_ROWS, {"name": name, "since": since, "until": until}).rows
     histograms: dict[tuple[str, str], Counter[int]] = {}
     for whose, day, from_ms, times in rows:
-        middle = int(str(from_ms)) + (bucket_width(int(str(from_ms))) - 1) // 2
-        histograms.setdefault((str(whose), str(day)), Counter())[middle] += int(str(times))
+        histograms.setdefault((str(whose), str(day)), Counter())[int(str(from_ms))] += int(
+            str(times)
+        )
     columns = [dimension.value, *(["day"] if by_day else []), "runs", "p50_ms", "p90_ms", "p99_ms"]
     return Result(
         columns=columns,
@@ -60,11 +62,18 @@ def percentiles_of(
                 whose,
                 *([day] if by_day else []),
                 counts.total(),
-                *(percentile(counts, percent) for percent in _PERCENTS),
+                *(_value(counts, percent) for percent in _PERCENTS),
             )
             for (whose, day), counts in sorted(histograms.items())
         ],
     )
+
+
+def _value(histogram: Counter[int], percent: int) -> int:
+    """Return a percentile of durations that were counted by the beginnings of their buckets."""
+    begin = percentile(histogram, percent)
+    is_last = begin == max(histogram)
+    return begin if is_last else begin + (bucket_width(begin) - 1) // 2
 
 
 _DURATIONS = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -32,15 +33,19 @@ __all__ = ["query"]
 
 query = group("query", "Query the stored rows. Never writes, and never disturbs a running daemon.")
 
+#: Columns of recent executions that a terminal shows however narrow it is.
+_RECENT = ("execution_id", "agent_id", "status", "timestamp", "duration_ms")
+
 #: Niceness of a user's own statement: the default of `nice`.
 _NICENESS = 10
 
 
 @query.command("recent")
+@columns_option
 @database_option
 @format_option
 @limit_option(20)
-def recent(*, database: Path | None, form: Format, limit: int) -> None:
+def recent(*, columns: str | None, database: Path | None, form: Format, limit: int) -> None:
     """Show the newest executions with the number of their audit entries and violations.
 
     At most the newest 100 are shown. `ggend query executions` has filters and goes further back.
@@ -49,7 +54,7 @@ def recent(*, database: Path | None, form: Format, limit: int) -> None:
 
         ggend query recent --limit 5
     """
-    _run(NAMED["recent"], database, form, limit)
+    _run(NAMED["recent"], database, form, limit, kept=_RECENT, columns=columns)
 
 
 query.add_command(LIST_COMMANDS["executions"])
@@ -174,8 +179,15 @@ def sql(*, statement: str, database: Path | None, form: Format, limit: int, time
 
 
 def _run(
-    statement: str, database: Path | None, form: Format, limit: int, seconds: float | None = None
+    statement: str,
+    database: Path | None,
+    form: Format,
+    limit: int,
+    *,
+    seconds: float | None = None,
+    kept: Sequence[str] | None = None,
+    columns: str | None = None,
 ) -> None:
     with closing(open_readonly(chosen_database(database))) as connection:
         result = run(connection, statement, limit, seconds=seconds)
-    show(result, form=form)
+    show(result, form=form, kept=kept, columns=columns)

@@ -67,7 +67,8 @@ def check_objectives(*, file: Path | None, as_json: bool) -> None:
         for each in thresholds
     ]
     columns = ["metric", "is", "warning", "critical", "operation", "environment"]
-    show(Result(columns=columns, rows=rows), kept=columns)
+    is_for_all = all(row[4:] == ("all", "all") for row in rows)
+    show(Result(columns=columns, rows=rows), kept=columns[:4] if is_for_all else columns)
     show_line(
         f"{len(rows)} objectives from {file or 'the built-in defaults: no file is configured'}"
     )

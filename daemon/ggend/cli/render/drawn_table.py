@@ -238,10 +238,11 @@ def _under(columns: Sequence[_Column], number: int, width: int, console: Console
     told = [column for column in columns if column.cells[number] != "-"]
     values = [f"{column.name} {column.cells[number]}" for column in told if not column.is_sentence]
     sentences = [column.cells[number] for column in told if column.is_sentence]
-    text = Text("  ".join([*values, *sentences]))
-    for line in text.wrap(console, width - len(_INDENT)) if told else ():
-        line.rstrip()
-        yield Text(_INDENT, style="dim") + line
+    parts = ["  ".join([*values, *sentences[:1]]), *sentences[1:]] if told else []
+    for part in parts:
+        for line in Text(part).wrap(console, width - len(_INDENT)):
+            line.rstrip()
+            yield Text(_INDENT, style="dim") + line
 
 
 def _draw_rows(console: Console, result: Result) -> None:

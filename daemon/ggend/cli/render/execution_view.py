@@ -171,7 +171,7 @@ def _draw_stages(console: Console, found: Execution) -> None:
 def _section(name: str, rows: Result) -> str:
     if not rows.rows:
         return f"\nno {name}\n"
-    return f"\n{name} ({len(rows.rows)})\n{table_text(rows)}"
+    return f"\n{name} ({len(rows.rows)})\n{table_text(rows, kept=rows.columns)}"
 
 
 def _compact(result: Result, *, without: str) -> Result:

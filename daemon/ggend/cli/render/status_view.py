@@ -59,7 +59,8 @@ def _rates(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if rate is not None:
         yield "rate", f"{rate:,} events a second in the last minute"
     age = answer.get("last_commit_age_seconds")
-    last = "" if age is None else f", the last {age_text(age)} ago"
+    ago = "just now" if age is not None and age < 1 else f"{age_text(age or 0)} ago"
+    last = "" if age is None else f", the last {ago}"
     yield (
         "commits",
         f"{answer.get('commits', 0):,} since the start{last}",

@@ -13,10 +13,8 @@ from support.screens import COMMANDS, SCREENS, WIDTHS, screen
 
 #: Lines that the terminal wraps by itself, so that text copied from them has no line breaks.
 _WRAPPED = (
-    "error        SHACL",
-    "session      session-",
-    "  SHACL validation",
-    "message        there",
+    *("error        SHACL", "session      session-", "  SHACL validation", "message        there"),
+    "  row        receipts",
 )
 
 

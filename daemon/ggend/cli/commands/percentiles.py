@@ -51,8 +51,8 @@ def percentiles(
     """Show the p50, p90 and p99 of durations over whole days (UTC), fast on any number of rows.
 
     The values come from histograms that the daemon keeps. They are within 1.25 % of the exact
-    value (the longest durations within 2.5 %), exact below 100 ms, and never above the maximum. `ggend analytics` shows exact percentiles of any period, but
-    reads all rows of that period.
+    value (the longest durations within 2.5 %), exact below 100 ms, and never above the maximum.
+    `ggend analytics` shows exact percentiles of any period, but reads all rows of that period.
 
     Examples:
 

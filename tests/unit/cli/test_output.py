@@ -7,6 +7,7 @@ import io
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -250,3 +251,63 @@ def test_a_pager_that_is_left_early_is_no_error(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("GGEND_PAGER", f"{sys.executable} -c pass")
     show(Result(columns=["n"], rows=[("x" * 1000,)] * 1000), form=Format.CSV)
+
+
+STORED = Result(
+    columns=["receipt_json", "context_json", "created_at", "timestamp"],
+    rows=[('{"a": 1.10}', "not JSON", "2026-01-29 12:34:56", "2026-01-29T12:34:56.789Z")],
+)
+
+
+def test_json_columns_are_json_and_sqlites_times_have_their_zone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show(STORED, form=Format.NDJSON)
+    assert capsys.readouterr().out == (
+        '{"receipt_json":{"a":1.10},"context_json":"not JSON",'
+        '"created_at":"2026-01-29T12:34:56Z","timestamp":"2026-01-29T12:34:56.789Z"}\n'
+    )
+    show(STORED, form=Format.CSV)
+    assert '"{""a"": 1.10}",not JSON,2026-01-29T12:34:56Z,' in capsys.readouterr().out
+
+
+def test_times_are_shown_in_the_zone_of_the_person(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    odd = Result(columns=["t"], rows=[("2026-02-31T00:00:00Z",), ("0001-01-01 00:00:00",), (5,)])
+    try:
+        show(STORED, columns="created_at,timestamp", local=True, form=Format.CSV)
+        show(odd, local=True)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    printed = capsys.readouterr().out
+    assert "2026-01-29T18:04:56+05:30,2026-01-29T18:04:56.789+05:30" in printed
+    assert "2026-02-31T00:00:00Z" in printed
+
+
+def test_csv_on_a_terminal_is_escaped_like_a_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = Result(columns=["text"], rows=[("a\nb\tc",)])
+    show(result, form=Format.CSV)
+    assert capsys.readouterr().out == 'text\n"a\nb\tc"\n'
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    show(result, form=Format.CSV)
+    assert capsys.readouterr().out == 'text\n"a\\nb\\tc"\n'
+
+
+@pytest.mark.parametrize("hidden", ["\u200b", "\u2060", "\u00ad", "\U000e0041", "\u202d"])
+@pytest.mark.parametrize("form", Format)
+def test_what_has_no_width_is_made_visible(
+    hidden: str, form: Format, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(Result(columns=["name"], rows=[(f"a{hidden}b",)]), form=form)
+    printed = capsys.readouterr().out
+    assert hidden not in printed
+    if form in (Format.JSON, Format.NDJSON):
+        found = json.loads(printed)
+        assert (found[0] if form is Format.JSON else found)["name"] == f"a{hidden}b"

@@ -18,6 +18,7 @@ from ggend.cli.common.options import (
     database_option,
     format_option,
     limit_option,
+    local_option,
 )
 from ggend.cli.render.output import Format, show
 from ggend.queries.list_definitions import LISTINGS
@@ -97,6 +98,7 @@ def _command(name: str) -> Command:
         form: Format,
         limit: int,
         columns: str | None,
+        local: bool,
         wide: bool = False,
         **options: Any,
     ) -> None:
@@ -109,7 +111,8 @@ def _command(name: str) -> Command:
                 result = read_listing(
                     connection, name, filters, limit=limit, wide=wide or bool(columns)
                 )
-        show(result, form=form, kept=None if wide else LISTINGS[name].kept, columns=columns)
+        kept = None if wide else LISTINGS[name].kept
+        show(result, form=form, kept=kept, columns=columns, local=local)
 
     listed.__doc__ = _HELP[name]
     function: Callable[..., None] = listed
@@ -126,6 +129,7 @@ def _options(name: str) -> Iterator[Decorator]:
         wanted |= {"text", "before"}
     yield from (option for filter_name, option in FILTERS.items() if filter_name in wanted)
     yield columns_option
+    yield local_option
     if not is_summary:
         yield wide_option
     yield database_option

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -21,7 +20,13 @@ from ggend.cli.common.filters import (
     until_option,
     wide_option,
 )
-from ggend.cli.common.options import columns_option, database_option, format_option, limit_option
+from ggend.cli.common.options import (
+    columns_option,
+    database_option,
+    format_option,
+    limit_option,
+    local_option,
+)
 from ggend.cli.render.execution_view import as_json, decoded, execution_view
 from ggend.cli.render.output import Format, show, show_json, show_text
 from ggend.queries.execution import find_execution, load_execution, load_memory
@@ -42,10 +47,13 @@ _NICENESS = 10
 
 @query.command("recent")
 @columns_option
+@local_option
 @database_option
 @format_option
 @limit_option(20)
-def recent(*, columns: str | None, database: Path | None, form: Format, limit: int) -> None:
+def recent(
+    *, columns: str | None, local: bool, database: Path | None, form: Format, limit: int
+) -> None:
     """Show the newest executions with the number of their audit entries and violations.
 
     At most the newest 100 are shown. `ggend query executions` has filters and goes further back.
@@ -54,7 +62,9 @@ def recent(*, columns: str | None, database: Path | None, form: Format, limit: i
 
         ggend query recent --limit 5
     """
-    _run(NAMED["recent"], database, form, limit, kept=_RECENT, columns=columns)
+    with closing(open_readonly(chosen_database(database))) as connection:
+        result = run(connection, NAMED["recent"], limit)
+    show(result, form=form, kept=_RECENT, columns=columns, local=local)
 
 
 query.add_command(LIST_COMMANDS["executions"])
@@ -100,6 +110,7 @@ query.add_command(LIST_COMMANDS["audit"])
 @text_option
 @before_option
 @columns_option
+@local_option
 @wide_option
 @click.option("--json", is_flag=True, help="Print JSON.")
 @database_option
@@ -113,6 +124,7 @@ def memory(
     text: str | None,
     before: int | None,
     columns: str | None,
+    local: bool,
     wide: bool,
     json: bool,
     database: Path | None,
@@ -140,6 +152,7 @@ def memory(
             form=Format.JSON if json else form,
             kept=None if wide else LISTINGS["memory"].kept,
             columns=columns,
+            local=local,
         )
         return
     with closing(open_readonly(chosen_database(database))) as connection:
@@ -154,6 +167,7 @@ def memory(
 
 @query.command("sql")
 @click.argument("statement", metavar="SQL", help="A single SQL statement that only reads.")
+@columns_option
 @database_option
 @format_option
 @limit_option(1000)
@@ -164,7 +178,15 @@ def memory(
     metavar="SECONDS",
     help="Timeout in seconds; 0 means none.",
 )
-def sql(*, statement: str, database: Path | None, form: Format, limit: int, timeout: float) -> None:
+def sql(
+    *,
+    statement: str,
+    columns: str | None,
+    database: Path | None,
+    form: Format,
+    limit: int,
+    timeout: float,
+) -> None:
     """Run a single SQL statement. Statements that write are refused.
 
     The statement runs at low priority and is stopped after the timeout (exit status 75), because
@@ -175,19 +197,6 @@ def sql(*, statement: str, database: Path | None, form: Format, limit: int, time
         ggend query sql "SELECT status, COUNT(*) FROM receipts GROUP BY status"
     """
     os.nice(_NICENESS)
-    _run(statement, database, form, limit, seconds=timeout or None)
-
-
-def _run(
-    statement: str,
-    database: Path | None,
-    form: Format,
-    limit: int,
-    *,
-    seconds: float | None = None,
-    kept: Sequence[str] | None = None,
-    columns: str | None = None,
-) -> None:
     with closing(open_readonly(chosen_database(database))) as connection:
-        result = run(connection, statement, limit, seconds=seconds)
-    show(result, form=form, kept=kept, columns=columns)
+        result = run(connection, statement, limit, seconds=timeout or None)
+    show(result, form=form, columns=columns)

@@ -11,7 +11,13 @@ from ggend.cli.commands.rejected_changes import code_option, moment_of, purge_re
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import group
 from ggend.cli.common.filters import before_option, since_option, until_option
-from ggend.cli.common.options import columns_option, database_option, format_option, limit_option
+from ggend.cli.common.options import (
+    columns_option,
+    database_option,
+    format_option,
+    limit_option,
+    local_option,
+)
 from ggend.cli.render.output import Format, complain, show, show_json, show_text
 from ggend.cli.render.rejected_view import as_json, rejected_view
 from ggend.errors import UsageMistake
@@ -30,6 +36,7 @@ rejected = group("rejected", "Show the rejected events in quarantine, requeue th
 @until_option
 @before_option
 @columns_option
+@local_option
 @database_option
 @format_option
 @limit_option(20)
@@ -40,6 +47,7 @@ def list_rejected(
     until: str | None,
     before: int | None,
     columns: str | None,
+    local: bool,
     database: Path | None,
     form: Format,
     limit: int,
@@ -58,7 +66,13 @@ def list_rejected(
     with snapshot(chosen_database(database)) as connection:
         found = read_rejected(connection, chosen, limit=limit)
         counts = count_by_code(connection, chosen) if found.has_more else {}
-    show(found, form=form, kept=("id", "received_at", "code", "message"), columns=columns)
+    show(
+        found,
+        form=form,
+        kept=("id", "received_at", "code", "message"),
+        columns=columns,
+        local=local,
+    )
     if counts:
         by_code = ", ".join(f"{count:,} {name}" for name, count in counts.items())
         complain(f"{sum(counts.values()):,} rejected events match: {by_code}")

@@ -21,6 +21,7 @@ __all__ = [
     "database_option",
     "format_option",
     "limit_option",
+    "local_option",
     "report_format_option",
     "socket_option",
 ]
@@ -61,6 +62,9 @@ report_format_option = click.option(
 )
 columns_option = click.option(
     "--columns", metavar="A,B", help="Show only these columns, in this order."
+)
+local_option = click.option(
+    "--local", is_flag=True, help="Show times in the local time zone instead of UTC."
 )
 
 

@@ -55,7 +55,7 @@ _BEGINNING, _END = 8, 4
 #: A heading is broken if that makes its column narrower by so much.
 _BREAK_SAVES = 3
 
-_TIME = re.compile(r"(\d{4}-)(\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(\.\d+)?Z?")
+_TIME = re.compile(r"(\d{4}-)(\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)?")
 _ID = re.compile(rf"[0-9A-Za-z_.:-]{{{_LONG_ID + 1},}}")
 _HASH = re.compile(r"\b[0-9a-fA-F]{32,}\b")
 

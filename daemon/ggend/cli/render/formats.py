@@ -25,9 +25,13 @@ class Format(StrEnum):
     MARKDOWN = "markdown"
 
 
-#: Characters that a terminal may interpret or reorder: C0 and C1 controls, line and paragraph
-#: separators, marks that change the direction of text, and lone surrogates.
-_UNSAFE = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
+#: Characters that a terminal may interpret, reorder or not show: C0 and C1 controls, line and
+#: paragraph separators, marks that change the direction of text, what has no width, the tags that
+#: spell invisible text, and lone surrogates.
+_UNSAFE = (
+    r"\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    r"\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff"
+)
 _UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
 #: In CSV a quoted field may hold line breaks and tabs.
 _UNSAFE_IN_CSV = re.compile(rf"(?![\n\t])[{_UNSAFE}]")
@@ -39,6 +43,13 @@ _MARKDOWN = re.compile(r"[\\`*\[\]<>|]")
 
 #: Below this, each whole number is a float of its own.
 _EXACT = 2**53
+
+#: Columns that hold JSON: in JSON output they are JSON, and not a text.
+_JSON_COLUMNS = frozenset({"receipt_json", "memory_json", "collision_history", "context_json"})
+
+#: Columns that SQLite's CURRENT_TIMESTAMP fills, or the daemon in the same notation: UTC.
+_SQLITE_TIMES = frozenset({"created_at", "updated_at"})
+_SQLITE_TIME = re.compile(r"^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)$")
 
 Row = Sequence[object]
 
@@ -71,7 +82,7 @@ def json_text(value: object, *, indent: int = 2) -> str:
         plain = json.dumps(msgspec.to_builtins(value, enc_hook=str), ensure_ascii=False)
         encoded = _SURROGATE.sub(lambda found: "\\" + _escaped(found), plain).encode()
     text = msgspec.json.format(encoded, indent=indent).decode()
-    return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _UNSAFE_IN_JSON.sub(_escaped_in_json, text)
 
 
 def pieces(columns: Sequence[str], rows: Iterable[Row], form: Format) -> Iterator[str]:
@@ -90,6 +101,11 @@ def pieces(columns: Sequence[str], rows: Iterable[Row], form: Format) -> Iterato
             return _csv(columns, rows)
         case Format.MARKDOWN:
             return _markdown(columns, rows)
+
+
+def _escaped_in_json(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def _escaped(found: re.Match[str]) -> str:
@@ -112,8 +128,37 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 def _objects(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[dict[str, object]]:
     names = _distinct(columns)
-    for row in rows:
-        yield dict(zip(names, map(_plain, row), strict=True))
+    for row in _with_zones(columns, rows):
+        yield {
+            name: _json_value(value) if column in _JSON_COLUMNS else _plain(value)
+            for name, column, value in zip(names, columns, row, strict=True)
+        }
+
+
+def _json_value(value: object) -> object:
+    """Return what a JSON column holds, digit by digit as it was stored; text if it is no JSON."""
+    if not isinstance(value, str):
+        return _plain(value)
+    try:
+        return msgspec.json.decode(value, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return value
+
+
+def _with_zones(columns: Sequence[str], rows: Iterable[Row]) -> Iterable[Row]:
+    """Give the times that SQLite itself wrote the zone that they are in, and their `T`."""
+    places = [place for place, column in enumerate(columns) if column in _SQLITE_TIMES]
+    if not places:
+        return rows
+    return (
+        [
+            _SQLITE_TIME.sub(r"\1T\2Z", value)
+            if place in places and isinstance(value, str)
+            else value
+            for place, value in enumerate(row)
+        ]
+        for row in rows
+    )
 
 
 def _json_array(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
@@ -136,7 +181,7 @@ def _csv(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
 
     line = io.StringIO()
     writer = csv.writer(line, lineterminator="\n")
-    for row in _with_header(columns, rows):
+    for row in _with_header(columns, _with_zones(columns, rows)):
         writer.writerow(
             _UNSAFE_IN_CSV.sub(_escaped, value) if isinstance(value, str) else value
             for value in map(_plain, row)
@@ -149,7 +194,7 @@ def _csv(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
 def _markdown(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
     yield _markdown_line(map(_markdown_cell, columns))
     yield _markdown_line("---" for _ in columns)
-    for row in rows:
+    for row in _with_zones(columns, rows):
         yield _markdown_line(map(_markdown_cell, row))
 
 

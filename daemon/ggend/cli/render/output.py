@@ -40,14 +40,22 @@ def show(
     form: Format = Format.TABLE,
     kept: Iterable[str] | None = None,
     columns: str | None = None,
+    local: bool = False,
 ) -> None:
-    """Print rows. `kept` and `columns`: see `table_text` and `chosen`."""
+    """Print rows. `kept` and `columns`: see `table_text` and `chosen`; `local`: in local time."""
+    if local:
+        from ggend.cli.render.local_time import in_local_time
+
+        result = in_local_time(result)
     if columns is not None:
         result, kept = chosen(result, columns), None
     if form is Format.TABLE:
         show_text(table_text(result, kept=kept))
     else:
-        show_text("".join(pieces(result.columns, result.rows, form)))
+        parts = pieces(result.columns, result.rows, form)
+        if form is Format.CSV and sys.stdout.isatty():  # quotes do not keep a terminal from acting
+            parts = (escape(part.removesuffix("\n")) + "\n" for part in parts)
+        show_text("".join(parts))
     if result.has_more:
         sys.stdout.flush()
         complain(

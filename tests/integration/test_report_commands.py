@@ -235,3 +235,43 @@ def test_producers_that_lie_about_their_losses_overflow_no_sum(daemon: Daemon) -
         assert ran.returncode == 0, ran.stderr
     ran = run_ggend("stats", "--format", "json", environ=environ)
     assert json.loads(ran.stdout)["accounts"]["lost"] == liars * lie
+
+
+def test_a_section_of_a_report_is_printed_in_every_format(old: Path) -> None:
+    agents = ["analytics", "-d", old, "--since", "2026-01-23", "--until", "2026-01-30"]
+    rows = list(csv.reader(answer(*agents, "--section", "agents", "-f", "csv").splitlines()))
+    assert rows[0][:3] == ["agent", "executions", "failed"]
+    assert rows[0][-4:] == ["p50, ms", "p90, ms", "p95, ms", "p99, ms"]
+    lines = [json.loads(line) for line in answer(*agents, "-f", "ndjson").splitlines()]
+    assert {line["section"] for line in lines} >= {"executions", "trend", "agents", "stages"}
+    assert sum(line["section"] == "agents" for line in lines) == len(rows) - 1
+    refused = ggend(*agents, "-f", "csv")
+    assert isinstance(refused.exception, GgendError)
+    assert "--section takes one of executions, trend" in refused.exception.hint
+    wrong = ggend(*agents, "--section", "agent")
+    assert "did you mean `agents`" in str(wrong.exception)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--since", "7d", "--period", "7d"], "--period and --since cannot be combined"),
+        (["--since", "2026-02-01", "--until", "2026-01-30"], "the period is empty"),
+        (["--period", "soon"], "'soon' is not an age"),
+    ],
+)
+def test_a_period_that_makes_no_sense_is_a_mistake_of_usage(
+    more: list[str], said: str, old: Path
+) -> None:
+    ran = ggend("analytics", "-d", old, *more)
+    assert isinstance(ran.exception, GgendError)
+    assert (ran.exception.exit_status, ran.exception.message) == (os.EX_USAGE, said)
+
+
+def test_a_report_of_collisions_ends_before_until(old: Path) -> None:
+    everything = json.loads(answer("report", "collisions", "-d", old, "-f", "json"))
+    days = [day["day"] for day in everything["trend"]]
+    before = json.loads(
+        answer("report", "collisions", "-d", old, "-f", "json", "--until", days[-1])
+    )
+    assert [day["day"] for day in before["trend"]] == days[:-1]

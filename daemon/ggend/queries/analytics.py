@@ -10,19 +10,33 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from enum import StrEnum
 
 import msgspec
 
 from ggend.database.known_durations import known_duration
-from ggend.queries.summaries import Bucket, Group, Groups, Summary, Tally, percentile, total_of
+from ggend.queries.summaries import (
+    Bucket,
+    Group,
+    Groups,
+    Summary,
+    Tally,
+    percentiles_ms,
+    total_of,
+)
 from ggend.queries.time_filters import MOMENT
 from ggend_schema.timestamps import format_ms
 
-__all__ = ["Analytics", "Count", "Period", "Stage", "analyse"]
+__all__ = ["Analytics", "Count", "Stage", "analyse"]
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
+
+#: The longest periods whose trend has a step for each hour, and for each day.
+_BY_HOUR_MS = 2 * _DAY_MS
+_BY_DAY_MS = 400 * _DAY_MS
+
+#: From here on, reading the whole table once is faster than agent by agent.
+_LONG_MS = 7 * _DAY_MS
 
 #: Agents and errors that are listed.
 _LISTED = 10
@@ -30,25 +44,6 @@ _LISTED = 10
 #: Characters of an error message by which messages are told apart: bounds the memory, and what
 #: follows is mostly detail of the one case.
 _ERROR_CHARS = 200
-
-
-class Period(StrEnum):
-    """How far back."""
-
-    DAY = "24h"
-    WEEK = "7d"
-    MONTH = "30d"
-    QUARTER = "90d"
-
-    @property
-    def milliseconds(self) -> int:
-        """Its length."""
-        return _DAY_MS if self is Period.DAY else int(self[:-1]) * _DAY_MS
-
-    @property
-    def bucket_ms(self) -> int:
-        """The length of one step of its trend."""
-        return _HOUR_MS if self is Period.DAY else _DAY_MS
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +55,10 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     #: Runs whose duration nobody recorded: the figures below are of the others, if there are any.
     unknown_durations: int
     avg_ms: float | None
+    p50_ms: int | None
+    p90_ms: int | None
     p95_ms: int | None
+    p99_ms: int | None
     max_ms: int | None
     share: float
 
@@ -76,7 +74,6 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
 class Analytics(msgspec.Struct, frozen=True, kw_only=True):
     """A period: since (included) until (not included), and the one before."""
 
-    period: Period
     since: str
     until: str
     agent: str | None
@@ -99,24 +96,30 @@ class Analytics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def analyse(
-    connection: sqlite3.Connection, period: Period, *, until_ms: int, agent: str | None = None
+    connection: sqlite3.Connection, *, since_ms: int, until_ms: int, agent: str | None = None
 ) -> Analytics:
-    """Work out a period that ends at a moment, of all agents or of one."""
-    since_ms = until_ms - period.milliseconds
+    """Work out a period, which must not be empty, of all agents or of one.
+
+    Raises InvalidEvent if it, or the one before, does not lie within the years 1970 to 9999.
+    """
+    length_ms = until_ms - since_ms
+    step_ms = _step_of(length_ms)
     window = _window(since_ms, until_ms, agent)
     errors: Counter[str] = Counter()
     everything, before = Tally(), Tally()
     operations, agents, environments = Groups(), Groups(), Groups()
-    trend = [Tally() for _ in range(period.milliseconds // period.bucket_ms)]
+    trend = [Tally() for _ in range(-(-length_ms // step_ms))]
     for moment_ms, who, operation, environment, status, duration_ms, error in connection.execute(
-        _receipts(period, agent).format(duration=known_duration(connection, "receipts", alias="r")),
-        _window(since_ms - period.milliseconds, until_ms, agent),
+        _receipts(length_ms, agent).format(
+            duration=known_duration(connection, "receipts", alias="r")
+        ),
+        _window(since_ms - length_ms, until_ms, agent),
     ):
         if moment_ms < since_ms:
             before.add(status, duration_ms)
             continue
         everything.add(status, duration_ms)
-        trend[(moment_ms - since_ms) // period.bucket_ms].add(status, duration_ms)
+        trend[(moment_ms - since_ms) // step_ms].add(status, duration_ms)
         operations[operation].add(status, duration_ms)
         agents[who].add(status, duration_ms)
         environments[environment].add(status, duration_ms)
@@ -126,15 +129,13 @@ def analyse(
     audits = _audits(connection, window, errors)
     ranked = agents.ranked()
     return Analytics(
-        period=period,
         since=format_ms(since_ms),
         until=format_ms(until_ms),
         agent=agent,
         executions=everything.summary(),
         before=before.summary(),
         trend=[
-            tally.bucket(format_ms(since_ms + step * period.bucket_ms))
-            for step, tally in enumerate(trend)
+            tally.bucket(format_ms(since_ms + step * step_ms)) for step, tally in enumerate(trend)
         ],
         operations=operations.ranked(),
         agents=ranked[:_LISTED],
@@ -157,6 +158,12 @@ def analyse(
     )
 
 
+def _step_of(length_ms: int) -> int:
+    if length_ms <= _BY_HOUR_MS:
+        return _HOUR_MS
+    return _DAY_MS if length_ms <= _BY_DAY_MS else 30 * _DAY_MS
+
+
 def _window(since_ms: int, until_ms: int, agent: str | None) -> dict[str, str | None]:
     """Return the parameters of every query."""
     return {
@@ -170,7 +177,7 @@ def _window(since_ms: int, until_ms: int, agent: str | None) -> dict[str, str | 
     }
 
 
-def _receipts(period: Period, agent: str | None) -> str:
+def _receipts(length_ms: int, agent: str | None) -> str:
     """Return the query for receipts.
 
     Agent by agent a page is read again for each agent that has a row on it: over a long period of
@@ -178,7 +185,7 @@ def _receipts(period: Period, agent: str | None) -> str:
     """
     if agent is not None:
         return _ONE_AGENT + _RECEIPTS + _BY_AGENT + _RECEIPTS_IN_WINDOW
-    if period in (Period.DAY, Period.WEEK):
+    if length_ms <= _LONG_MS:
         return _ALL_AGENTS + _RECEIPTS + _BY_AGENT + _RECEIPTS_IN_WINDOW
     return _RECEIPTS + _BY_SCAN + _RECEIPTS_IN_WINDOW
 
@@ -214,7 +221,7 @@ def _stages(
             failed=failed[stage],
             unknown_durations=unknown[stage],
             avg_ms=round(total_of(counts) / counts.total(), 2) if counts else None,
-            p95_ms=percentile(counts, 95) if counts else None,
+            **percentiles_ms(counts),
             max_ms=max(counts, default=None),
             share=total_of(counts) / whole if whole else 0.0,
         )

@@ -72,11 +72,15 @@ class CollisionReport(Struct, frozen=True):
 
 
 def report_collisions(
-    connection: sqlite3.Connection, *, session: str | None, since: str | None
+    connection: sqlite3.Connection,
+    *,
+    session: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
 ) -> CollisionReport:
-    """Count the collisions of a session, from a moment on, or both; without either, all.
+    """Count the collisions of a session, from a moment on, before a moment; or all.
 
-    `since` is a timestamp as it is stored.
+    `since` and `until` are timestamps as they are stored.
     """
     kinds: Counter[tuple[str, str]] = Counter()
     resolved: Counter[tuple[str, str]] = Counter()
@@ -87,7 +91,8 @@ def report_collisions(
     spots: Counter[str] = Counter()
     sessions_of: dict[str, set[str]] = {}
     rows = connection.execute(
-        _COLLISIONS if session is None else _OF_SESSION, {"session": session, "since": since}
+        _COLLISIONS if session is None else _OF_SESSION,
+        {"session": session, "since": since, "until": until},
     )
     for whose, one, other, kind, severity, description, is_resolved, day in rows:
         kinds[kind, severity] += 1
@@ -126,6 +131,8 @@ _SELECT = f"""
         coalesce(resolution, '') <> '', substr(timestamp, 1, 10)
     FROM collision_detection
     WHERE (:since IS NULL
-           OR (timestamp LIKE '____-__-__%' AND {_MOMENT} >= julianday(:since)))"""  # noqa: S608
+           OR (timestamp LIKE '____-__-__%' AND {_MOMENT} >= julianday(:since)))
+      AND (:until IS NULL
+           OR (timestamp LIKE '____-__-__%' AND {_MOMENT} < julianday(:until)))"""  # noqa: S608
 _COLLISIONS = _SELECT + "\n    ORDER BY id"
 _OF_SESSION = _SELECT + "\n      AND session_id = :session"

@@ -15,14 +15,12 @@ from enum import StrEnum
 from ggend.database.rollups import bucket_width, durations_of
 from ggend.queries.result import Result
 from ggend.queries.run import run
-from ggend.queries.summaries import percentile
+from ggend.queries.summaries import PERCENTS, percentile
 
 __all__ = ["Dimension", "percentiles_of"]
 
 #: Rows of a histogram that are taken: 1,700 buckets for each of some thousand names and days.
 _MOST_ROWS = 10_000_000
-
-_PERCENTS = (50, 90, 99)
 
 
 class Dimension(StrEnum):
@@ -41,8 +39,9 @@ def percentiles_of(
     since: str | None = None,
     until: str | None = None,
     by_day: bool = False,
+    limit: int = _MOST_ROWS,
 ) -> Result:
-    """Return p50, p90 and p99 in ms for each name, or for each name and day.
+    """Return the PERCENTS in ms for each name, or for each name and day.
 
     `since` and `until` are days, `2026-01-29`, both included. Raises UsageMistake.
     """
@@ -54,19 +53,17 @@ def percentiles_of(
         histograms.setdefault((str(whose), str(day)), Counter())[int(str(from_ms))] += int(
             str(times)
         )
-    columns = [dimension.value, *(["day"] if by_day else []), "runs", "p50_ms", "p90_ms", "p99_ms"]
-    return Result(
-        columns=columns,
-        rows=[
-            (
-                whose,
-                *([day] if by_day else []),
-                counts.total(),
-                *(_value(counts, percent) for percent in _PERCENTS),
-            )
-            for (whose, day), counts in sorted(histograms.items())
-        ],
-    )
+    names = [f"p{percent}_ms" for percent in PERCENTS]
+    columns = [dimension.value, *(["day"] if by_day else []), "runs", *names]
+    told = [
+        (
+            *([whose, day] if by_day else [whose]),
+            counts.total(),
+            *(_value(counts, percent) for percent in PERCENTS),
+        )
+        for (whose, day), counts in sorted(histograms.items())
+    ]
+    return Result(columns=columns, rows=told[:limit], has_more=len(told) > limit)
 
 
 def _value(histogram: Counter[int], percent: int) -> int:

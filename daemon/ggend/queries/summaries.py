@@ -11,7 +11,20 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Bucket", "Group", "Groups", "Summary", "Tally", "percentile", "total_of"]
+__all__ = [
+    "PERCENTS",
+    "Bucket",
+    "Group",
+    "Groups",
+    "Summary",
+    "Tally",
+    "percentile",
+    "percentiles_ms",
+    "total_of",
+]
+
+#: The percentiles that every report shows.
+PERCENTS = (50, 90, 95, 99)
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +40,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     success_rate: float | None
     avg_ms: float | None
     p50_ms: int | None
+    p90_ms: int | None
     p95_ms: int | None
+    p99_ms: int | None
     max_ms: int | None
 
 
@@ -85,8 +100,7 @@ class Tally:
         return {
             **values,
             "avg_ms": round(total_of(self.durations) / known, 2),
-            "p50_ms": percentile(self.durations, 50),
-            "p95_ms": percentile(self.durations, 95),
+            **percentiles_ms(self.durations),
             "max_ms": max(self.durations),
         }
 
@@ -119,5 +133,13 @@ def percentile(durations: Counter[int], percent: int) -> int:
     raise ValueError("no durations")
 
 
-_NO_DURATIONS = dict.fromkeys(("avg_ms", "p50_ms", "p95_ms", "max_ms"))
+def percentiles_ms(durations: Counter[int]) -> dict[str, int | None]:
+    """Return each of PERCENTS by its name, such as `p50_ms`; None without durations."""
+    return {
+        f"p{percent}_ms": percentile(durations, percent) if durations else None
+        for percent in PERCENTS
+    }
+
+
+_NO_DURATIONS = dict.fromkeys(("avg_ms", *(f"p{percent}_ms" for percent in PERCENTS), "max_ms"))
 _STATUSES = ("passed", "failed", "partial", "cancelled")

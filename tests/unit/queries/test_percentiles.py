@@ -88,11 +88,11 @@ def test_they_are_within_the_promised_share(
         for dimension in Dimension:
             exact = _exact(connection, dimension, by_day=by_day)
             result = percentiles_of(connection, dimension, by_day=by_day)
-            told = {row[:-4]: row[-4:] for row in result.rows}
+            told = {row[:-5]: row[-5:] for row in result.rows}
             assert told.keys() == exact.keys()
             for key, counts in exact.items():
                 assert told[key][0] == counts.total()
-                for said, percent in zip(told[key][1:], (50, 90, 99), strict=True):
+                for said, percent in zip(told[key][1:], (50, 90, 95, 99), strict=True):
                     right = percentile(counts, percent)
                     value = int(str(said))
                     assert value <= max(counts)
@@ -113,14 +113,16 @@ def test_days_and_names_are_chosen() -> None:
             ],
         )
         chosen = percentiles_of(connection, Dimension.AGENT, since="2026-01-30", by_day=True)
-        assert chosen.columns == ["agent", "day", "runs", "p50_ms", "p90_ms", "p99_ms"]
+        assert chosen.columns == ["agent", "day", "runs", "p50_ms", "p90_ms", "p95_ms", "p99_ms"]
         assert chosen.rows == [
-            ("b", "2026-01-30", 1, 20, 20, 20),
-            ("b", "2026-01-31", 1, 30, 30, 30),
+            ("b", "2026-01-30", 1, 20, 20, 20, 20),
+            ("b", "2026-01-31", 1, 30, 30, 30, 30),
         ]
         until = percentiles_of(connection, Dimension.OPERATION, until="2026-01-30")
-        assert until.rows == [("watch", 2, 10, 20, 20)]
-        assert percentiles_of(connection, Dimension.AGENT, name="a").rows == [("a", 1, 10, 10, 10)]
+        assert until.rows == [("watch", 2, 10, 20, 20, 20)]
+        assert percentiles_of(connection, Dimension.AGENT, name="a").rows == [
+            ("a", 1, 10, 10, 10, 10)
+        ]
 
 
 def test_what_is_no_duration_is_left_out() -> None:
@@ -130,4 +132,4 @@ def test_what_is_no_duration_is_left_out() -> None:
             ("a", "watch", "μ₃_emit", "2026-01-29", took) for took in (0.5, "soon", -1, 7)
         ]
         _store(connection, odd)
-        assert percentiles_of(connection, Dimension.AGENT).rows == [("a", 1, 7, 7, 7)]
+        assert percentiles_of(connection, Dimension.AGENT).rows == [("a", 1, 7, 7, 7, 7)]

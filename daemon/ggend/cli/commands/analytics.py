@@ -9,22 +9,28 @@ from pathlib import Path
 
 import click
 
-from ggend.cli.common.choice import OneOf
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
-from ggend.cli.common.options import database_option, report_format_option
-from ggend.cli.render.output import show_json
-from ggend.cli.render.sections import ReportForm, show_sections
+from ggend.cli.common.filters import since_option, until_option
+from ggend.cli.common.options import database_option, format_option, section_option
+from ggend.cli.render.output import Format, show_json
+from ggend.cli.render.sections import Section, show_sections
 from ggend.errors import UsageMistake
-from ggend.queries.analytics import Analytics, Count, Period, analyse
+from ggend.queries.analytics import Analytics, Count, Stage, analyse
+from ggend.queries.id_lookup import whole_id
 from ggend.queries.result import Result
 from ggend.queries.snapshot import snapshot
-from ggend.queries.summaries import Bucket, Group, Summary
-from ggend.queries.time_filters import parse_moment
+from ggend.queries.summaries import PERCENTS, Bucket, Group, Summary
+from ggend.queries.time_filters import parse_age, parse_moment
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.timestamps import parse_us
 
 __all__ = ["analytics"]
+
+#: The length of the period where nothing else is said.
+_PERIOD = "24h"
+
+_PERCENTILES = tuple(f"p{percent}, ms" for percent in PERCENTS)
 
 #: Columns of the longest bar of the trend.
 _BAR = 24
@@ -34,67 +40,101 @@ _ERROR_CHARS = 66
 
 
 @command()
-@click.option("--period", "-p", type=OneOf(Period), default="24h", help="Length of the period.")
-@click.option("--until", help="End of the period: an age such as 7d, or a date.")
-@click.option("--agent", help="Only rows of this agent.")
+@click.option(
+    "--period",
+    "-p",
+    metavar="AGE",
+    help="Length of the period that ends at --until, such as 12h, 7d or 30d. Default: 24h.",
+)
+@since_option
+@until_option
+@click.option("--agent", help="Only rows of this agent. A unique beginning is enough.")
+@section_option
 @database_option
-@report_format_option
+@format_option
 def analytics(
-    *, period: Period, until: str | None, agent: str | None, database: Path | None, form: ReportForm
+    *,
+    period: str | None,
+    since: str | None,
+    until: str | None,
+    agent: str | None,
+    section: str | None,
+    database: Path | None,
+    form: Format,
 ) -> None:
     """Show the activity of the swarm in a period, compared with the period before.
 
-    The report covers executions, their trend (per hour for 24h, otherwise per day), operations,
-    agents, environments, stages, audit entries, collisions, violations and the most frequent
-    errors. Percentiles are exact.
+    The report covers executions, their trend (per hour up to two days, otherwise per day),
+    operations, agents, environments, stages, audit entries, collisions, violations and the most
+    frequent errors. Percentiles are exact.
 
     Examples:
 
         ggend analytics --period 7d
-        ggend analytics --period 30d --agent agent-1 --format markdown
+        ggend analytics --since 30d --agent agent-1 --format markdown
         ggend analytics --until 2026-02-01 --format json
+        ggend analytics --section agents --format csv
     """
+    if period is not None and since is not None:
+        raise UsageMistake("--period and --since cannot be combined", hint="give one of them")
     now = datetime.now(UTC)
-    end = parse_moment(until, now=now) if until else now.isoformat()
+    until_ms = _ms(parse_moment(until, now=now) if until else now.isoformat())
+    if since is not None:
+        since_ms = _ms(parse_moment(since, now=now))
+    else:
+        since_ms = until_ms - parse_age(period or _PERIOD) * 1000
+    if since_ms >= until_ms:
+        raise UsageMistake("the period is empty", hint="--since must be before --until")
     with snapshot(chosen_database(database)) as connection:
         try:
-            found = analyse(connection, period, until_ms=parse_us(end) // 1000, agent=agent)
+            found = analyse(
+                connection,
+                since_ms=since_ms,
+                until_ms=until_ms,
+                agent=None if agent is None else whole_id(connection, "agent", agent),
+            )
         except InvalidEvent as error:
             raise UsageMistake(
-                f"the {period} before {end} and the {period} before those do not lie within the "
+                "the period, or the one of the same length before it, does not lie within the "
                 "years 1970 to 9999",
-                hint="give another --until",
+                hint="give another --since, --until or --period",
             ) from error
-    if form is ReportForm.JSON:
+    if form is Format.JSON and section is None:
         show_json(found)
         return
     whose = f", agent {found.agent}" if found.agent is not None else ""
     show_sections(
         f"{found.since} to {found.until}{whose}",
-        _sections(found, draws=form is ReportForm.TABLE and sys.stdout.isatty()),
+        _sections(found, draws=form is Format.TABLE and sys.stdout.isatty()),
         form=form,
+        chosen=section,
     )
 
 
-def _sections(found: Analytics, *, draws: bool) -> list[tuple[str, Result]]:
-    trend = _trend(found.trend, draws=draws)
+def _ms(moment: str) -> int:
+    return parse_us(moment) // 1000
+
+
+def _sections(found: Analytics, *, draws: bool) -> list[Section]:
     shown = len(found.agents)
     agents = (
         "Agents"
         if shown == found.agents_total
         else f"The busiest {shown} of {found.agents_total:,} agents"
     )
+    audits = Result(columns=["status", "entries"], rows=[*found.audits.items()])
+    trend = _trend(found.trend, draws=draws)
     return [
-        ("Executions", _compared(found.executions, found.before)),
-        ("Trend", trend),
-        ("Operations", _groups("operation", found.operations)),
-        (agents, _groups("agent", found.agents)),
-        ("Environments", _groups("environment", found.environments)),
-        ("Stages", _stages(found)),
-        ("Audit entries", _table(["status", "entries"], [*found.audits.items()])),
-        ("Collisions", _counts("type", found.collisions)),
-        ("Violations", _counts("metric", found.violations)),
-        ("Errors", _errors(found.errors)),
+        Section("executions", "Executions", _compared(found.executions, found.before)),
+        Section("trend", "Trend", trend, tuple(trend.columns[:3])),
+        _groups("operations", "Operations", "operation", found.operations),
+        _groups("agents", agents, "agent", found.agents),
+        _groups("environments", "Environments", "environment", found.environments),
+        Section("stages", "Stages", _stages(found), ("stage", "runs", "failed", *_PERCENTILES[2:])),
+        Section("audit", "Audit entries", audits),
+        Section("collisions", "Collisions", _counts("type", found.collisions)),
+        Section("violations", "Violations", _counts("metric", found.violations)),
+        Section("errors", "Errors", _errors(found.errors)),
     ]
 
 
@@ -117,7 +157,9 @@ def _compared(now: Summary, before: Summary) -> Result:
         ),
         ("average, ms", now.avg_ms, before.avg_ms),
         ("p50, ms", now.p50_ms, before.p50_ms),
+        ("p90, ms", now.p90_ms, before.p90_ms),
         ("p95, ms", now.p95_ms, before.p95_ms),
+        ("p99, ms", now.p99_ms, before.p99_ms),
         ("longest, ms", now.max_ms, before.max_ms),
     ]
     return _table(
@@ -140,7 +182,7 @@ def _trend(buckets: list[Bucket], *, draws: bool) -> Result:
     most = max(bucket.executions for bucket in buckets)
     if not most:
         return _table([], [])
-    columns = ["from", "executions", "failed", "success, %", "average, ms", "p95, ms"]
+    columns = ["from", "executions", "failed", "success, %", "average, ms", *_PERCENTILES]
     # Days begin when the period does, not at midnight.
     rows: list[tuple[object, ...]] = [
         (
@@ -149,7 +191,7 @@ def _trend(buckets: list[Bucket], *, draws: bool) -> Result:
             bucket.failed,
             _percent(bucket.success_rate),
             bucket.avg_ms,
-            bucket.p95_ms,
+            *_percentiles(bucket),
         )
         for bucket in buckets
     ]
@@ -159,15 +201,15 @@ def _trend(buckets: list[Bucket], *, draws: bool) -> Result:
     return _table(
         [*columns[:3], "p95, ms", ""],
         [
-            (*row[:3], row[5], "█" * -(-bucket.executions * _BAR // most))
+            (*row[:3], bucket.p95_ms, "█" * -(-bucket.executions * _BAR // most))
             for row, bucket in zip(rows, buckets, strict=True)
         ],
     )
 
 
-def _groups(name: str, groups: list[Group]) -> Result:
-    return _table(
-        [name, "executions", "failed", "success, %", "average, ms", "p95, ms"],
+def _groups(name: str, title: str, column: str, groups: list[Group]) -> Section:
+    result = _table(
+        [column, "executions", "failed", "success, %", "average, ms", *_PERCENTILES],
         [
             (
                 group.name,
@@ -175,29 +217,34 @@ def _groups(name: str, groups: list[Group]) -> Result:
                 group.failed,
                 _percent(group.success_rate),
                 group.avg_ms,
-                group.p95_ms,
+                *_percentiles(group),
             )
             for group in groups
         ],
     )
+    return Section(name, title, result, (column, "executions", "failed", *_PERCENTILES[2:]))
 
 
 def _stages(found: Analytics) -> Result:
     return _table(
-        ["stage", "runs", "failed", "average, ms", "p95, ms", "longest, ms", "time, %"],
+        ["stage", "runs", "failed", "average, ms", *_PERCENTILES, "longest, ms", "time, %"],
         [
             (
                 stage.stage,
                 stage.runs,
                 stage.failed,
                 stage.avg_ms,
-                stage.p95_ms,
+                *_percentiles(stage),
                 stage.max_ms,
                 _percent(stage.share),
             )
             for stage in found.stages
         ],
     )
+
+
+def _percentiles(of: Summary | Stage) -> tuple[int | None, ...]:
+    return of.p50_ms, of.p90_ms, of.p95_ms, of.p99_ms
 
 
 def _counts(name: str, counts: list[Count]) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +12,15 @@ import click
 from ggend.cli.common.choice import OneOf
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
-from ggend.cli.common.options import columns_option, database_option, format_option
+from ggend.cli.common.filters import since_option, until_option
+from ggend.cli.common.options import columns_option, database_option, format_option, limit_option
 from ggend.cli.render.output import Format, show
+from ggend.queries.id_lookup import whole_id
 from ggend.queries.percentiles import Dimension, percentiles_of
 from ggend.queries.run import open_readonly
 from ggend.queries.time_filters import parse_moment
+from ggend_schema.events import STAGES
+from ggend_schema.timestamps import format_ms, parse_us
 
 __all__ = ["percentiles"]
 
@@ -31,12 +36,15 @@ _DAY = 10
     help="Group by stage, agent or operation.",
 )
 @click.option("--by-day", is_flag=True, help="Show each day separately.")
-@click.option("--name", help="Only this stage, agent or operation (its full name).")
-@click.option("--since", help="First day: an age such as 7d, or a date (UTC).")
-@click.option("--until", help="Last day (inclusive): an age, or a date (UTC).")
+@click.option(
+    "--name", help="Only this stage, agent or operation. `extract` stands for μ₂_extract."
+)
+@since_option
+@until_option
 @columns_option
 @database_option
 @format_option
+@limit_option(100)
 def percentiles(
     *,
     by: Dimension,
@@ -47,8 +55,11 @@ def percentiles(
     columns: str | None,
     database: Path | None,
     form: Format,
+    limit: int,
 ) -> None:
-    """Show the p50, p90 and p99 of durations over whole days (UTC), fast on any number of rows.
+    """Show percentiles of durations over whole days (UTC), fast on any number of rows.
+
+    The days are those in which --since and --until lie; a day that begins at --until is left out.
 
     The values come from histograms that the daemon keeps. They are within 1.25 % of the exact
     value (the longest durations within 2.5 %), exact below 100 ms, and never above the maximum.
@@ -64,9 +75,23 @@ def percentiles(
         result = percentiles_of(
             connection,
             by,
-            name=name,
+            name=_whole_name(connection, by, name),
             since=since and parse_moment(since, now=now)[:_DAY],
-            until=until and parse_moment(until, now=now)[:_DAY],
+            until=until and _last_day(parse_moment(until, now=now)),
             by_day=by_day,
+            limit=limit,
         )
     show(result, form=form, columns=columns)
+
+
+def _whole_name(connection: sqlite3.Connection, by: Dimension, name: str | None) -> str | None:
+    if name is None or by is Dimension.OPERATION:
+        return name
+    if by is Dimension.AGENT:
+        return whole_id(connection, "agent", name)
+    return STAGES.get(name, name)
+
+
+def _last_day(until: str) -> str:
+    """Return the last day that begins before a moment."""
+    return format_ms(parse_us(until) // 1000 - 1)[:_DAY]

@@ -11,10 +11,20 @@ import msgspec
 
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import group
-from ggend.cli.common.options import database_option, report_format_option
-from ggend.cli.render.output import show_json
-from ggend.cli.render.sections import ReportForm, show_sections
-from ggend.queries.collisions import CollisionReport, report_collisions
+from ggend.cli.common.filters import since_option, until_option
+from ggend.cli.common.options import database_option, format_option, section_option
+from ggend.cli.render.output import Format, show_json
+from ggend.cli.render.sections import Section, show_sections
+from ggend.cli.render.sizes import counted
+from ggend.queries.collisions import (
+    CollisionReport,
+    Hotspot,
+    Kind,
+    Pair,
+    TrendDay,
+    report_collisions,
+)
+from ggend.queries.id_lookup import whole_id
 from ggend.queries.result import Result
 from ggend.queries.snapshot import snapshot
 from ggend.queries.time_filters import parse_moment
@@ -25,12 +35,20 @@ report = group("report", "Reports about the activity of the swarm.")
 
 
 @report.command("collisions")
-@click.option("--session", help="Only collisions of this session.")
-@click.option("--since", help="Start time: an age such as 7d, or a date (UTC).")
+@click.option("--session", metavar="ID", help="Only collisions of this session.")
+@since_option
+@until_option
+@section_option
 @database_option
-@report_format_option
+@format_option
 def collisions(
-    *, session: str | None, since: str | None, database: Path | None, form: ReportForm
+    *,
+    session: str | None,
+    since: str | None,
+    until: str | None,
+    section: str | None,
+    database: Path | None,
+    form: Format,
 ) -> None:
     """Show collisions by type, pair of agents, hot spot and day, and the share that is resolved.
 
@@ -38,34 +56,41 @@ def collisions(
 
         ggend report collisions --since 7d
         ggend report collisions --format markdown
+        ggend report collisions --section pairs --format csv
     """
+    now = datetime.now(UTC)
     with snapshot(chosen_database(database)) as connection:
         found = report_collisions(
             connection,
-            session=session,
-            since=since and parse_moment(since, now=datetime.now(UTC)),
+            session=None if session is None else whole_id(connection, "session", session),
+            since=since and parse_moment(since, now=now),
+            until=until and parse_moment(until, now=now),
         )
-    if form is ReportForm.JSON:
+    if form is Format.JSON and section is None:
         show_json({**msgspec.to_builtins(found), "resolution_rate": found.resolution_rate})
         return
     rate = found.resolution_rate
     resolved = "" if rate is None else f", {rate:.1%} of them resolved"
-    heading = f"{found.collisions:,} collisions in {found.sessions:,} sessions{resolved}"
-    show_sections(heading, _sections(found), form=form)
+    collided = counted(found.collisions, "collision")
+    heading = f"{collided} in {counted(found.sessions, 'session')}{resolved}"
+    show_sections(heading, _sections(found), form=form, chosen=section)
 
 
-def _sections(found: CollisionReport) -> list[tuple[str, Result]]:
+def _sections(found: CollisionReport) -> list[Section]:
+    pairs = _named("pairs of agents", len(found.pairs), found.pairs_total)
+    hotspots = _named("hot spots", len(found.hotspots), found.hotspots_total)
     return [
-        ("Types", _table(found.kinds)),
-        (_named("pairs of agents", len(found.pairs), found.pairs_total), _table(found.pairs)),
-        (_named("hot spots", len(found.hotspots), found.hotspots_total), _table(found.hotspots)),
-        ("Days", _table(found.trend)),
+        Section("types", "Types", _table(Kind, found.kinds)),
+        Section("pairs", pairs, _table(Pair, found.pairs)),
+        Section("hotspots", hotspots, _table(Hotspot, found.hotspots)),
+        Section("days", "Days", _table(TrendDay, found.trend)),
     ]
 
 
-def _table(rows: Sequence[msgspec.Struct]) -> Result:
-    columns = list(rows[0].__struct_fields__) if rows else []
-    return Result(columns=columns, rows=[msgspec.structs.astuple(row) for row in rows])
+def _table(row: type[msgspec.Struct], rows: Sequence[msgspec.Struct]) -> Result:
+    return Result(
+        columns=list(row.__struct_fields__), rows=[msgspec.structs.astuple(one) for one in rows]
+    )
 
 
 def _named(what: str, shown: int, total: int) -> str:

@@ -10,7 +10,6 @@ import click
 
 from ggend.cli.common.choice import OneOf
 from ggend.cli.render.output import Format
-from ggend.cli.render.sections import ReportForm
 from ggend.errors import UsageMistake
 from ggend_schema.limits import NAME_CHARS
 
@@ -22,7 +21,7 @@ __all__ = [
     "format_option",
     "limit_option",
     "local_option",
-    "report_format_option",
+    "section_option",
     "socket_option",
 ]
 
@@ -52,13 +51,8 @@ format_option = click.option(
     help="Output format. NDJSON has one JSON object per line.",
 )
 
-report_format_option = click.option(
-    "--format",
-    "-f",
-    "form",
-    type=OneOf(ReportForm),
-    default="table",
-    help="Output format: tables, JSON or Markdown.",
+section_option = click.option(
+    "--section", metavar="NAME", help="Only this table of the report, such as `agents`."
 )
 columns_option = click.option(
     "--columns", metavar="A,B", help="Show only these columns, in this order."

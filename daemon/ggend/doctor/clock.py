@@ -16,6 +16,9 @@ _TOLERANCE = timedelta(seconds=60)
 
 _SHOWN = "%Y-%m-%d %H:%M:%S"
 
+#: Older than ggend: what a clock without a battery shows after a boot.
+_EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)
+
 #: What adjtimex(2) returns for a clock that nobody keeps right.
 _TIME_ERROR = 5
 
@@ -36,11 +39,14 @@ def look_at_clock(
             f"{detail}; the newest receipt is {ahead} ahead of it ({newest:{_SHOWN}})",
             "this clock is slow, or was fast then: `timedatectl` shows it",
         )
+    if now < _EARLIEST:
+        hint = "set the clock before events are stored: their times are not corrected later"
+        return warning(_SUBJECT, f"{detail}, which is in the past", hint)
     if synchronized is False:
         return warning(
             _SUBJECT,
-            f"{detail}; the kernel says that nothing synchronizes it",
-            "if events of several hosts are compared, run systemd-timesyncd or chrony",
+            f"{detail}; the kernel says it is not synchronized",
+            "run systemd-timesyncd or chrony, if events of several hosts are compared",
         )
     if synchronized:
         detail += ", synchronized"

@@ -23,8 +23,10 @@ def look_at_configuration(installation: Installation) -> Diagnosis:
     files = config_files(installation.config_file, installation.environ, os.geteuid())
     sources = set(installation.loaded.sources.values()) if installation.loaded else set()
     variables = sorted(one for one in sources if one.startswith("GGEND_"))
-    read = ", ".join(map(str, files)) or "no file; the defaults apply"
-    detail = read + (f"; set by the environment: {', '.join(variables)}" if variables else "")
+    detail = ", ".join(map(str, files)) or "no file"
+    detail += f"; variables {', '.join(variables)}" if variables else ""
+    if not files and not variables:
+        detail = "no file and no variable; the defaults apply"
     unknown = unknown_variables(installation.environ)
     if unknown:
         name, hint = next(iter(unknown.items()))

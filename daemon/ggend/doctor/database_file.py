@@ -6,6 +6,7 @@ the file does not change (`immutable=1`): so it makes no `-shm` and recovers no 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -21,7 +22,7 @@ from ggend.doctor.conversation import Answer
 from ggend.doctor.diagnosis import Diagnosis, failed, ok, warning
 from ggend.doctor.installation import Installation
 from ggend.doctor.locks import is_unknown, lock_holder
-from ggend.doctor.rights import closed_directory, kind_of, status_of, this_user, user_name
+from ggend.doctor.rights import closed_directory, kind_of, status_of, user_name
 from ggend.errors import GgendError
 from ggend_schema.migrations import schema_version
 
@@ -71,9 +72,7 @@ def look_at_database(
         return failed(_SUBJECT, f"{named} is {kind_of(found)}, not a file", hint, os.EX_DATAERR)
     if not os.access(path, os.R_OK, effective_ids=True):
         owner = user_name(found.st_uid)
-        detail = f"{named} belongs to {owner}; this user ({this_user().name}) may not read it"
-        hint = f"to read it, run the command as its owner: `sudo -u {owner} ggend …`"
-        return failed(_SUBJECT, detail, hint, os.EX_NOPERM)
+        return _not_for_this_user(answer, f"{named} belongs to {owner}: {_NOT_READ}", owner)
     if contents is None:
         hint = f"`ggend serve` and `ggend init {path}` make a database of it"
         return warning(_SUBJECT, f"{named} is empty", hint)
@@ -81,7 +80,7 @@ def look_at_database(
         hint = contents.error.hint or f"`ggend check {path}` says more"
         return failed(_SUBJECT, contents.error.message, hint, contents.error.exit_status)
     journal = companion(path, "-journal")
-    if (left := status_of(journal)) is not None and left.st_size and answer.database is None:
+    if (left := status_of(journal)) is not None and left.st_size and not _is_served(path, answer):
         return warning(
             _SUBJECT,
             f"{named}: a program was killed while it wrote; {journal.name} has its old pages",
@@ -105,9 +104,8 @@ def _judge(
     if contents.unread_wal_bytes:
         return warning(
             _SUBJECT,
-            f"{detail}, and {_size(contents.unread_wal_bytes)} in its WAL that only the next "
-            "start reads",
-            "start the daemon: it loses nothing of them; never remove the -wal file",
+            f"{detail}, and {_size(contents.unread_wal_bytes)} in the WAL that a daemon left",
+            "the next start takes them in; never remove the -wal file",
         )
     if contents.version < current:
         return warning(
@@ -128,22 +126,19 @@ def _judge(
             f"{detail}; a damaged file was set aside: {aside[-1]}",
             f"`ggend check {aside[-1]}` shows the damage; recover its rows, then move it away",
         )
-    return ok(_SUBJECT, f"{detail} (`ggend check` verifies its content)")
+    return ok(_SUBJECT, detail)
 
 
 def _absent(path: Path, named: str, answer: Answer) -> Diagnosis:
     closed = closed_directory(path)
     if closed is not None:
-        return failed(
-            _SUBJECT,
-            f"{named}: this user may not enter {closed}",
-            "only commands that read need that: run them as the daemon's user, or ask for access",
-            os.EX_NOPERM,
-        )
-    if path.is_symlink():
+        status = status_of(closed)
+        owner = "its owner" if status is None else user_name(status.st_uid)
+        return _not_for_this_user(answer, f"{named}: this user may not enter {closed}", owner)
+    if os.path.islink(path):  # noqa: PTH114 - never raises
         hint = "restore its target, or remove the link"
         return failed(_SUBJECT, f"{named} is a symbolic link to nothing", hint, os.EX_DATAERR)
-    if answer.database is not None:
+    if _is_served(path, answer):
         return failed(
             _SUBJECT,
             f"{path} is gone, and the daemon still runs",
@@ -161,14 +156,31 @@ def _absent(path: Path, named: str, answer: Answer) -> Diagnosis:
     return warning(_SUBJECT, f"{named} does not exist yet", "the first `ggend serve` makes it")
 
 
+def _not_for_this_user(answer: Answer, detail: str, owner: str) -> Diagnosis:
+    """Programs that emit need only the socket."""
+    hint = f"commands that read need it: run them as {owner}, or ask for access"
+    if answer.status is not None:
+        return warning(_SUBJECT, detail, hint)
+    return failed(_SUBJECT, detail, hint, os.EX_NOPERM)
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse what is read beside a database and would hold up who opens it."""
+    for end in ("-wal", ".wal-record"):
+        found = status_of(beside := companion(path, end))
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            raise _Unreadable(f"{beside} is {kind_of(found)}, not a file", hint="move it away")
+
+
 def _read(path: Path, answer: Answer) -> Contents:
+    _check_regular(path)
     holder = lock_holder(path)
-    is_served = answer.database is not None and _is_same(path, answer.database)
-    is_open = holder is not None or is_served or is_unknown(path)
+    is_open = holder is not None or _is_served(path, answer) or is_unknown(path)
     if is_open and os.path.exists(companion(path, "-shm")):  # noqa: PTH110 - never raises
         with closing(open_readonly(path)) as connection:
             return _contents(connection)
-    check_wal(path, only_recorded=True)
+    with contextlib.suppress(OSError):  # this user may not look at the record
+        check_wal(path, only_recorded=True)
     unread = _wal_size(path)
     with closing(sqlite3.connect(database_uri(path, "immutable=1"), uri=True)) as connection:
         tables = connection.execute(_TABLES).fetchone()[0]
@@ -217,8 +229,10 @@ def _why(installation: Installation, answer: Answer, path: Path) -> str:
     return "the daemon's" if path == answer.database else "default"
 
 
-def _is_same(one: Path, other: Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
+def _is_served(path: Path, answer: Answer) -> bool:
+    """Whether it is the database of the daemon that answers."""
+    theirs = answer.database
+    return theirs is not None and os.path.realpath(path) == os.path.realpath(theirs)
 
 
 def _wal_size(path: Path) -> int:
@@ -246,6 +260,8 @@ def _set_aside(path: Path) -> list[Path]:
 def _size(count: int) -> str:
     return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{count / 2**10:,.0f} KiB"
 
+
+_NOT_READ = "this user may not read it"
 
 _TABLES = "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'receipts'"
 _NEWEST = "SELECT created_at FROM receipts ORDER BY id DESC LIMIT 1"

@@ -20,7 +20,7 @@ _NO_ROOM_BYTES = 16 * 1024 * 1024
 def look_at_disk(database: Path, socket: Path, spool: Path | None) -> Diagnosis:
     """Say how much room there is, and on which kinds of file systems."""
     places = {"database": database} | ({"spool": spool / "x"} if spool is not None else {})
-    room: list[str] = []
+    rooms: dict[tuple[int, int], list[str]] = {}
     worst: list[Diagnosis] = []
     for what, path in places.items():
         directory = nearest_directory(path)
@@ -31,7 +31,7 @@ def look_at_disk(database: Path, socket: Path, spool: Path | None) -> Diagnosis:
             continue
         free = found.f_bavail * found.f_frsize
         where = f"{_size(free)} free for the {what}"
-        room.append(where)
+        rooms[found.f_fsid, free] = [*rooms.get((found.f_fsid, free), []), what]
         # Some file systems (btrfs) count no inodes.
         if found.f_flag & os.ST_RDONLY:
             detail = f"the file system of {directory} ({what}) is mounted read-only"
@@ -49,7 +49,8 @@ def look_at_disk(database: Path, socket: Path, spool: Path | None) -> Diagnosis:
         for one in worst:
             if one.verdict is verdict:
                 return one
-    return ok(_SUBJECT, ", ".join(room))
+    told = [f"{_size(free)} free for the {' and the '.join(of)}" for (_, free), of in rooms.items()]
+    return ok(_SUBJECT, ", ".join(told))
 
 
 def _of_environment(path: Path, what: str) -> list[Diagnosis]:

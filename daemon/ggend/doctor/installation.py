@@ -59,11 +59,14 @@ def find_installation(
         error = wrong
     except OSError as wrong:  # a directory on the way to it is closed
         error = BadConfig(
-            f"{wrong.filename}: {wrong.strerror}",
-            hint="this user must be able to read it; set GGEND_CONFIG or HOME to another place",
+            f"{wrong.filename or 'the working directory'}: {wrong.strerror}",
+            hint="this user must be able to read it; set GGEND_CONFIG or HOME to another place"
+            if wrong.filename
+            else "go to a directory that exists, or use absolute paths",
         )
     sockets, socket_source = _sockets(environ, loaded, socket)
     file, database_source = _database(environ, loaded, database)
+    spool = Options.of(environ).spool_directory
     return Installation(
         environ=environ,
         config_file=config,
@@ -73,8 +76,15 @@ def find_installation(
         socket_source=socket_source,
         database=file,
         database_source=database_source,
-        spool=Options.of(environ).spool_directory,
+        spool=None if spool is None else _absolute(spool),
     )
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except OSError:  # the working directory is gone
+        return Path("/", path)
 
 
 def _sockets(
@@ -83,10 +93,10 @@ def _sockets(
     if loaded is not None and loaded.sources["socket"] != "default":
         return [loaded.config.socket], loaded.sources["socket"]
     if flag is not None:
-        return [flag.absolute()], "--socket"
+        return [_absolute(flag)], "--socket"
     source = "GGEND_SOCKET" if environ.get("GGEND_SOCKET") else "default"
     # The user's runtime directory may also be the one beside the database.
-    return list(dict.fromkeys(path.absolute() for path in client_sockets(environ))), source
+    return list(dict.fromkeys(map(_absolute, client_sockets(environ)))), source
 
 
 def _database(
@@ -95,10 +105,10 @@ def _database(
     if loaded is not None and loaded.sources["database"] != "default":
         return loaded.config.database, loaded.sources["database"]
     if flag is not None:
-        return flag.absolute(), "--database"
+        return _absolute(flag), "--database"
     if environ.get("GGEND_DATABASE"):
-        return Path(environ["GGEND_DATABASE"]).absolute(), "GGEND_DATABASE"
-    own = user_database(environ).absolute()
+        return _absolute(Path(environ["GGEND_DATABASE"])), "GGEND_DATABASE"
+    own = _absolute(user_database(environ))
     if not os.path.exists(own) and os.path.exists(SYSTEM_DATABASE):  # noqa: PTH110 - never raises
         return SYSTEM_DATABASE, "default"
     return own, "default"

@@ -46,12 +46,10 @@ def look_at_socket(installation: Installation, answer: Answer) -> Diagnosis:
     if obstacles:
         return obstacles[0]
     first, *others = map(str, installation.sockets)
-    where = f"there is no socket at {first} ({why})" + "".join(f", nor at {one}" for one in others)
-    hint = (
-        "the daemon makes it when it starts"
-        if why == "default"
-        else f"the daemon makes it when it starts; if it uses another path, correct {why}"
-    )
+    where = f"there is none at {first} ({why})" + "".join(f", nor at {one}" for one in others)
+    hint = "the daemon makes it when it starts"
+    if why != "default":
+        hint += f"; if it uses another path, correct {why}"
     return failed("socket", where, hint, os.EX_UNAVAILABLE)
 
 
@@ -59,6 +57,10 @@ def look_at_daemon(installation: Installation, answer: Answer, database: Path) -
     """Say whether the daemon answers, which one it is and how it is."""
     if answer.status is not None:
         return _answering(installation, answer, answer.status)
+    if answer.socket is None and any(map(_is_closed, answer.refusals.values())):
+        hint = "repair the socket first, or run `ggend doctor` as the daemon's user"
+        detail = "not known: this user may not connect to it"
+        return failed("daemon", detail, hint, os.EX_NOPERM)
     held = lock_holder(database)
     if answer.socket is not None:
         who = f" (pid {held})" if held else ""
@@ -72,9 +74,9 @@ def look_at_daemon(installation: Installation, answer: Answer, database: Path) -
     if held is not None:
         return failed(
             "daemon",
-            f"no daemon answers here, but a process (pid {held}) uses {database}",
-            f"it listens elsewhere or its socket is gone: `ps -fp {held}` shows it; name its "
-            "socket with GGEND_SOCKET, or restart it",
+            f"no daemon answers here, but one (pid {held or 'unknown'}) uses {database}",
+            "it listens on another socket, or its socket is gone: name its socket with "
+            "GGEND_SOCKET, or restart it",
             os.EX_UNAVAILABLE,
         )
     return failed("daemon", "no daemon answers", _how_to_start(), os.EX_UNAVAILABLE)
@@ -118,7 +120,7 @@ def _obstacle(path: Path, why: str, refusal: OSError | None) -> Diagnosis | None
         )
     found = status_of(path)
     if found is None:
-        if not path.is_symlink():
+        if not os.path.islink(path):  # noqa: PTH114 - never raises
             return None
         return failed(
             "socket",
@@ -133,7 +135,7 @@ def _obstacle(path: Path, why: str, refusal: OSError | None) -> Diagnosis | None
             "move it away and restart the daemon, or name another path with GGEND_SOCKET",
             os.EX_UNAVAILABLE,
         )
-    if refusal is not None and refusal.errno in (errno.EACCES, errno.EPERM):
+    if refusal is not None and _is_closed(refusal):
         detail = f"{named}: this user may not connect (mode {stat.S_IMODE(found.st_mode):04o})"
         return failed("socket", detail, _way_in(path), os.EX_NOPERM)
     if refusal is not None and refusal.errno == errno.ECONNREFUSED:
@@ -152,6 +154,10 @@ def _obstacle(path: Path, why: str, refusal: OSError | None) -> Diagnosis | None
         )
     said = "" if refusal is None else str(refusal.strerror or refusal)
     return failed("socket", f"{named}: {said}", "restart the daemon", os.EX_UNAVAILABLE)
+
+
+def _is_closed(refusal: OSError) -> bool:
+    return refusal.errno in (errno.EACCES, errno.EPERM)
 
 
 def _way_in(path: Path) -> str:

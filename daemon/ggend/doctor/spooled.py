@@ -64,26 +64,25 @@ def _waiting(installation: Installation) -> Diagnosis:
     )
     events = sum(ended.values())
     if events:
-        plural = "s" * (events != 1)
-        where = f", some for {', '.join(elsewhere)}" if elsewhere else ""
-        again = " --all-sockets" if elsewhere else ""
-        return warning(
-            _SUBJECT,
-            f"{directory}: {events:,} event{plural} of ended programs wait{where}",
-            "`ggend spool replay` sends them once a daemon answers"
-            + (f";{again} or --socket PATH also sends those" if elsewhere else ""),
-        )
+        told = "1 event of an ended program waits" if events == 1 else ""
+        told = told or f"{events:,} events of ended programs wait"
+        if elsewhere:
+            return warning(
+                _SUBJECT,
+                f"{directory}: {told}, some for the socket {', '.join(elsewhere)}",
+                "`ggend spool replay --all-sockets` sends all of them to this daemon",
+            )
+        hint = "`ggend spool replay` sends them once a daemon answers"
+        return warning(_SUBJECT, f"{directory}: {told}", hint)
     aside = [path for one in spools for path in one.set_aside]
     if aside:
         return warning(
             _SUBJECT,
-            f"{directory}: {len(aside):,} files are set aside and are not sent",
-            "`ggend spool replay --expired` sends .expired files; look at .corrupt ones, then "
-            "remove them",
+            f"{directory}: files set aside, which are not sent: {len(aside):,}",
+            "`ggend spool replay --expired` sends .expired files; inspect, then remove .corrupt "
+            "ones",
         )
-    alive = sum(one.is_held for one in spools)
-    using = f"; {alive:,} running programs use it" if alive else ""
-    return ok(_SUBJECT, f"{directory}: nothing waits{using}")
+    return ok(_SUBJECT, f"{directory}: nothing waits")
 
 
 def _absent(installation: Installation) -> Diagnosis:
@@ -91,7 +90,8 @@ def _absent(installation: Installation) -> Diagnosis:
     assert directory is not None  # noqa: S101 - for mypy
     closed = closed_directory(directory)
     nearest = closed or nearest_directory(directory)
-    if directory.is_symlink() or not os.access(nearest, os.W_OK | os.X_OK, effective_ids=True):
+    is_link = os.path.islink(directory)  # noqa: PTH114 - never raises
+    if is_link or not os.access(nearest, os.W_OK | os.X_OK, effective_ids=True):
         return failed(
             _SUBJECT,
             f"{directory} does not exist, and this user may not create it in {nearest}",
@@ -99,4 +99,4 @@ def _absent(installation: Installation) -> Diagnosis:
             "while no daemon runs",
             os.EX_NOPERM,
         )
-    return ok(_SUBJECT, f"nothing waits ({directory} does not exist yet)")
+    return ok(_SUBJECT, "nothing waits; there is no spool yet")

@@ -36,10 +36,8 @@ def look_at_sqlite() -> Diagnosis:
     if bug is not None and bug.verdict is not Verdict.OK:
         return warning(
             _SUBJECT,
-            f"{detail}; this version has the WAL-reset bug: two programs that write to the "
-            "database at once can damage it",
-            "let only the daemon write; open the file elsewhere with mode=ro; SQLite 3.51.3 "
-            "repairs it",
+            f"{detail}; two writers at once can damage a database (WAL-reset bug)",
+            "let only the daemon write to the database; SQLite 3.51.3 repairs it",
         )
     return ok(_SUBJECT, detail)
 

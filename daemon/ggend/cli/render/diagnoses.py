@@ -29,6 +29,9 @@ _TEXT_MINIMUM = 20
 
 _HINT = "hint: "
 
+#: Columns before a hint: under the subject, where there is room for a command.
+_HINT_INDENT = 9
+
 
 def show_diagnoses(diagnoses: Sequence[Diagnosis]) -> None:
     """Print the findings and how many are wrong; in colour on a terminal."""
@@ -46,7 +49,8 @@ def report_lines(
     verdicts = max(len(one.verdict) for one in diagnoses)
     subjects = max(len(one.subject) for one in diagnoses)
     indent = verdicts + subjects + 4
-    room = max(_TEXT_MINIMUM, width - indent)
+    width = max(width, indent + _TEXT_MINIMUM)
+    room = width - indent
     for one in diagnoses:
         verdict: str = one.verdict.ljust(verdicts)
         if has_colour:
@@ -56,10 +60,10 @@ def report_lines(
         for line in others:
             yield " " * indent + line
         if one.hint:
-            head, *rest = _wrapped(escape(one.hint), room - len(_HINT))
-            yield " " * indent + _HINT + head
+            head, *rest = _wrapped(escape(one.hint), width - _HINT_INDENT - len(_HINT))
+            yield " " * _HINT_INDENT + _HINT + head
             for line in rest:
-                yield " " * (indent + len(_HINT)) + line
+                yield " " * (_HINT_INDENT + len(_HINT)) + line
     yield ""
     yield _summary(diagnoses)
 

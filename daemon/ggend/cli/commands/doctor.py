@@ -36,12 +36,12 @@ def doctor(
     as_json: bool,
     timeout: float,
 ) -> None:
-    """Say what is wrong with an installation, and what to do about it.
+    """Find out what is wrong with an installation, and show what to do about it.
 
-    One line for each subject: configuration, socket, daemon, database, permissions, spool, disk,
-    clock and SQLite. A hint follows where something is wrong. The command only reads, and works
-    without a daemon, a database or a configuration. It shows what the calling user would meet: run
-    it as the user whose programs have the problem.
+    The command examines the configuration, socket, daemon, database, permissions, spool, disk,
+    clock and SQLite. Where something is wrong, a hint says what to do. It only reads, and works
+    without a daemon, a database or a configuration. The result is for the calling user: run it as
+    the user whose programs have the problem.
 
     Exit status: 0 nothing failed (there may be warnings), else that of the first subject that
     failed: 65 the database is damaged or of another program, 69 no daemon answers, 74 the disk is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,20 @@ __all__ = ["Answer", "talk"]
 #: What the system says of a process: /proc/PID.
 _PROCESSES = Path("/proc")
 
+#: One more than any process has as its number (PID_MAX_LIMIT of Linux).
+_PIDS = 4 * 1024 * 1024 + 1
+
+#: `struct ucred`: process, user and group (unix(7)).
+_CREDENTIALS = struct.Struct("3i")
+
 
 class Answer(Struct, frozen=True, kw_only=True):
     """The answer of the first socket that accepts, and why the others do not."""
 
     #: None: no socket accepts.
     socket: Path | None = None
+    #: The process that listens on it.
+    peer: int = 0
     #: What connect(2) said of each socket that does not accept.
     refusals: Mapping[Path, OSError] = {}
     #: What `ggend status` shows; None: there was no such answer.
@@ -33,9 +42,18 @@ class Answer(Struct, frozen=True, kw_only=True):
 
     @property
     def pid(self) -> int | None:
-        """The daemon's process."""
+        """The daemon's process; None: not known, or it is in another container."""
         pid = (self.status or {}).get("pid")
-        return pid if isinstance(pid, int) and pid > 0 else None
+        if not isinstance(pid, int) or not 0 < pid < _PIDS:
+            return None
+        # The peer is who began to listen, which may be systemd.
+        if pid == self.peer:
+            return pid
+        try:
+            words = (_PROCESSES / str(pid) / "cmdline").read_bytes()
+        except OSError:
+            return None
+        return pid if b"ggend" in words else None
 
     @property
     def database(self) -> Path | None:
@@ -65,28 +83,31 @@ def talk(paths: Sequence[Path], timeout: float) -> Answer:
     """Ask the first daemon that accepts for its status. Never raises."""
     refusals: dict[Path, OSError] = {}
     for path in paths:
-        error = _refusal(path)
-        if error is not None:
+        try:
+            peer = _peer(path)
+        except OSError as error:
             refusals[path] = error
             continue
-        try:
-            status = ask(path, "status", timeout=timeout)
-        except ClientError as error_of_client:
-            return Answer(socket=path, refusals=refusals, error=str(error_of_client))
-        except Exception as odd:  # something else may listen there, and say anything
-            return Answer(socket=path, refusals=refusals, error=f"not an answer of ggend: {odd}")
-        if not isinstance(status, dict):
-            return Answer(socket=path, refusals=refusals, error="not an answer of ggend")
-        return Answer(socket=path, refusals=refusals, status=status)
+        status, why = _ask(path, timeout)
+        return Answer(socket=path, peer=peer, refusals=refusals, status=status, error=why)
     return Answer(refusals=refusals)
 
 
-def _refusal(path: Path) -> OSError | None:
+def _ask(path: Path, timeout: float) -> tuple[dict[str, Any] | None, str]:
+    """Return the status, or why there is none."""
+    try:
+        status = ask(path, "status", timeout=timeout)
+    except ClientError as error:
+        return None, str(error)
+    except Exception as odd:  # something else may listen there, and say anything
+        return None, f"not an answer of ggend: {odd}"
+    return (status, "") if isinstance(status, dict) else (None, "not an answer of ggend")
+
+
+def _peer(path: Path) -> int:
+    """Return the process that listens on a socket; 0: not one of this container. Raises OSError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        try:
-            probe.connect(os.fspath(path))
-        except OSError as error:
-            return error
-        except ValueError as error:  # a NUL in the path
-            return OSError(str(error))
-    return None
+        probe.connect(os.fspath(path))
+        found = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid: int = _CREDENTIALS.unpack(found)[0]
+    return pid

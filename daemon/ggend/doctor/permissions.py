@@ -47,7 +47,7 @@ def look_at_permissions(answer: Answer, path: Path) -> Diagnosis:
         return failed(
             _SUBJECT,
             f"{who} may not write to {directory} ({_shown(place)}); SQLite makes files in it",
-            f"if that directory is only for ggend: sudo chown {account.name} "
+            f"if that directory is only for ggend: sudo chown {account.argument} "
             f"{shlex.quote(str(directory))}; else name another database with GGEND_DATABASE",
             os.EX_NOPERM,
         )
@@ -57,7 +57,7 @@ def look_at_permissions(answer: Answer, path: Path) -> Diagnosis:
         return failed(
             _SUBJECT,
             f"{who} may not write to {closed[0]} ({_shown(files[closed[0]])})",
-            f"sudo chown {account.name} {names} && sudo chmod u+rw {names}",
+            f"sudo chown {account.argument} {names} && sudo chmod u+rw {names}",
             os.EX_NOPERM,
         )
     return _open_to_all(directory, place, files) or ok(

@@ -25,7 +25,7 @@ from ggend.doctor.rights import (
     user_name,
 )
 
-__all__ = ["look_at_daemon", "look_at_socket"]
+__all__ = ["look_at_daemon", "look_at_socket", "unit_of"]
 
 #: Where the unit of the host's service is.
 _UNITS = (
@@ -165,7 +165,7 @@ def _way_in(path: Path) -> str:
     found = status_of(path)
     needed = stat.S_IXGRP if found is not None and stat.S_ISDIR(found.st_mode) else stat.S_IWGRP
     if found is not None and found.st_mode & needed and found.st_gid != 0:
-        group, user = group_name(found.st_gid), this_user().name
+        group, user = group_name(found.st_gid).removeprefix("gid "), this_user().argument
         return f"join its group and log in again: `sudo usermod -aG {group} {user}`"
     owner = user_name(found.st_uid) if found is not None else "its owner"
     return f"it is open only to {owner}; use another socket, or run your own daemon: `ggend serve`"
@@ -222,27 +222,22 @@ def _supervisor(pid: int | None) -> str:
         return ""
     process = Path("/proc") / str(pid)
     try:
-        groups = (process / "cgroup").read_text(errors="replace").split()
-        unit = next(
-            (
-                part
-                for group in groups
-                for part in reversed(group.split("/"))
-                if part.endswith(".service")
-            ),
-            "",
-        )
-        if unit and not unit.startswith("user@"):
+        unit = unit_of((process / "cgroup").read_text(errors="replace"))
+        if unit:
             return f", run by systemd ({unit})"
-        parent = next(
-            line.split()[1]
-            for line in (process / "status").read_text(errors="replace").splitlines()
-            if line.startswith("PPid:")
-        )
+        status = (process / "status").read_text(errors="replace")
+        parent = next(line.split()[1] for line in status.splitlines() if line.startswith("PPid:"))
         name = (process.parent / parent / "comm").read_text(errors="replace").strip()
     except (OSError, StopIteration, IndexError):
         return ""
     return f", started by {name} (pid {parent})"
+
+
+def unit_of(cgroup: str) -> str:
+    """Return the service of systemd that `/proc/PID/cgroup` names; empty: none."""
+    parts = [part for line in cgroup.splitlines() for part in line.split("/")]
+    services = [part for part in parts if part.endswith(".service")]
+    return services[-1] if services and not services[-1].startswith("user@") else ""
 
 
 def _how_to_start() -> str:

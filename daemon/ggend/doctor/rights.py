@@ -44,6 +44,11 @@ class Account:
         """The name of the user."""
         return user_name(self.uid)
 
+    @property
+    def argument(self) -> str:
+        """The user as chown(1) and usermod(8) take it."""
+        return self.name.removeprefix("uid ")
+
     def may_write(self, found: os.stat_result) -> bool:
         """Whether the mode of a file lets this user write to it."""
         if self.uid == 0:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -22,15 +24,18 @@ from ggend.doctor.disk import look_at_disk
 from ggend.doctor.examine import examine
 from ggend.doctor.installation import Installation, find_installation
 from ggend.doctor.permissions import look_at_permissions
-from ggend.doctor.reachability import look_at_daemon, look_at_socket
+from ggend.doctor.reachability import look_at_daemon, look_at_socket, unit_of
 from ggend.doctor.rights import Account, closed_directory, nearest_directory
 from ggend.doctor.spooled import look_at_spool
 from ggend.doctor.sqlite_library import look_at_sqlite
 from ggend_schema.migrations import migrations, schema_version
 from support.version_1 import make_version_1
 
+T = TypeVar("T")
+
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 not_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything")
 
 
@@ -68,6 +73,27 @@ def everything_below(place: Path) -> dict[str, tuple[int, int]]:
     return {
         str(path): ((found := path.lstat()).st_size, found.st_mtime_ns) for path in place.rglob("*")
     }
+
+
+def as_another_user(look: Callable[[], T]) -> T:
+    """Return what a child finds that has become a user without rights. Only root can."""
+    look()  # so that everything is imported that the child may not read
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.setgroups([])
+            os.setgid(12345)
+            os.setuid(12345)
+            os.write(writing, pickle.dumps(look()))
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as found:
+        content = found.read()
+    os.waitpid(child, 0)
+    told: T = pickle.loads(content)  # noqa: S301 - from the child
+    return told
 
 
 # configuration
@@ -226,6 +252,24 @@ def test_a_daemon_with_another_database_than_the_commands_is_a_warning(place: Pa
     told = look_at_daemon(found, answer, place / "mine.db")
     assert told.verdict is Verdict.WARNING
     assert "/srv/other.db" in told.detail
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "unit"),
+    [
+        ("0::/system.slice/ggend.service\n", "ggend.service"),
+        (
+            "0::/user.slice/user-1000.slice/user@1000.service/app.slice/ggend.service\n",
+            "ggend.service",
+        ),
+        ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/app-x.scope\n", ""),
+        ("0::/user.slice/user-1000.slice/session-3.scope\n", ""),
+        ("0::/\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_unit_of_a_daemon_is_read_from_its_control_group(cgroup: str, unit: str) -> None:
+    assert unit_of(cgroup) == unit
 
 
 # database
@@ -430,6 +474,54 @@ def test_a_clock_that_nothing_keeps_right_is_a_warning() -> None:
     assert look_at_clock(None, NOW, synchronized=None).verdict is Verdict.OK
     after_boot = datetime(1970, 1, 1, tzinfo=UTC)
     assert look_at_clock(None, after_boot, synchronized=None).verdict is Verdict.WARNING
+
+
+# another user
+
+
+@root_only
+def test_another_user_is_told_which_directory_is_closed(place: Path) -> None:
+    path = make_database(place / "tier2.db")
+
+    def look() -> list[Diagnosis]:
+        found = installation(place, GGEND_SOCKET=str(place / "s"), GGEND_DATABASE=str(path))
+        return examine(found, timeout=0.1)
+
+    with listening(place / "s"):
+        place.chmod(0o700)
+        told = {one.subject: one for one in as_another_user(look)}
+    assert told["configuration"].exit_status == os.EX_CONFIG
+    assert told["socket"].exit_status == told["database"].exit_status == os.EX_NOPERM
+    for subject in ("socket", "database", "permissions"):
+        assert f"may not enter {place}" in told[subject].detail
+    assert "may not connect" in told["daemon"].detail
+    assert told["spool"].verdict is Verdict.FAILED
+    assert not [one for one in told.values() if "cannot be examined" in one.detail]
+
+
+@root_only
+def test_another_user_is_told_the_mode_of_a_socket_and_the_way_in(place: Path) -> None:
+    found = installation(place, GGEND_SOCKET=str(place / "s"))
+    place.chmod(0o755)
+    with listening(place / "s"):
+        os.chown(place / "s", 0, 54321)
+        (place / "s").chmod(0o660)
+        told = as_another_user(lambda: look_at_socket(found, talk(found.sockets, 0.1)))
+    assert (told.verdict, told.exit_status) == (Verdict.FAILED, os.EX_NOPERM)
+    assert "mode 0660" in told.detail
+    assert told.hint.endswith("`sudo usermod -aG 54321 12345`")
+
+
+@root_only
+def test_another_user_reads_a_readable_database_without_a_trace(place: Path) -> None:
+    path = make_database(place / "tier2.db")
+    path.chmod(0o644)
+    place.chmod(0o777)
+    (place / "tier2.db.lock").touch(mode=0o600)
+    (place / "tier2.db.wal-record").touch(mode=0o600)
+    before = everything_below(place)
+    assert as_another_user(lambda: judged(place, path)).verdict is Verdict.OK
+    assert everything_below(place) == before
 
 
 # SQLite, and all together

@@ -39,10 +39,10 @@ def look_at_permissions(answer: Answer, path: Path) -> Diagnosis:
     files = {one: found for end in _COMPANIONS if (found := status_of(one := companion(path, end)))}
     odd = next((one for one, found in files.items() if not stat.S_ISREG(found.st_mode)), None)
     if odd is not None:
-        hint = "move it away, or name another database with GGEND_DATABASE"
+        hint = "name another database with GGEND_DATABASE, or put the right file there"
         return warning(_SUBJECT, f"{odd} is {kind_of(files[odd])}, not a file", hint)
     account = answer.account or _likely_account(files.get(file), place)
-    who = f"the daemon's user ({account.name})" if answer.account else account.name
+    who = f"the daemon's user ({account.name})" if answer.account else f"user {account.name}"
     if not account.may_write(place):
         return failed(
             _SUBJECT,
@@ -63,7 +63,7 @@ def look_at_permissions(answer: Answer, path: Path) -> Diagnosis:
     return _open_to_all(directory, place, files) or ok(
         _SUBJECT,
         f"{account.name} may write to {'the database and its' if file in files else 'the'} "
-        f"directory; others may not",
+        f"directory ({_shown(place)})",
     )
 
 

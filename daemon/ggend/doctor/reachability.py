@@ -132,7 +132,7 @@ def _obstacle(path: Path, why: str, refusal: OSError | None) -> Diagnosis | None
         return failed(
             "socket",
             f"{named} is {kind_of(found)}, not a socket",
-            "move it away and restart the daemon, or name another path with GGEND_SOCKET",
+            "name another path with GGEND_SOCKET, or rename what is there and restart the daemon",
             os.EX_UNAVAILABLE,
         )
     if refusal is not None and _is_closed(refusal):

@@ -29,7 +29,7 @@ def look_at_spool(installation: Installation) -> Diagnosis:
         return _absent(installation)
     if not stat.S_ISDIR(found.st_mode):
         detail = f"{directory} is {kind_of(found)}, not a directory"
-        hint = "move it away, or name a directory with GGEND_SPOOL_DIR"
+        hint = "name a directory with GGEND_SPOOL_DIR, or unset it"
         return failed(_SUBJECT, detail, hint, os.EX_NOPERM)
     quoted = shlex.quote(str(directory))
     if found.st_uid != os.geteuid():

@@ -22,7 +22,7 @@ from ggend_schema.limits import EVENT_BYTES
 from ggend_schema.spelling import did_you_mean, nearest
 from ggend_schema.value_words import shown
 
-__all__ = ["SYSTEM_CONFIG", "Config", "LoadedConfig", "describe", "load_config"]
+__all__ = ["SYSTEM_CONFIG", "Config", "LoadedConfig", "config_files", "describe", "load_config"]
 
 #: The host's configuration file; root reads it before its own.
 SYSTEM_CONFIG = Path("/etc/ggend/config.toml")
@@ -163,7 +163,7 @@ def load_config(
         "socket": _Setting(value=places.user_socket(environ), source="default"),
         "database": _Setting(value=places.user_database(environ), source="default"),
     }
-    for file in _files(path, environ, os.geteuid() if uid is None else uid):
+    for file in config_files(path, environ, os.geteuid() if uid is None else uid):
         for key, value in _read(file).items():
             settings[key] = _Setting(value=value, source=str(file))
     for key in _FIELDS:
@@ -185,7 +185,8 @@ def describe(key: str) -> str:
     return str((schema or {}).get("description", ""))
 
 
-def _files(path: Path | None, environ: Mapping[str, str], uid: int) -> list[Path]:
+def config_files(path: Path | None, environ: Mapping[str, str], uid: int) -> list[Path]:
+    """Return the files that are read, the one that counts most last. Raises BadConfig."""
     chosen = path or (Path(environ["GGEND_CONFIG"]) if environ.get("GGEND_CONFIG") else None)
     if chosen is not None:
         if not chosen.exists():

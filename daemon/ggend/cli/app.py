@@ -14,6 +14,7 @@ _SECTIONS = {
     "Run the daemon": {
         "serve": "serve:serve",
         "status": "status:status",
+        "doctor": "doctor:doctor",
         "reload": "reload:reload",
         "config": "config:config",
     },

@@ -22,9 +22,9 @@ from ggend.queries.result import Result
 from ggend_client.errors import SpoolUnusable
 from ggend_client.options import Options
 from ggend_client.replay import replay
-from ggend_client.spool.directory import SpoolSummary, list_spools, survey
+from ggend_client.spool.counting import waiting_events
+from ggend_client.spool.directory import SpoolSummary, list_spools
 from ggend_client.spool.lock import destination_of
-from ggend_client.spool.queue_part import read_part
 from ggend_schema.places import client_sockets
 
 __all__ = ["spool"]
@@ -74,11 +74,11 @@ def list_spool(*, directory: Path | None, columns: str | None, form: Format) -> 
         columns=columns,
     )
     here = destination_of(client_sockets(os.environ)[0])
-    waiting = [one for one in found if not one.is_held and _events_of(one)]
+    waiting = [one for one in found if not one.is_held and waiting_events(one)]
     _refuse_to_forget([one for one in waiting if one.destination not in {"", here}])
     if waiting:
         raise DaemonUnreachable(
-            f"{sum(map(_events_of, waiting)):,} events are waiting in the spool",
+            f"{sum(map(waiting_events, waiting)):,} events are waiting in the spool",
             hint="`ggend spool replay` sends them",
         )
 
@@ -164,7 +164,7 @@ def replay_spool(
 
 def _refuse_to_forget(elsewhere: Sequence[SpoolSummary]) -> None:
     """Raise DaemonUnreachable for events that wait for another socket."""
-    events = sum(map(_events_of, elsewhere))
+    events = sum(map(waiting_events, elsewhere))
     if events:
         sockets = ", ".join(sorted({one.destination for one in elsewhere}))
         raise DaemonUnreachable(
@@ -184,7 +184,7 @@ def _place(directory: Path | None) -> Path:
 
 
 def _row(one: SpoolSummary, *, is_for_programs: bool) -> tuple[object, ...]:
-    events = _events_of(one)
+    events = waiting_events(one)
     age = round(one.age_seconds)
     return (
         one.producer.hex(),
@@ -195,27 +195,6 @@ def _row(one: SpoolSummary, *, is_for_programs: bool) -> tuple[object, ...]:
         len(one.set_aside),
         one.destination or None,
     )
-
-
-def _events_of(one: SpoolSummary) -> int:
-    """Count the spooled events, and of queue files those that are not known to be settled."""
-    spooled = sum(_events(path, one.producer) for path in one.segments)
-    return spooled + sum(_events_in_queue(path, one.producer) for path in one.parts)
-
-
-def _events_in_queue(path: Path, producer: bytes) -> int:
-    try:
-        part = read_part(path, producer)
-    except (OSError, ValueError):
-        return 0
-    return 0 if part is None else part.unsettled
-
-
-def _events(path: Path, producer: bytes) -> int:
-    try:
-        return sum(last - first + 1 for first, last in survey(path, producer).records)
-    except OSError:
-        return 0  # delivered in the meantime, or not readable by this user
 
 
 _COLUMNS = ("producer", "owner", "events", "bytes", "age", "set_aside", "meant_for")

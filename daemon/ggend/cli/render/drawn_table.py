@@ -17,26 +17,14 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from ggend.cli.render.formats import cell, escape, is_numeric
+from ggend.cli.render.styles import STYLES
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ggend.queries.result import Result
 
-__all__ = ["STYLES", "draw", "shortened"]
-
-#: Colours of words that fill a whole cell.
-STYLES = {
-    "passed": "green",
-    "completed": "green",
-    "ok": "green",
-    "partial": "yellow",
-    "warning": "yellow",
-    "running": "cyan",
-    "failed": "red",
-    "critical": "red",
-    "degraded": "red",
-}
+__all__ = ["draw", "shortened"]
 
 #: Columns between two cells, and before what is shown under a row.
 _GAP = 2

@@ -14,6 +14,7 @@ import msgspec
 
 from ggend.cli.render.formats import cell, escape
 from ggend.cli.render.output import table_text
+from ggend.cli.render.styles import STYLES
 from ggend.cli.render.waterfall import Span, waterfall
 from ggend.queries.execution import Execution, Record
 from ggend.queries.result import Result
@@ -34,8 +35,6 @@ def execution_view(found: Execution) -> str:
     """Return everything about one execution as text that is safe to print."""
     from rich.console import Console
     from rich.text import Text
-
-    from ggend.cli.render.drawn_table import STYLES
 
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     with console.capture() as captured:
@@ -138,8 +137,6 @@ def _lasted(record: Record) -> str:
 
 def _draw_stages(console: Console, found: Execution) -> None:
     from rich.text import Text
-
-    from ggend.cli.render.drawn_table import STYLES
 
     stages = found.stages
     if not stages:

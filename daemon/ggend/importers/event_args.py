@@ -22,10 +22,10 @@ from ggend_schema.rows import check_row
 from ggend_schema.spelling import did_you_mean
 from ggend_schema.value_words import requirement
 
-__all__ = ["BadEvent", "check_line", "event_of", "unread_json"]
+__all__ = ["VARIABLES", "BadEvent", "check_line", "event_of", "unread_json"]
 
 #: Where an id comes from that is not given, as for programs that use `ggend_client`.
-_VARIABLES = {
+VARIABLES = {
     "agent_id": "GGEND_AGENT",
     "execution_id": "GGEND_EXECUTION",
     "session_id": "GGEND_SESSION",
@@ -58,7 +58,7 @@ def event_of(
             raise BadEvent(f"`{key}` is given twice", hint="give each key once")
         values[key] = value
     fields = EVENT_TYPES[kind].__struct_fields__
-    for key, variable in _VARIABLES.items():
+    for key, variable in VARIABLES.items():
         if key in fields and (environ or {}).get(variable):
             values.setdefault(key, (environ or {})[variable])
     for key in values:

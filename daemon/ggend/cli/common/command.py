@@ -116,9 +116,11 @@ def group(name: str, help_text: str) -> Group:
     return Group(name, help=help_text, **_SETTINGS_OF_GROUPS)
 
 
-def command(name: str | None = None) -> Callable[[Callable[..., None]], Command]:
+def command(
+    name: str | None = None, *, cls: type[Command] = Command
+) -> Callable[[Callable[..., None]], Command]:
     """Make a function a command of this name, or of its own."""
-    return click.command(name, cls=Command, context_settings=_SETTINGS)
+    return click.command(name, cls=cls, context_settings=_SETTINGS)
 
 
 def leaves(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:

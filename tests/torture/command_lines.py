@@ -28,7 +28,7 @@ from torture.odd_values import (
     WORDS,
 )
 
-__all__ = ["CommandLine", "command_line", "command_names"]
+__all__ = ["USUAL", "CommandLine", "command_line", "command_names"]
 
 #: What standard input and standard output can be.
 _INPUTS = ("empty", "empty", "closed", "garbage", "events", "terminal")
@@ -37,11 +37,18 @@ _OUTPUTS = ("pipe", "pipe", "pipe", "pipe", "closed", "full", "terminal")
 #: Options whose value is a moment or an age, and commands whose argument is something special.
 _MOMENTS = frozenset({"since", "until", "older_than"})
 
+#: Commands that read to the end of what they are given, as `cat` does: a FIFO that nobody writes,
+#: and a device, have none.
+_READS = frozenset({"import events", "import ggen-log", "import receipts"})
+
 _COMMANDS = {
     name.removeprefix("ggend").strip(): command
     for name, command in leaves(app, "ggend")
     if not isinstance(command, click.Group) or name == "ggend"
 }
+#: The variables of every command line, unless it has other values for them.
+USUAL = {"HOME": f"{PLACE}/home", "XDG_RUNTIME_DIR": f"{PLACE}/run", "GGEND_PAGER": "cat"}
+
 _OPTIONS = sorted(
     {
         option
@@ -58,11 +65,11 @@ class CommandLine(NamedTuple):
 
     arguments: tuple[str, ...]
     environ: dict[str, str]
-    stdin: str
-    stdout: str
-    has_daemon: bool
+    stdin: str = "empty"
+    stdout: str = "pipe"
+    has_daemon: bool = False
     #: Whether the user is in no list of users, as in a container.
-    is_nobody: bool
+    is_nobody: bool = False
 
     @property
     def command(self) -> str:
@@ -91,6 +98,8 @@ def command_line(seed: str) -> CommandLine:
         arguments = _arguments(rng, _COMMANDS[name])
         if rng.random() < 0.25:
             _spoil(rng, arguments)
+    if name in _READS:
+        arguments = [word for word in arguments if word not in {"fifo", "full"}]
     environ, is_nobody = _environ(rng)
     return CommandLine(
         arguments=(*name.split(), *arguments),
@@ -174,11 +183,7 @@ def _spoil(rng: random.Random, arguments: list[str]) -> None:
 
 def _environ(rng: random.Random) -> tuple[dict[str, str], bool]:
     """Return the variables, and whether the user has no home that anybody knows of."""
-    environ = {
-        "HOME": f"{PLACE}/home",
-        "XDG_RUNTIME_DIR": f"{PLACE}/run",
-        "GGEND_PAGER": "cat",
-    }
+    environ = dict(USUAL)
     if rng.random() < 0.1:
         environ |= {"LANG": rng.choice(["C", "C.UTF-8", "xx_YY.odd", "POSIX"])}
         # A new interpreter: it finds the host's places unless it is told others.

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -28,7 +28,7 @@ from torture.command_lines import CommandLine, command_line
 from torture.odd_place import OddPlaces, remove
 from torture.odd_values import PLACE
 
-__all__ = ["CommandTrial", "run_commands"]
+__all__ = ["CommandTrial", "run_commands", "run_lines"]
 
 #: What `ggend --help` documents, and what a shell says of Ctrl-C.
 _STATUSES = frozenset({0, 1, 2, 64, 65, 69, 70, 71, 72, 74, 75, 77, 78, 130})
@@ -90,25 +90,24 @@ class CommandTrial(NamedTuple):
         return "\n".join(rows).encode(errors="backslashreplace").decode()
 
 
-def run_commands(
-    *, count: int, seed: int, first: int = 0, tell: Callable[[int], None] = lambda _: None
-) -> Iterator[CommandTrial]:
-    """Run so many command lines, each in a directory of its own.
+def run_commands(*, count: int, seed: int, first: int = 0) -> Iterator[CommandTrial]:
+    """Run so many random command lines; `first` is the number of the first, to repeat it."""
+    return run_lines(command_line(f"{seed}/{number}") for number in range(first, first + count))
 
-    `first` is the number of the first, to repeat one of them. `tell` is told how many are done.
-    """
+
+def run_lines(lines: Iterable[CommandLine]) -> Iterator[CommandTrial]:
+    """Run command lines, each in a directory of its own."""
     with place_in_memory() as name:
         base = Path(name)
         (base / "model").mkdir()
         places = OddPlaces(base / "model")
-        for number in range(first, first + count):
+        for line in lines:
             place = base / "p"
             place.mkdir()
             try:
-                yield _run(command_line(f"{seed}/{number}"), places, place)
+                yield _run(line, places, place)
             finally:
                 remove(place)
-            tell(number - first + 1)
 
 
 def _run(line: CommandLine, places: OddPlaces, place: Path) -> CommandTrial:

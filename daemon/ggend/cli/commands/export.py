@@ -92,8 +92,8 @@ def export(
                 pieces = encode(part, part.blocks(connection), form, with_table=table == "all")
                 _to_standard_output(pieces)
             return
-        directory = output if table == "all" or output.is_dir() else None
         try:
+            directory = output if table == "all" or output.is_dir() else None
             if directory is not None:
                 directory.mkdir(parents=True, exist_ok=True)
             targets = {

@@ -40,6 +40,9 @@ _GAP = 3
 _HASH = re.compile(r"\b[0-9a-fA-F]{32,}\b")
 _SHORT_HASH = 12
 
+#: A word that no message shows whole: longer than a usual path.
+_LONG_WORD = re.compile(r"(\S{200})\S{200,}(\S{100})")
+
 #: Colours of words that fill a whole cell.
 STYLES = {
     "passed": "green",
@@ -101,9 +104,14 @@ def show_text(text: str) -> None:
 
 def complain(message: str, *, hint: str = "") -> None:
     """Print an error message and a hint to standard error."""
-    sys.stderr.write(f"ggend: {escape(message)}\n")
+    sys.stderr.write(f"ggend: {_cut(escape(message))}\n")
     if hint:
-        sys.stderr.write(f"  hint: {escape(hint)}\n")
+        sys.stderr.write(f"  hint: {_cut(escape(hint))}\n")
+
+
+def _cut(text: str) -> str:
+    """Leave out the middle of very long words: what was given may be anything."""
+    return _LONG_WORD.sub(r"\1…\2", text)
 
 
 def progress(*, rows: bool = False) -> Progress:

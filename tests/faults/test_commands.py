@@ -72,6 +72,12 @@ def test_configuration_that_cannot_be_read_is_named(environ: dict[str, str], sai
         (("restore", "-d", "good.db", _LONG), os.EX_DATAERR, "name too long"),
         (("restore", "-d", _LONG, "--with-wal"), os.EX_DATAERR, "name too long"),
         (("status", f"--timeout={'x' * 5_000}"), 2, "…"),
+        (("query", "sql", "SELECT 1", "SELECT " + "1, " * 3_000), 2, "…"),
+        (("query", "percentiles", "-d", "old.db"), os.EX_DATAERR, "has no percentiles"),
+        (("rejected", "list", "-d", "old.db"), os.EX_DATAERR, "keeps no rejected events"),
+        (("rejected", "show", "1", "-d", "old.db"), os.EX_DATAERR, "keeps no rejected events"),
+        (("slo", "explain", "1", "-d", "old.db"), os.EX_DATAERR, "keeps no reasons"),
+        (("spool", "list"), os.EX_UNAVAILABLE, "1 event is waiting"),
     ],
 )
 def test_an_odd_argument_is_named(arguments: tuple[str, ...], status: int, said: str) -> None:

@@ -19,6 +19,7 @@ from ggend.config import Config
 from torture.odd_values import (
     EVENTS,
     FILES,
+    FITTING,
     MOMENTS,
     NUMBERS,
     ODD_TEXTS,
@@ -31,8 +32,13 @@ from torture.odd_values import (
 __all__ = ["USUAL", "CommandLine", "command_line", "command_names"]
 
 #: What standard input and standard output can be.
-_INPUTS = ("empty", "empty", "closed", "garbage", "events", "terminal")
-_OUTPUTS = ("pipe", "pipe", "pipe", "pipe", "closed", "full", "terminal")
+_INPUTS = ("empty", "empty", "closed", "garbage", "events", "refusal", "consent")
+_OUTPUTS = ("pipe", "closed", "full", "terminal")
+_USUAL_OUTPUTS = ("pipe", "pipe", "terminal")
+
+#: Which share of the values of a line is wrong. Most are right in most lines: one that is wrong
+#: in each way ends at the first.
+_ODDITIES = (0.02, 0.05, 0.1, 0.4)
 
 #: Options whose value is a moment or an age, and commands whose argument is something special.
 _MOMENTS = frozenset({"since", "until", "older_than"})
@@ -92,31 +98,33 @@ def command_line(seed: str) -> CommandLine:
     """Return the command line that follows from a seed."""
     rng = random.Random(seed)
     name = rng.choice(list(_COMMANDS))
+    oddity = rng.choice(_ODDITIES)
     if rng.random() < 0.08:
         arguments = ["-h"]
     else:
-        arguments = _arguments(rng, _COMMANDS[name])
-        if rng.random() < 0.25:
+        arguments = _arguments(rng, name, oddity)
+        if rng.random() < oddity:
             _spoil(rng, arguments)
     if name in _READS:
         arguments = [word for word in arguments if word not in {"fifo", "full"}]
-    environ, is_nobody = _environ(rng)
+    environ, is_nobody = _environ(rng, oddity)
     return CommandLine(
         arguments=(*name.split(), *arguments),
         environ=environ,
         stdin=rng.choice(_INPUTS),
-        stdout=rng.choice(_OUTPUTS),
-        has_daemon=rng.random() < 0.15,
+        stdout=rng.choice(_OUTPUTS) if rng.random() < 2 * oddity else rng.choice(_USUAL_OUTPUTS),
+        has_daemon=rng.random() < 0.2,
         is_nobody=is_nobody,
     )
 
 
-def _arguments(rng: random.Random, command: click.Command) -> list[str]:
+def _arguments(rng: random.Random, name: str, oddity: float) -> list[str]:
     options: list[list[str]] = []
     positional: list[str] = []
-    for parameter in command.params:
+    for parameter in _COMMANDS[name].params:
+        fitting = FILES.get(f"{name} {parameter.name}") or FILES.get(parameter.name or "")
         if isinstance(parameter, click.Argument):
-            positional += _positional(rng, parameter)
+            positional += _positional(rng, parameter, oddity, fitting)
             continue
         assert isinstance(parameter, click.Option)
         is_wanted = parameter.name in {"database", "socket", "directory"} or parameter.required
@@ -127,38 +135,44 @@ def _arguments(rng: random.Random, command: click.Command) -> list[str]:
             if parameter.is_flag:
                 options.append([option])
             elif option.startswith("--") and rng.random() < 0.3:
-                options.append([f"{option}={_value(rng, parameter)}"])
+                options.append([f"{option}={_value(rng, parameter, oddity, fitting)}"])
             else:
-                options.append([option, _value(rng, parameter)])
+                options.append([option, _value(rng, parameter, oddity, fitting)])
     rng.shuffle(options)
     words = [word for option in options for word in option]
     return words + positional if rng.random() < 0.5 else positional + words
 
 
-def _positional(rng: random.Random, argument: click.Argument) -> list[str]:
+def _positional(
+    rng: random.Random, argument: click.Argument, oddity: float, files: Sequence[str] | None
+) -> list[str]:
     if argument.name in {"kind", "fields"}:
         event = rng.choice(EVENTS)
         return list(event[:1] if argument.name == "kind" else event[1:]) if event else []
     if argument.nargs == -1:
-        return [_value(rng, argument) for _ in range(rng.choice([0, 1, 1, 2, 3]))]
+        return [_value(rng, argument, oddity, files) for _ in range(rng.choice([0, 1, 1, 2, 3]))]
     is_given = rng.random() < (0.97 if argument.required else 0.8)
-    return [_value(rng, argument)] if is_given else []
+    return [_value(rng, argument, oddity, files)] if is_given else []
 
 
-def _value(rng: random.Random, parameter: click.Parameter) -> str:
-    if rng.random() < 0.12:
+def _value(
+    rng: random.Random, parameter: click.Parameter, oddity: float, files: Sequence[str] | None
+) -> str:
+    is_odd = rng.random() < oddity
+    if is_odd and rng.random() < 0.5:
         return rng.choice([*ODD_TEXTS, *NUMBERS, *WORDS])
     match parameter.type:
         case click.Path():
-            likely = FILES.get(parameter.name or "", FILES["path"])
-            return rng.choice(likely if rng.random() < 0.6 else FILES["odd"])
+            return rng.choice(FILES["odd"] if is_odd else files or FILES["path"])
         case OneOf():
             words = parameter.type.shell_complete(click.Context(app), parameter, "")
             return str(rng.choice(words).value)
         case click.IntRange() | click.FloatRange() | click.types.IntParamType():
-            return rng.choice(NUMBERS)
+            return rng.choice(NUMBERS if is_odd else NUMBERS[:5])
     if parameter.name in _MOMENTS:
-        return rng.choice(MOMENTS)
+        return rng.choice(MOMENTS if is_odd else MOMENTS[:11])
+    if parameter.name in FITTING and not is_odd:
+        return rng.choice(FITTING[parameter.name])
     if parameter.name == "statement":
         return rng.choice(SQL)
     return rng.choice(WORDS)
@@ -181,10 +195,10 @@ def _spoil(rng: random.Random, arguments: list[str]) -> None:
                 arguments.insert(at, rng.choice(["--", "-", *ODD_TEXTS, *WORDS]))
 
 
-def _environ(rng: random.Random) -> tuple[dict[str, str], bool]:
+def _environ(rng: random.Random, oddity: float) -> tuple[dict[str, str], bool]:
     """Return the variables, and whether the user has no home that anybody knows of."""
     environ = dict(USUAL)
-    if rng.random() < 0.1:
+    if rng.random() < 0.06:
         environ |= {"LANG": rng.choice(["C", "C.UTF-8", "xx_YY.odd", "POSIX"])}
         # A new interpreter: it finds the host's places unless it is told others.
         environ |= {"GGEND_SOCKET": f"{PLACE}/d/g.sock", "GGEND_DATABASE": f"{PLACE}/good.db"}
@@ -192,14 +206,14 @@ def _environ(rng: random.Random) -> tuple[dict[str, str], bool]:
     is_nobody = rng.random() < 0.08
     if is_nobody:
         del environ["HOME"]
-    elif rng.random() < 0.12:
+    elif rng.random() < oddity:
         environ["HOME"] = rng.choice(
             [f"{PLACE}/missing/home", f"{PLACE}/text.txt", f"{PLACE}/fifo", f"{PLACE}/closed"]
         )
     for name, values, share in SETTINGS:
-        if rng.random() < share:
+        if rng.random() < share * min(1, 5 * oddity):
             environ[name] = rng.choice(values)
-    if rng.random() < 0.1:
+    if rng.random() < oddity / 2:
         name = f"GGEND_{rng.choice(Config.__struct_fields__).upper()}"
         environ[name] = rng.choice(_odd_settings())
     return environ, is_nobody

@@ -61,8 +61,8 @@ _EVENTS = (
     b'{"type":"audit","agent_id":7}\n'
 )
 
-#: What a person types: to each question no, and then the end of the input.
-_TYPED = b"no\n\x04\x04\x04"
+#: What a person at a terminal types before the end of the input.
+_TYPED = {"refusal": b"no\n", "consent": b"y\n"}
 
 
 class CommandTrial(NamedTuple):
@@ -111,7 +111,7 @@ def run_lines(lines: Iterable[CommandLine]) -> Iterator[CommandTrial]:
 
 
 def _run(line: CommandLine, places: OddPlaces, place: Path) -> CommandTrial:
-    places.make(place, with_daemon=line.has_daemon)
+    places.make(place)
     with ExitStack() as stack:
         daemon = Daemon(place / "d")
         if line.has_daemon:
@@ -139,8 +139,14 @@ def problems_of(
     if found := _PYTHON.search(said):
         problems.append(f"it says {found[0]!r}")
     is_help = status == 2 and said.startswith("Usage: ")
-    if status not in _ANSWERS and not is_help and not re.search("^ggend: .", said, re.MULTILINE):
+    if (
+        status not in _ANSWERS
+        and not is_help
+        and not re.search("(^|: )ggend: .", said, re.MULTILINE)
+    ):
         problems.append("it does not say why")
+    if "SQLite refused the query" in said and line.command != "query sql":
+        problems.append("its own query is refused")
     if any(len(row) > _LINE_CHARS for row in said.splitlines()):
         problems.append("a line is too long to read")
     if not said.replace("\n", "").isprintable():
@@ -167,16 +173,18 @@ def _ended(line: CommandLine, place: Path) -> tuple[int | None, bytes, bytes]:
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
         with ExitStack() as stack:  # at its end, what a terminal was shown is in the file
             descriptor = stack.enter_context(_pipe_with(json.dumps(wanted).encode()))
-            terminal = stack.enter_context(_terminal(said)) if "terminal" in line[2:4] else -1
+            typed = _TYPED.get(line.stdin, b"")
+            is_there = typed or line.stdout == "terminal"
+            terminal = stack.enter_context(_terminal(said, typed)) if is_there else -1
             outputs: dict[str, IO[bytes]] = {
                 "full": stack.enter_context(Path("/dev/full").open("wb", buffering=0))
             }
-            typed = stack.enter_context(_input(line.stdin))
+            given = stack.enter_context(_input(line.stdin))
             process = start_ggend(
                 *[_at(word, place) for word in line.arguments],
                 environ=environ,
                 directory=place,
-                stdin=terminal if line.stdin == "terminal" else typed,
+                stdin=terminal if typed else given,
                 stdout=outputs.get(line.stdout, said),
                 stderr=complained,
                 before=Before(_SCRIPT, descriptor),
@@ -225,10 +233,10 @@ def _input(kind: str) -> IO[bytes]:
 
 
 @contextmanager
-def _terminal(said: IO[bytes]) -> Iterator[int]:
+def _terminal(said: IO[bytes], typed: bytes) -> Iterator[int]:
     """A terminal, at which somebody has typed; what it shows goes into a file."""
     ours, theirs = pty.openpty()
-    os.write(ours, _TYPED)
+    os.write(ours, typed + b"\x04\x04\x04")
 
     def copy() -> None:
         with suppress(OSError):  # EIO: nobody has it open any more

@@ -38,13 +38,12 @@ class OddPlaces:
         self._make_databases()
         self._make_texts()
 
-    def make(self, place: Path, *, with_daemon: bool) -> None:
-        """Fill an empty directory. Where no daemon will be, its directory is there without it."""
+    def make(self, place: Path) -> None:
+        """Fill an empty directory. A daemon may run in `d`."""
         shutil.copytree(self._model, place, dirs_exist_ok=True, symlinks=True)
         for name in ("run", "empty-directory", "closed", "d"):
             (place / name).mkdir(mode=0o700)
-        if with_daemon:
-            shutil.copyfile(place / "good.db", place / "d/tier2.db")
+        shutil.copyfile(place / "good.db", place / "d/tier2.db")
         shutil.copyfile(place / "good.db", place / "closed/in.db")
         (place / "closed").chmod(0)
         (place / "unreadable.db").chmod(0)
@@ -93,7 +92,9 @@ class OddPlaces:
         (model / "config.toml").write_text('log_level = "debug"\n')
         (model / "odd.toml").write_text('log_level = ["\\u202e"]\n[x]\ny = 1e999\n')
         home = model / "home"
-        home.mkdir()
+        data = home / ".local/share/ggend"
+        data.mkdir(parents=True)
+        shutil.copyfile(model / "good.db", data / "tier2.db")
         words = ("audit", "agent_id=a1", "operation=spooled", "status=completed")
         run_ggend(
             "emit",

@@ -10,6 +10,7 @@ from typing import Final
 __all__ = [
     "EVENTS",
     "FILES",
+    "FITTING",
     "MOMENTS",
     "NUMBERS",
     "ODD_TEXTS",
@@ -289,10 +290,37 @@ FILES: Final[dict[str, tuple[str, ...]]] = {
     "socket": ("d/g.sock", "d/g.sock", f"{PLACE}/d/g.sock", "socket", "missing.sock"),
     "config": ("config.toml", "odd.toml"),
     "directory": ("home/.local/state/ggend/spool", "empty-directory"),
-    "file": ("objectives.toml", "odd.toml", "events.ndjson", "good.db", "backup.db"),
+    "file": ("objectives.toml", "objectives.toml", "odd.toml"),
+    "import events file": ("events.ndjson", "events.ndjson", "-", "text.txt"),
+    "import ggen-log files": ("ggen.log", "ggen.log", "events.ndjson"),
+    "restore file": ("backup.db", "backup.db", "old.db", "truncated.db"),
     "files": ("ggen.log", "events.ndjson", "receipt.json", "receipt.json"),
     "output": ("out", "out.csv", "empty-directory", "new-directory/out"),
     "log": ("init.log", "text.txt"),
+}
+
+#: By the name of the parameter: words that fit it.
+FITTING: Final[dict[str, tuple[str, ...]]] = {
+    "agent": ("a1", "a2", "agent-1"),
+    "status": ("passed", "failed", "completed", "running"),
+    "operation": ("generation", "emission", "plan"),
+    "environment": ("dev", "production"),
+    "session": ("s1", "session-0"),
+    "execution": ("e1", "e", "execution-0000001", "execution-"),
+    "wanted": ("e1", "e2", "e", "execution-0000001"),
+    "stage": ("emit", "μ₃_emit"),
+    "severity": ("warning", "critical", "info"),
+    "type": ("file_conflict", "semantic_overlap"),
+    "text": ("a", "%", "_", "both"),
+    "key": ("execution.duration_ms", "e1:duration", "execution_duration"),
+    "table": ("all", "receipts", "audit_log", "rejected", "parked", "rollups"),
+    "confirm": ("good.db", "tier2.db"),
+    "producer": ("0" * 32, "f"),
+    "client": ("ggend", "ggend emit"),
+    "name": ("generation", "emit"),
+    "kept": ("receipts", "audit_log"),
+    "except_": ("receipts", "audit_log"),
+    "log_level": ("debug", "error"),
 }
 
 _ODD_PLACES = tuple(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from ggend.cli.common.command import command
 from ggend.cli.common.options import database_option, format_option
 from ggend.cli.render.output import Format, show
 from ggend.queries.percentiles import Dimension, percentiles_of
-from ggend.queries.run import open_readonly
+from ggend.queries.snapshot import require_table, snapshot
 from ggend.queries.time_filters import parse_moment
 
 __all__ = ["percentiles"]
@@ -58,7 +57,9 @@ def percentiles(
         ggend query percentiles --by agent --by-day --since 7d
     """
     now = datetime.now(UTC)
-    with closing(open_readonly(chosen_database(database))) as connection:
+    path = chosen_database(database)
+    with snapshot(path) as connection:
+        require_table(connection, path, "rollup_exceptions", lacks="has no percentiles")
         result = percentiles_of(
             connection,
             by,

@@ -16,7 +16,7 @@ from ggend.cli.render.output import Format, progress, show, show_json, show_line
 from ggend.config import load_config
 from ggend.errors import UsageMistake
 from ggend.queries.result import Result
-from ggend.queries.snapshot import snapshot
+from ggend.queries.snapshot import require_table, snapshot
 from ggend.queries.time_filters import parse_moment
 from ggend.slo.backtest import backtest
 from ggend.slo.explain import Explained, explain
@@ -83,7 +83,9 @@ def explain_breach(*, key: str, database: Path | None, as_json: bool) -> None:
 
         ggend slo explain 1
     """
-    with snapshot(chosen_database(database)) as connection:
+    path = chosen_database(database)
+    with snapshot(path) as connection:
+        require_table(connection, path, "slo_breaches", lacks="keeps no reasons of a breach")
         found = explain(connection, key)
     if not found:
         raise UsageMistake(

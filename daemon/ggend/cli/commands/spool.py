@@ -71,8 +71,9 @@ def list_spool(*, directory: Path | None, form: Format) -> None:
     waiting = [one for one in found if not one.is_held and _events_of(one)]
     _refuse_to_forget([one for one in waiting if one.destination not in {"", here}])
     if waiting:
+        count = sum(map(_events_of, waiting))
         raise DaemonUnreachable(
-            f"{sum(map(_events_of, waiting)):,} events are waiting in the spool",
+            f"{count:,} event{'s are' if count > 1 else ' is'} waiting in the spool",
             hint="`ggend spool replay` sends them",
         )
 

@@ -54,7 +54,8 @@ def at_work() -> Iterator[Tell]:
         BarColumn(),
         TimeElapsedColumn(),
         console=console,
-        disable=not console.is_terminal,
+        # FORCE_COLOR makes every stream a terminal.
+        disable=not (console.is_terminal and sys.stderr.isatty()),
         transient=True,
     ) as bar:
         task = bar.add_task("starting", total=None)

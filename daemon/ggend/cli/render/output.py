@@ -40,6 +40,9 @@ _GAP = 3
 _HASH = re.compile(r"\b[0-9a-fA-F]{32,}\b")
 _SHORT_HASH = 12
 
+#: Characters of a message or a hint at most.
+_MESSAGE_CHARS = 1_800
+
 #: A word that no message shows whole: longer than a usual path.
 _LONG_WORD = re.compile(r"(\S{200})\S{200,}(\S{100})")
 
@@ -110,8 +113,9 @@ def complain(message: str, *, hint: str = "") -> None:
 
 
 def _cut(text: str) -> str:
-    """Leave out the middle of very long words: what was given may be anything."""
-    return _LONG_WORD.sub(r"\1…\2", text)
+    """Leave out the middle of what is too long: what was given may be anything."""
+    text = _LONG_WORD.sub(r"\1…\2", text)
+    return text if len(text) <= _MESSAGE_CHARS else f"{text[: _MESSAGE_CHARS - 200]}…{text[-200:]}"
 
 
 def progress(*, rows: bool = False) -> Progress:
@@ -136,7 +140,8 @@ def progress(*, rows: bool = False) -> Progress:
         *counted,
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        # FORCE_COLOR makes every stream a terminal.
+        disable=not (console.is_terminal and sys.stderr.isatty()),
         transient=True,
     )
 

@@ -77,6 +77,18 @@ def test_configuration_that_cannot_be_read_is_named(environ: dict[str, str], sai
         (("rejected", "list", "-d", "old.db"), os.EX_DATAERR, "keeps no rejected events"),
         (("rejected", "show", "1", "-d", "old.db"), os.EX_DATAERR, "keeps no rejected events"),
         (("slo", "explain", "1", "-d", "old.db"), os.EX_DATAERR, "keeps no reasons"),
+        *(
+            ((*words, "--timeout", seconds), 2, "is not a number of seconds up to 86400")
+            for words in (("status",), ("emit", "audit"), ("query", "sql", "SELECT 1"))
+            for seconds in ("nan", "inf", "1e308")
+        ),
+        (("parked", "list", "-n", str(2**63)), os.EX_USAGE, "a number is too large"),
+        (("analytics", "--agent", "\udcff"), os.EX_USAGE, "is not UTF-8 text"),
+        (("accounts", "--client", "\udcff"), os.EX_USAGE, "is not UTF-8 text"),
+        (("query", "executions", "--agent", "\udcff"), os.EX_USAGE, "is not UTF-8 text"),
+        (("slo", "explain", "\udcff"), os.EX_USAGE, "is not UTF-8 text"),
+        (("report", "collisions", "--session", "\udcff"), os.EX_USAGE, "is not UTF-8 text"),
+        (("init", _LONG), os.EX_DATAERR, "name too long"),
         (("spool", "list"), os.EX_UNAVAILABLE, "1 event is waiting"),
     ],
 )

@@ -22,6 +22,7 @@ from torture.odd_values import (
     FITTING,
     MOMENTS,
     NUMBERS,
+    ODD_SECONDS,
     ODD_TEXTS,
     PLACE,
     SETTINGS,
@@ -167,7 +168,9 @@ def _value(
         case OneOf():
             words = parameter.type.shell_complete(click.Context(app), parameter, "")
             return str(rng.choice(words).value)
-        case click.IntRange() | click.FloatRange() | click.types.IntParamType():
+        case click.FloatRange():
+            return rng.choice((*ODD_SECONDS, *NUMBERS) if is_odd else NUMBERS[:5])
+        case click.IntRange() | click.types.IntParamType():
             return rng.choice(NUMBERS if is_odd else NUMBERS[:5])
     if parameter.name in _MOMENTS:
         return rng.choice(MOMENTS if is_odd else MOMENTS[:11])

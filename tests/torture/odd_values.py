@@ -13,6 +13,7 @@ __all__ = [
     "FITTING",
     "MOMENTS",
     "NUMBERS",
+    "ODD_SECONDS",
     "ODD_TEXTS",
     "PLACE",
     "SETTINGS",
@@ -72,6 +73,7 @@ NUMBERS: Final = (
     "2147483648",
     "9223372036854775807",
     "9223372036854775808",
+    "18446744073709551616",
     "99999999999999999999999",
     "-9223372036854775809",
     "9" * 5_000,
@@ -81,6 +83,9 @@ NUMBERS: Final = (
     "",
     "one",
 )
+
+#: Timeouts for which nothing can wait.
+ODD_SECONDS: Final = ("nan", "inf", "1e308", "1e12") * 5
 
 WORDS: Final = (
     "a1",

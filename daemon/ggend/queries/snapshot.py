@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ggend.database.readonly import open_readonly, primary_code
 from ggend.errors import DatabaseUnusable
+from ggend.queries.run import not_accepted
 
 __all__ = ["columns_of", "require_table", "snapshot"]
 
@@ -31,6 +32,8 @@ def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
                 f"{path} cannot be read: {error}",
                 hint="`ggend check` shows whether it is damaged or has an unknown schema",
             ) from error
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise not_accepted(error) from error
 
 
 def require_table(connection: sqlite3.Connection, path: Path, table: str, *, lacks: str) -> None:

@@ -10,7 +10,7 @@ import click
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import command
 from ggend.cli.common.emitting import TIMEOUT_SECONDS, emit_and_go_on, emit_lines, emit_one
-from ggend.cli.common.options import socket_option
+from ggend.cli.common.options import Seconds, socket_option
 from ggend.errors import UsageMistake
 
 __all__ = ["emit"]
@@ -33,7 +33,7 @@ __all__ = ["emit"]
 @socket_option
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(),
     default=TIMEOUT_SECONDS,
     metavar="SECONDS",
     help="Timeout in seconds for the daemon to store events.",

@@ -20,7 +20,7 @@ from ggend.cli.common.filters import (
     until_option,
     wide_option,
 )
-from ggend.cli.common.options import database_option, format_option, limit_option
+from ggend.cli.common.options import Seconds, database_option, format_option, limit_option
 from ggend.cli.render.execution_view import as_json, decoded, execution_view
 from ggend.cli.render.output import Format, show, show_json, show_text
 from ggend.queries.execution import find_execution, load_execution, load_memory
@@ -144,7 +144,7 @@ def memory(
 @limit_option(1000)
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(least=0),
     default=10.0,
     metavar="SECONDS",
     help="Timeout in seconds; 0 means none.",

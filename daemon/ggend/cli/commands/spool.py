@@ -14,7 +14,7 @@ import click
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import group
 from ggend.cli.common.delivery import require_daemon
-from ggend.cli.common.options import PATH, format_option, socket_option
+from ggend.cli.common.options import PATH, Seconds, format_option, socket_option
 from ggend.cli.render.durations import age_text
 from ggend.cli.render.output import Format, complain, show, show_line
 from ggend.errors import DaemonUnreachable, UsageMistake
@@ -93,7 +93,7 @@ def list_spool(*, directory: Path | None, form: Format) -> None:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(),
     default=600.0,
     metavar="SECONDS",
     help="Timeout in seconds.",

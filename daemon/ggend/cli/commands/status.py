@@ -9,7 +9,7 @@ import click
 
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import command
-from ggend.cli.common.options import socket_option
+from ggend.cli.common.options import Seconds, socket_option
 from ggend.cli.render.output import show, show_json
 from ggend.errors import DaemonUnreachable
 from ggend.queries.result import Result
@@ -26,7 +26,7 @@ _DEGRADED = 1
 @socket_option
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(),
     default=2.0,
     metavar="SECONDS",
     help="Timeout in seconds.",

@@ -89,6 +89,17 @@ def test_configuration_that_cannot_be_read_is_named(environ: dict[str, str], sai
         (("slo", "explain", "\udcff"), os.EX_USAGE, "is not UTF-8 text"),
         (("report", "collisions", "--session", "\udcff"), os.EX_USAGE, "is not UTF-8 text"),
         (("init", _LONG), os.EX_DATAERR, "name too long"),
+        (("init", "good.db", "--log", "fifo"), os.EX_USAGE, "cannot be written to fifo"),
+        *(
+            ((*words, odd), status, "is not a file, and is not replaced by one")
+            for words, status in (
+                (("export", "receipts", "-d", "good.db", "-o"), os.EX_IOERR),
+                (("restore", "backup.db", "-d"), os.EX_DATAERR),
+                (("restore", "--with-wal", "-d"), os.EX_DATAERR),
+                (("restore", "--without-wal", "-d"), os.EX_DATAERR),
+            )
+            for odd in ("fifo", "null", "socket")
+        ),
         (("spool", "list"), os.EX_UNAVAILABLE, "1 event is waiting"),
     ],
 )

@@ -56,6 +56,10 @@ def restore(*, file: Path | None, with_wal: bool, without_wal: bool, database: P
         raise DatabaseUnusable(
             f"there is no database at {path}", hint="`ggend restore FILE` puts a backup there"
         )
+    if is_there(path) and not path.is_file():
+        raise DatabaseUnusable(
+            f"{path} is not a file, and is not replaced by one", hint="give the path of a file"
+        )
     if file is not None and not is_there(file):
         raise DatabaseUnusable(f"there is no backup at {file}", hint="check the path")
     with at_work() as tell, hold_lock(path, what="database"):

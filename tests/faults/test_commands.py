@@ -100,6 +100,11 @@ def test_configuration_that_cannot_be_read_is_named(environ: dict[str, str], sai
             )
             for odd in ("fifo", "null", "socket")
         ),
+        (
+            ("emit", "--strict", "audit", 'context:={"\udcff":1}'),
+            os.EX_DATAERR,
+            "`context` is not UTF-8 text",
+        ),
         (("spool", "list"), os.EX_UNAVAILABLE, "1 event is waiting"),
     ],
 )

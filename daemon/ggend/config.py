@@ -189,7 +189,7 @@ def config_files(path: Path | None, environ: Mapping[str, str], uid: int) -> lis
     """Return the files that are read, the one that counts most last. Raises BadConfig."""
     chosen = path or (Path(environ["GGEND_CONFIG"]) if environ.get("GGEND_CONFIG") else None)
     if chosen is not None:
-        if not chosen.exists():
+        if not _is_there(chosen):
             origin = "--config" if path else "GGEND_CONFIG"
             raise BadConfig(
                 f"the configuration file {chosen} ({origin}) does not exist",
@@ -199,7 +199,17 @@ def config_files(path: Path | None, environ: Mapping[str, str], uid: int) -> lis
     candidates = [places.user_config(environ)]
     if uid == 0:
         candidates.insert(0, SYSTEM_CONFIG)
-    return [candidate for candidate in candidates if candidate.exists()]
+    return [candidate for candidate in candidates if _is_there(candidate)]
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError as error:  # a directory that is closed, a name that is too long
+        raise BadConfig(
+            f"the configuration file {file} cannot be accessed: {error.strerror}",
+            hint="check HOME and XDG_CONFIG_HOME, or name another file with GGEND_CONFIG",
+        ) from error
 
 
 def _read(file: Path) -> dict[str, object]:
@@ -227,7 +237,7 @@ def _check(key: str, setting: _Setting, environ: Mapping[str, str]) -> object:
     is_text = setting.source.startswith("GGEND_")
     try:
         return msgspec.convert(setting.value, _FIELDS[key].type, strict=not is_text)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # or bytes that are no text
         raise _bad(key, setting, _allowed(key, setting.value)) from error
 
 

@@ -19,9 +19,11 @@ def read_toml(path: Path, what: str, *, example: str) -> dict[str, object]:
     """
     import tomllib  # late: a client without a configuration file does not need it
 
-    if path.exists() and not path.is_file():  # a FIFO would hold up the daemon
-        raise BadConfig(f"{path} is not a regular file", hint=f"the {what} must be a regular file")
     try:
+        if path.exists() and not path.is_file():  # a FIFO would hold up the daemon
+            raise BadConfig(
+                f"{path} is not a regular file", hint=f"the {what} must be a regular file"
+            )
         content = path.read_bytes()
     except OSError as error:
         raise BadConfig(

@@ -23,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script,
 
 from bench.machine import describe
 from support.daemon_process import free_place
+from support.processes import use_fork_server
+from torture.commands import run_commands
 from torture.faults import Fault, FaultBench, Trial
 from torture.fuzz import fuzz as fuzz_for
 from torture.interception import why_not
@@ -285,6 +287,40 @@ def fuzz(
         highlight=False,
     )
     raise typer.Exit(bool(done.problems))
+
+
+@app.command()
+def commands(
+    *,
+    count: Annotated[int, typer.Option(min=1, help="Command lines in all.")] = 5_000,
+    seed: Annotated[int, typer.Option(help="What is run follows from it.")] = 1,
+    first: Annotated[int, typer.Option(min=0, help="The number of the first one.")] = 0,
+) -> None:
+    """Run random command lines, on odd files, in odd environments, with and without a daemon.
+
+    Exit status: 0 each ended with a documented status and without a traceback, 1 not; how to run
+    such a line again is printed.
+    """
+    use_fork_server()
+    console = Console()
+    statuses: Counter[int | None] = Counter()
+    failed = 0
+    with _bar(console, "commands") as bar:
+        trials = run_commands(count=count, seed=seed, first=first)
+        for number, trial in enumerate(bar.track(trials, total=count), start=first):
+            statuses[trial.status] += 1
+            if trial.problems:
+                failed += 1
+                again = f"commands --seed {seed} --first {number} --count 1"
+                console.print(again, style="red", highlight=False)
+                console.print(str(trial), markup=False, highlight=False, soft_wrap=True)
+    ends = ", ".join(f"{often:,} with {status}" for status, often in statuses.most_common())
+    console.print(
+        f"{count:,} command lines with seed {seed} ended: {ends}: {failed or 'no'} broken "
+        f"promise{'s' * (failed > 1)}",
+        highlight=False,
+    )
+    raise typer.Exit(min(failed, 1))
 
 
 def _end(trial: Trial) -> str:

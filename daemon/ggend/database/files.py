@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 from urllib.parse import quote_from_bytes
 
-__all__ = ["companion", "database_uri", "give_to_owner", "wal_size"]
+from ggend.errors import DatabaseUnusable
+
+__all__ = ["companion", "database_uri", "give_to_owner", "is_there", "wal_size"]
 
 
 def database_uri(path: Path, mode: str) -> str:
@@ -20,6 +22,17 @@ def companion(path: Path, suffix: str) -> Path:
     """Return where SQLite keeps the `-wal` or `-journal`: beside the file that a link names."""
     real = Path(os.path.realpath(path))
     return real.with_name(real.name + suffix)
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is at a path. Raises DatabaseUnusable where that cannot be known."""
+    try:
+        return path.exists()
+    except OSError as error:  # a closed directory, a name that is too long
+        raise DatabaseUnusable(
+            f"{path} cannot be accessed: {error.strerror}",
+            hint="give the path of the SQLite file with --database",
+        ) from error
 
 
 def give_to_owner(descriptor: int, path: Path) -> None:

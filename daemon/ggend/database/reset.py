@@ -16,6 +16,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from ggend.database.files import is_there
 from ggend.database.migrate import State, apply, recognise
 from ggend.database.readonly import open_readonly
 from ggend.database.schema import promised
@@ -43,13 +44,7 @@ def rows_of(path: Path) -> dict[str, int]:
 
     Raises DatabaseUnusable where there is nothing that may be reset.
     """
-    try:
-        is_there = path.exists()
-    except OSError as error:
-        raise DatabaseUnusable(
-            f"{path} cannot be accessed: {error.strerror}", hint="give the path of a database"
-        ) from error
-    if not is_there:
+    if not is_there(path):
         raise DatabaseUnusable(f"there is no database at {path}", hint="`ggend init` creates one")
     state = recognise(path)
     if state not in (State.OLDER, State.CURRENT):

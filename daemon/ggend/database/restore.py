@@ -56,7 +56,7 @@ def restore_file(path: Path, copy: Path, tell: Tell) -> Restored:
         _remove_partial(partial)
         if isinstance(error, sqlite3.Error | OSError):
             raise DatabaseUnusable(
-                f"{copy} cannot be copied: {error}",
+                f"{copy} cannot be copied: {getattr(error, 'strerror', None) or error}",
                 hint="nothing was changed; free disk space and try again",
             ) from error
         raise

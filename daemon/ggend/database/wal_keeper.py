@@ -305,6 +305,8 @@ def keep_wal(path: Path) -> Iterator[WalKeeper]:
     Under the lock, before SQLite opens anything. Raises WalNotOurs, DatabaseUnusable.
     """
     try:
+        if path.exists() and not path.is_file():  # a FIFO would hold it up
+            raise DatabaseUnusable(f"{path} is not a file", hint="give the path of a file")
         check_wal(path)
         if is_doubtful(path):
             mark_suspect(path, "its WAL is missing, and may not have been checkpointed completely")

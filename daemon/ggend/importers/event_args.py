@@ -124,6 +124,8 @@ def _split(assignment: str) -> tuple[str, Any]:
         return key, value
     try:
         return key, msgspec.json.decode(value)
+    except UnicodeEncodeError as error:
+        raise BadEvent(f"`{key}` is not UTF-8 text", hint="JSON is UTF-8 text only") from error
     except DECODE_ERRORS as error:
         raise BadEvent(
             f"`{key}` is not JSON: {error}", hint=f"use `{key}=…` for plain text"

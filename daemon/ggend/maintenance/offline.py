@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-from ggend.database.files import wal_size
+from ggend.database.files import is_there, wal_size
 from ggend.database.lock import hold_lock
 from ggend.database.migrate import State, recognise
 from ggend.database.sqlite_errors import TryAgain
@@ -89,7 +89,7 @@ def open_offline(path: Path) -> Iterator[Offline]:
     Raises AlreadyRunning, DatabaseUnusable, sqlite3.Error.
     """
     with hold_lock(path, what="database"):
-        if not path.exists():
+        if not is_there(path):
             raise DatabaseUnusable(
                 f"there is no database at {path}", hint="`ggend init` creates one"
             )

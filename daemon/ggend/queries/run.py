@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from ggend.database.readonly import STEPS_BETWEEN_LOOKS, open_readonly, primary_code
 from ggend.errors import DatabaseUnusable, TookTooLong, UsageMistake
 from ggend.queries.result import Result
+from ggend_schema.value_words import shown
 
-__all__ = ["NAMED", "columns_of", "open_readonly", "run"]
+__all__ = ["NAMED", "columns_of", "not_accepted", "open_readonly", "run"]
 
 RECENT = """
 SELECT *
@@ -86,7 +87,7 @@ def run(
             "copy of the database (`sqlite3 tier2.db '.backup copy.db'`)",
         ) from error
     except (UnicodeEncodeError, OverflowError) as error:
-        raise UsageMistake(f"SQLite does not accept this input: {error}") from error
+        raise not_accepted(error) from error
     columns = [column[0] for column in cursor.description or ()]
     return Result(columns=columns, rows=rows[:limit], has_more=len(rows) > limit)
 
@@ -125,6 +126,17 @@ def columns_of(connection: sqlite3.Connection, table: str) -> list[str]:
     """Return the names of a table's columns in their order; none: there is no such table."""
     rows = run(connection, COLUMN_NAMES, _MOST_COLUMNS, {"table": table}).rows
     return [str(name) for (name,) in rows]
+
+
+def not_accepted(error: UnicodeEncodeError | OverflowError) -> UsageMistake:
+    """Return the error for a value that SQLite cannot be given."""
+    if isinstance(error, OverflowError):
+        return UsageMistake(
+            "a number is too large for SQLite", hint=f"the largest whole number is {2**63 - 1}"
+        )
+    return UsageMistake(
+        f"{shown(error.object)} is not UTF-8 text", hint="ggend and SQLite take text in UTF-8 only"
+    )
 
 
 def _refused(error: Exception) -> UsageMistake | DatabaseUnusable:

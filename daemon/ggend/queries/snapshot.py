@@ -13,8 +13,9 @@ from pathlib import Path
 
 from ggend.database.readonly import open_readonly, primary_code
 from ggend.errors import DatabaseUnusable
+from ggend.queries.run import not_accepted
 
-__all__ = ["columns_of", "snapshot"]
+__all__ = ["columns_of", "require_table", "snapshot"]
 
 
 @contextmanager
@@ -31,6 +32,17 @@ def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
                 f"{path} cannot be read: {error}",
                 hint="`ggend check` shows whether it is damaged or has an unknown schema",
             ) from error
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise not_accepted(error) from error
+
+
+def require_table(connection: sqlite3.Connection, path: Path, table: str, *, lacks: str) -> None:
+    """Raise DatabaseUnusable without this table of ggend's own: version 1.0.0 `lacks` it."""
+    if table not in columns_of(connection):
+        raise DatabaseUnusable(
+            f"{path} has schema version 1.0.0, which {lacks}",
+            hint="`ggend init` upgrades a database in place",
+        )
 
 
 def columns_of(connection: sqlite3.Connection) -> dict[str, list[str]]:

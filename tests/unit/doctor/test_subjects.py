@@ -29,6 +29,7 @@ from ggend.doctor.rights import Account, closed_directory, nearest_directory
 from ggend.doctor.spooled import look_at_spool
 from ggend.doctor.sqlite_library import look_at_sqlite
 from ggend_schema.migrations import migrations, schema_version
+from support.patience import PATIENCE_SECONDS
 from support.version_1 import make_version_1
 
 T = TypeVar("T")
@@ -485,7 +486,7 @@ def test_another_user_is_told_which_directory_is_closed(place: Path) -> None:
 
     def look() -> list[Diagnosis]:
         found = installation(place, GGEND_SOCKET=str(place / "s"), GGEND_DATABASE=str(path))
-        return examine(found, timeout=0.1)
+        return examine(found, timeout=PATIENCE_SECONDS)
 
     with listening(place / "s"):
         place.chmod(0o700)
@@ -534,7 +535,7 @@ def test_sqlite_and_python_are_named() -> None:
 
 
 def test_all_subjects_are_told_in_order_and_nothing_is_made(place: Path) -> None:
-    told = examine(installation(place), timeout=0.1)
+    told = examine(installation(place), timeout=PATIENCE_SECONDS)
     assert [one.subject for one in told] == [
         "configuration",
         "socket",

@@ -110,9 +110,13 @@ def test_a_statement_that_sqlite_does_not_take_is_a_mistake(
         run(reader, sql, 10)
 
 
-@pytest.mark.parametrize("typed", ["\udcff", 2**70])
-def test_what_sqlite_cannot_take_is_a_mistake(typed: object, reader: sqlite3.Connection) -> None:
-    with pytest.raises(UsageMistake, match="does not accept this input"):
+@pytest.mark.parametrize(
+    ("typed", "said"), [("\udcff", "is not UTF-8 text"), (2**70, "too large for SQLite")]
+)
+def test_what_sqlite_cannot_take_is_a_mistake(
+    typed: object, said: str, reader: sqlite3.Connection
+) -> None:
+    with pytest.raises(UsageMistake, match=said):
         run(reader, "SELECT :typed", 10, {"typed": typed})
 
 

@@ -16,10 +16,9 @@ from ggend.cli.render.output import Format, complain, show, show_json, show_line
 from ggend.database.account_counts import COUNTS
 from ggend.database.check.accounting import audit_accounts
 from ggend.database.findings import Verdict
-from ggend.errors import DatabaseUnusable
 from ggend.queries.accounts import Accounts, read_accounts
 from ggend.queries.result import Result
-from ggend.queries.snapshot import columns_of, snapshot
+from ggend.queries.snapshot import require_table, snapshot
 
 __all__ = ["accounts"]
 
@@ -63,11 +62,7 @@ def accounts(
     """
     path = chosen_database(database)
     with snapshot(path) as connection:
-        if "producers" not in columns_of(connection):
-            raise DatabaseUnusable(
-                f"{path} has schema version 1.0.0, which has no accounts",
-                hint="`ggend init` upgrades a database in place",
-            )
+        require_table(connection, path, "producers", lacks="has no accounts")
         found = read_accounts(connection, limit=limit, producer=producer, client=client)
         findings = audit_accounts(connection)
     if form is Format.JSON:

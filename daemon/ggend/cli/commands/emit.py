@@ -12,7 +12,7 @@ import msgspec
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import Command, command
 from ggend.cli.common.emitting import TIMEOUT_SECONDS, emit_and_go_on, emit_lines, emit_one
-from ggend.cli.common.options import socket_option
+from ggend.cli.common.options import Seconds, socket_option
 from ggend.errors import UsageMistake
 from ggend.importers.event_args import VARIABLES
 from ggend_schema.events import EVENT_TYPES
@@ -82,7 +82,7 @@ def _fields_of(struct: type[msgspec.Struct]) -> Iterator[tuple[str, str]]:
 @socket_option
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(),
     default=TIMEOUT_SECONDS,
     metavar="SECONDS",
     help="Timeout in seconds for the daemon to store events.",
@@ -105,9 +105,10 @@ def emit(
     agent_id, execution_id or session_id is taken from GGEND_AGENT, GGEND_EXECUTION or
     GGEND_SESSION.
 
-    Exit status: always 0, so that the command is safe in any script; problems are reported on
-    standard error. With --strict: 0 all events are stored, 65 some were invalid or rejected, 69 the
-    daemon is not reachable.
+    Exit status: 0 also if an event is invalid, rejected or spooled, so that the command is safe in
+    any script; problems are reported on standard error. With --strict: 0 all events are stored, 65
+    some were invalid or rejected, 69 the daemon is not reachable. In both cases: 2 or 64 wrong
+    usage, 78 invalid configuration.
 
     Examples:
 

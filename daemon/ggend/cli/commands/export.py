@@ -92,14 +92,15 @@ def export(
                 pieces = encode(part, part.blocks(connection), form, with_table=table == "all")
                 _to_standard_output(pieces)
             return
-        directory = output if table == "all" or output.is_dir() else None
         try:
+            directory = output if table == "all" or output.is_dir() else None
             if directory is not None:
                 directory.mkdir(parents=True, exist_ok=True)
             targets = {
                 output if directory is None else directory / f"{part.table}.{form}": part
                 for part in wanted
             }
+            _refuse_others(targets)
             _to_files(connection, targets, form)
             sizes = {path: path.stat().st_size for path in targets}
         except OSError as error:
@@ -109,6 +110,16 @@ def export(
             ) from error
     for path, size in sizes.items():
         show_line(f"{path}: {size:,} bytes")
+
+
+def _refuse_others(targets: Iterable[Path]) -> None:
+    """Raise _NotWritten where a device, a FIFO or a directory would be replaced by a file."""
+    for path in targets:
+        if path.exists() and not path.is_file():
+            raise _NotWritten(
+                f"{path} is not a file, and is not replaced by one",
+                hint="without --output the rows go to standard output",
+            )
 
 
 def _to_standard_output(pieces: Iterator[bytes]) -> None:

@@ -17,12 +17,7 @@ import click
 from ggend.cli.common.chosen import chosen_database, chosen_socket
 from ggend.cli.common.command import command
 from ggend.cli.common.delivery import Delivery, require_daemon
-from ggend.cli.common.options import (
-    PATH,
-    database_option,
-    format_option,
-    socket_option,
-)
+from ggend.cli.common.options import PATH, Seconds, database_option, format_option, socket_option
 from ggend.cli.render.formats import Format
 from ggend.cli.render.import_report import Problems, show_reports
 from ggend.cli.render.output import complain, progress
@@ -51,7 +46,7 @@ _LOOK_SECONDS = 0.1
 @socket_option
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(),
     default=30.0,
     metavar="SECONDS",
     help="Timeout in seconds for each batch sent to the daemon.",

@@ -16,7 +16,7 @@ import msgspec
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import command
 from ggend.cli.common.delivery import require_daemon
-from ggend.cli.common.options import PATH, check_agent, format_option, socket_option
+from ggend.cli.common.options import PATH, Seconds, check_agent, format_option, socket_option
 from ggend.cli.render.formats import Format
 from ggend.cli.render.import_report import Problems, show_reports
 from ggend.cli.render.output import complain, progress
@@ -121,7 +121,7 @@ class _Import:
 @socket_option
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(),
     default=30.0,
     metavar="SECONDS",
     help="Timeout in seconds for each batch sent to the daemon.",

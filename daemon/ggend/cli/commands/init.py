@@ -66,7 +66,7 @@ def init(*, path: Path | None, as_json: bool, log: Path | None, upgrade: bool) -
         findings = check_environment(database)
     except OSError as error:
         raise DatabaseUnusable(
-            f"{database} cannot be created: {error}",
+            f"{database} cannot be created: {error.strerror}",
             hint="give the path of a file in a directory that this user may write to",
         ) from error
     rows: dict[str, int] = {}

@@ -17,10 +17,9 @@ from ggend.cli.common.command import group
 from ggend.cli.common.options import columns_option, database_option, format_option, limit_option
 from ggend.cli.render.durations import age_text
 from ggend.cli.render.output import Format, complain, show
-from ggend.errors import DatabaseUnusable
 from ggend.queries.parked import Waiting, read_parked
 from ggend.queries.result import Result
-from ggend.queries.snapshot import columns_of, snapshot
+from ggend.queries.snapshot import require_table, snapshot
 from ggend.queries.time_filters import parse_moment
 from ggend_schema.timestamps import parse_us
 
@@ -71,11 +70,7 @@ def list_parked(
     before_us = None if older_than is None else parse_us(parse_moment(older_than, now=now))
     path = chosen_database(database)
     with snapshot(path) as connection:
-        if "parked_events" not in columns_of(connection):
-            raise DatabaseUnusable(
-                f"{path} has schema version 1.0.0, which parks no events",
-                hint="`ggend init` upgrades a database in place",
-            )
+        require_table(connection, path, "parked_events", lacks="parks no events")
         found = read_parked(
             connection,
             now_ns=time.time_ns(),

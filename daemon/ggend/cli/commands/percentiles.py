@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from ggend.cli.common.options import columns_option, database_option, format_opt
 from ggend.cli.render.output import Format, show
 from ggend.queries.id_lookup import whole_id
 from ggend.queries.percentiles import Dimension, percentiles_of
-from ggend.queries.run import open_readonly
+from ggend.queries.snapshot import require_table, snapshot
 from ggend.queries.time_filters import parse_moment
 from ggend_schema.events import STAGES
 from ggend_schema.timestamps import format_ms, parse_us
@@ -71,7 +70,9 @@ def percentiles(
         ggend query percentiles --by agent --by-day --since 7d
     """
     now = datetime.now(UTC)
-    with closing(open_readonly(chosen_database(database))) as connection:
+    path = chosen_database(database)
+    with snapshot(path) as connection:
+        require_table(connection, path, "rollup_exceptions", lacks="has no percentiles")
         result = percentiles_of(
             connection,
             by,

@@ -21,6 +21,7 @@ from ggend.cli.common.filters import (
     wide_option,
 )
 from ggend.cli.common.options import (
+    Seconds,
     columns_option,
     database_option,
     format_option,
@@ -173,7 +174,7 @@ def memory(
 @limit_option(1000)
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(least=0),
     default=10.0,
     metavar="SECONDS",
     help="Timeout in seconds; 0 means none.",

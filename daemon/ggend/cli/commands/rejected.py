@@ -22,7 +22,7 @@ from ggend.cli.render.output import Format, complain, show, show_json, show_text
 from ggend.cli.render.rejected_view import as_json, rejected_view
 from ggend.errors import UsageMistake
 from ggend.queries.rejected import Chosen, count_by_code, read_one, read_rejected
-from ggend.queries.snapshot import snapshot
+from ggend.queries.snapshot import require_table, snapshot
 from ggend_schema.codes import EventCode
 
 __all__ = ["rejected"]
@@ -63,7 +63,9 @@ def list_rejected(
         ggend rejected list --code conflict --format ndjson
     """
     chosen = Chosen(code=code, since=moment_of(since), until=moment_of(until), before=before)
-    with snapshot(chosen_database(database)) as connection:
+    path = chosen_database(database)
+    with snapshot(path) as connection:
+        require_table(connection, path, "rejected_events", lacks="keeps no rejected events")
         found = read_rejected(connection, chosen, limit=limit)
         counts = count_by_code(connection, chosen) if found.has_more else {}
     show(
@@ -100,7 +102,9 @@ def show_rejected(*, rejected_id: int, json: bool, raw: bool, database: Path | N
     """
     if json and raw:
         raise UsageMistake("--json and --raw cannot be combined", hint="give one of them")
-    with snapshot(chosen_database(database)) as connection:
+    path = chosen_database(database)
+    with snapshot(path) as connection:
+        require_table(connection, path, "rejected_events", lacks="keeps no rejected events")
         found = read_one(connection, rejected_id)
     if json:
         show_json(as_json(found))

@@ -10,7 +10,7 @@ import click
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import command
 from ggend.cli.common.daemon_client import ask_daemon
-from ggend.cli.common.options import socket_option
+from ggend.cli.common.options import Seconds, socket_option
 from ggend.cli.render.output import show_line
 from ggend.errors import BadConfig
 
@@ -21,7 +21,7 @@ __all__ = ["reload"]
 @socket_option
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(),
     default=2.0,
     metavar="SECONDS",
     help="Timeout in seconds.",

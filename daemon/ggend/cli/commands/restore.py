@@ -41,6 +41,7 @@ def restore(*, file: Path | None, with_wal: bool, without_wal: bool, database: P
 
         ggend restore --without-wal --database tier2.db
     """
+    from ggend.database.files import is_there
     from ggend.database.lock import hold_lock
     from ggend.database.migrate import State
     from ggend.database.restore import keep_with_wal, keep_without_wal, restore_file
@@ -51,11 +52,15 @@ def restore(*, file: Path | None, with_wal: bool, without_wal: bool, database: P
             hint="`ggend restore --help` explains each of them",
         )
     path = chosen_database(database)
-    if file is None and not path.exists():
+    if file is None and not is_there(path):
         raise DatabaseUnusable(
             f"there is no database at {path}", hint="`ggend restore FILE` puts a backup there"
         )
-    if file is not None and not file.exists():
+    if is_there(path) and not path.is_file():
+        raise DatabaseUnusable(
+            f"{path} is not a file, and is not replaced by one", hint="give the path of a file"
+        )
+    if file is not None and not is_there(file):
         raise DatabaseUnusable(f"there is no backup at {file}", hint="check the path")
     with at_work() as tell, hold_lock(path, what="database"):
         if file is not None:

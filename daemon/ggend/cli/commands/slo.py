@@ -17,7 +17,7 @@ from ggend.config import load_config
 from ggend.errors import UsageMistake
 from ggend.queries.id_lookup import whole_id
 from ggend.queries.result import Result
-from ggend.queries.snapshot import snapshot
+from ggend.queries.snapshot import require_table, snapshot
 from ggend.queries.time_filters import parse_moment
 from ggend.slo.backtest import backtest
 from ggend.slo.explain import Explained, explain
@@ -85,7 +85,9 @@ def explain_breach(*, key: str, database: Path | None, as_json: bool) -> None:
 
         ggend slo explain 1
     """
-    with snapshot(chosen_database(database)) as connection:
+    path = chosen_database(database)
+    with snapshot(path) as connection:
+        require_table(connection, path, "slo_breaches", lacks="keeps no reasons of a breach")
         found = explain(connection, key)
         if not found:
             found = explain(connection, whole_id(connection, "execution", key))

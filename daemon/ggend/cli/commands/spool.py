@@ -14,7 +14,7 @@ import click
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import group
 from ggend.cli.common.delivery import require_daemon
-from ggend.cli.common.options import PATH, columns_option, format_option, socket_option
+from ggend.cli.common.options import PATH, Seconds, columns_option, format_option, socket_option
 from ggend.cli.render.durations import age_text
 from ggend.cli.render.output import Format, complain, show, show_line
 from ggend.errors import DaemonUnreachable, UsageMistake
@@ -77,8 +77,9 @@ def list_spool(*, directory: Path | None, columns: str | None, form: Format) -> 
     waiting = [one for one in found if not one.is_held and waiting_events(one)]
     _refuse_to_forget([one for one in waiting if one.destination not in {"", here}])
     if waiting:
+        count = sum(map(waiting_events, waiting))
         raise DaemonUnreachable(
-            f"{sum(map(waiting_events, waiting)):,} events are waiting in the spool",
+            f"{count:,} event{'s are' if count > 1 else ' is'} waiting in the spool",
             hint="`ggend spool replay` sends them",
         )
 
@@ -98,7 +99,7 @@ def list_spool(*, directory: Path | None, columns: str | None, form: Format) -> 
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(),
     default=600.0,
     metavar="SECONDS",
     help="Timeout in seconds.",

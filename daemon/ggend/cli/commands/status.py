@@ -9,7 +9,7 @@ import click
 
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import command
-from ggend.cli.common.options import format_option, socket_option
+from ggend.cli.common.options import Seconds, format_option, socket_option
 from ggend.cli.render.output import Format, show, show_json, show_text
 from ggend.cli.render.status_view import status_view
 from ggend.errors import DaemonUnreachable
@@ -28,7 +28,7 @@ _DEGRADED = 1
 @socket_option
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(),
     default=2.0,
     metavar="SECONDS",
     help="Timeout in seconds.",

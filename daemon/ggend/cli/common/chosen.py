@@ -19,9 +19,9 @@ def chosen_database(flag: Path | None) -> Path:
     """Return the database to read."""
     loaded = load_config(path=None, environ=os.environ, flags={"database": flag})
     chosen = loaded.config.database
-    if loaded.sources["database"] == "default" and not chosen.exists() and SYSTEM_DATABASE.exists():
-        return SYSTEM_DATABASE
-    return chosen
+    # os.path: a directory that this user may not look into has none for them.
+    is_missing = loaded.sources["database"] == "default" and not os.path.exists(chosen)  # noqa: PTH110
+    return SYSTEM_DATABASE if is_missing and os.path.exists(SYSTEM_DATABASE) else chosen  # noqa: PTH110
 
 
 def chosen_socket(flag: Path | None) -> Path | None:

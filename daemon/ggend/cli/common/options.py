@@ -15,6 +15,7 @@ from ggend_schema.limits import NAME_CHARS
 
 __all__ = [
     "PATH",
+    "Seconds",
     "check_agent",
     "columns_option",
     "database_option",
@@ -29,6 +30,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: The type of a path. Whether it is there is for the command to say.
 PATH = click.Path(path_type=Path)
+
+#: Seconds that a timeout may have: a day. A longer one is a mistake in the unit.
+_DAY_SECONDS = 86_400
+
+
+class Seconds(click.FloatRange):
+    """The type of a timeout."""
+
+    def __init__(self, *, least: float = 0.1) -> None:
+        super().__init__(min=least)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number. Raises click.BadParameter."""
+        number = float(super().convert(value, param, ctx))
+        if not number <= _DAY_SECONDS:  # or it is no number
+            self.fail(f"{value} is not a number of seconds up to {_DAY_SECONDS}", param, ctx)
+        return number
+
 
 database_option = click.option(
     "--database",

@@ -54,7 +54,8 @@ def at_work() -> Iterator[Tell]:
         BarColumn(),
         TimeElapsedColumn(),
         console=console,
-        disable=not console.is_terminal,
+        # FORCE_COLOR makes every stream a terminal.
+        disable=not (console.is_terminal and sys.stderr.isatty()),
         transient=True,
     ) as bar:
         task = bar.add_task("starting", total=None)
@@ -93,13 +94,20 @@ def log_report(report: Report, file: Path) -> None:
         f"{now} {escape(' '.join((report.database, *filter(None, line))))}\n" for line in lines
     )
     try:
-        with file.open("a", encoding="utf-8") as log:
+        with open(file, "a", encoding="utf-8", opener=_open_at_once) as log:
             log.write(text)
     except OSError as error:
         raise UsageMistake(
             f"the report cannot be written to {file}: {error.strerror}",
             hint="give --log a file in a directory that this user may write to",
         ) from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; a FIFO that nobody reads is an error and not waited for."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _show_findings(findings: Sequence[Finding]) -> None:

@@ -7,6 +7,7 @@ are drawn to fit its width (`drawn_table`); output taller than the terminal goes
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -32,6 +33,12 @@ __all__ = [
     "show_line",
     "show_text",
 ]
+
+#: Characters of a message or a hint at most.
+_MESSAGE_CHARS = 1_800
+
+#: A word that no message shows whole: longer than a usual path.
+_LONG_WORD = re.compile(r"(\S{200})\S{200,}(\S{100})")
 
 
 def show(
@@ -119,9 +126,15 @@ def show_text(text: str) -> None:
 
 def complain(message: str, *, hint: str = "") -> None:
     """Print an error message and a hint to standard error."""
-    sys.stderr.write(f"ggend: {escape(message)}\n")
+    sys.stderr.write(f"ggend: {_cut(escape(message))}\n")
     if hint:
-        sys.stderr.write(f"  hint: {escape(hint)}\n")
+        sys.stderr.write(f"  hint: {_cut(escape(hint))}\n")
+
+
+def _cut(text: str) -> str:
+    """Leave out the middle of what is too long: what was given may be anything."""
+    text = _LONG_WORD.sub(r"\1…\2", text)
+    return text if len(text) <= _MESSAGE_CHARS else f"{text[: _MESSAGE_CHARS - 200]}…{text[-200:]}"
 
 
 def progress(*, rows: bool = False) -> Progress:
@@ -146,6 +159,7 @@ def progress(*, rows: bool = False) -> Progress:
         *counted,
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        # FORCE_COLOR makes every stream a terminal.
+        disable=not (console.is_terminal and sys.stderr.isatty()),
         transient=True,
     )

@@ -11,8 +11,11 @@ from ggend.runtime.streams import OutputUnwritable, flush_output, open_standard_
 
 __all__ = ["main"]
 
-#: What the extra `daemon` brings and the light install does not.
-_EXTRA = frozenset({"aiosqlite", "anyio", "click", "rich"})
+#: What the light install does not have, and the extra that brings it.
+_EXTRAS = {
+    **dict.fromkeys(("aiosqlite", "anyio", "click", "rich"), "daemon"),
+    "pyarrow": "parquet",
+}
 
 #: What a shell reports for a command that Ctrl-C ended.
 _INTERRUPTED = 130
@@ -95,11 +98,12 @@ def _emit(kind: str, *fields: str) -> int:
 
 
 def _not_installed(error: ModuleNotFoundError) -> int:
-    if error.name not in _EXTRA:
+    extra = _EXTRAS.get(error.name or "")
+    if extra is None:
         raise error
     return _fail(
         f"this command needs {error.name}, which is not installed",
-        "run: pip install 'ggend[daemon]'",
+        f"run: pip install 'ggend[{extra}]'",
         os.EX_UNAVAILABLE,
     )
 

@@ -212,3 +212,47 @@ def test_a_statement_without_an_end_is_ended(stored: Daemon) -> None:
     assert ran.returncode == os.EX_TEMPFAIL, ran.stderr
     assert "stopped after 0.5 s" in ran.stderr
     assert "--timeout" in ran.stderr
+
+
+def test_sql_takes_parameters_and_standard_input(stored: Daemon) -> None:
+    sql = "SELECT :text AS text, :number + 1 AS number, :nothing AS missing, :list AS list"
+    given = ["-p", "text=a=b", "-p", "number:=41", "-p", "nothing:=null", "-p", "list:=[1]"]
+    (row,) = objects(stored.database, "sql", *given, sql)
+    assert row == {"text": "a=b", "number": 42, "missing": None, "list": "[1]"}
+    ran = run_ggend(
+        "query",
+        *("sql", "-", "--format", "csv"),
+        environ={"GGEND_DATABASE": os.fspath(stored.database)},
+        stdin=b"SELECT 1 AS n",
+    )
+    assert ran.stdout == "n\n1\n"
+
+
+def test_the_percentile_of_sql_is_that_of_the_reports(stored: Daemon) -> None:
+    with closing(sqlite3.connect(stored.database)) as connection:
+        durations = sorted(row[0] for row in connection.execute("SELECT duration_ms FROM receipts"))
+    for percent in (0, 1, 50, 95, 100):
+        sql = f"SELECT percentile(duration_ms, {percent}) AS p FROM receipts"
+        (row,) = objects(stored.database, "sql", sql)
+        assert row["p"] == durations[max(0, -(-len(durations) * percent // 100) - 1)]
+    nothing = "SELECT percentile(NULL, 50) AS a, percentile(1, 101) AS b, percentile('x', 50) AS c"
+    assert objects(stored.database, "sql", nothing) == [{"a": None, "b": None, "c": None}]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["-p", "x", "SELECT :x"], "'x' is not a parameter"),
+        (["-p", "=x", "SELECT :x"], "'=x' is not a parameter"),
+        (["-p", "x:=y", "SELECT :x"], "`x` is not JSON: "),
+        (["-p", "x=1", "-p", ":x=2", "SELECT :x"], "`x` is given twice"),
+        (["-p", "agnet=a", "SELECT :agent"], "no parameter :agnet (did you mean `agent`?)"),
+        (["SELECT :x"], "a parameter has no value"),
+    ],
+)
+def test_a_parameter_that_makes_no_sense_is_named(
+    more: list[str], said: str, stored: Daemon
+) -> None:
+    with pytest.raises(UsageMistake) as caught:
+        ask(stored.database, "sql", *more)
+    assert said in caught.value.message

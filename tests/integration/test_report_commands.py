@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from ggend.cli.app import app
 from ggend.errors import GgendError
+from ggend.queries.schema import PUBLIC_TABLES
 from support.daemon_process import Daemon
 from support.framed_peer import audit, line_of
 from support.processes import run_ggend
@@ -86,7 +87,7 @@ def test_the_commands_read_beside_a_running_daemon(daemon: Daemon) -> None:
     assert stats["accounts"]["last_sequence"] == 2
     analytics = json.loads(run("analytics", "--format", "json"))
     assert analytics["executions"]["p95_ms"] == 30
-    tables = [json.loads(line) for line in run("export", "all").splitlines()]
+    tables = [json.loads(line) for line in run("export", "all", "--own").splitlines()]
     assert {"receipts", "parked_events", "producers", "database_identity"} <= {
         row["table"] for row in tables
     }
@@ -181,6 +182,57 @@ def test_all_writes_one_file_for_each_table(old: Path, tmp_path: Path) -> None:
     for table in TABLES:
         text = (output / f"{table}.ndjson").read_text(encoding="utf-8")
         assert values_of(text) == rows_of(old, table)
+
+
+def test_all_is_the_public_tables_and_a_view_has_its_name(daemon: Daemon) -> None:
+    database = daemon.database
+    tables = {
+        json.loads(line)["table"] for line in answer("export", "all", "-d", database).splitlines()
+    }
+    assert tables <= set(PUBLIC_TABLES)
+    for view in ("recent_executions", "agent_performance_summary", "pipeline_stage_performance"):
+        rows = [json.loads(line) for line in answer("export", view, "-d", database).splitlines()]
+        assert len(rows) == daemon.query(f"SELECT COUNT(*) FROM {view}")[0][0]
+    wrong = ggend("export", "receits", "-d", database)
+    assert "did you mean `receipts`" in str(wrong.exception)
+
+
+def test_the_schema_lists_tables_and_describes_one(daemon: Daemon) -> None:
+    database = daemon.database
+    listed = json.loads(answer("schema", "-d", database, "-f", "json"))
+    public = [row["name"] for row in listed if row["use"] == "public table"]
+    assert public == list(PUBLIC_TABLES)
+    assert {"producers", "stage_removals"} <= {
+        row["name"] for row in listed if row["use"] == "of ggend"
+    }
+    columns = {
+        row["column"]: row
+        for row in json.loads(answer("schema", "pipeline_metrics", "-d", database, "-f", "json"))
+    }
+    assert columns["execution_id"]["references"] == "receipts.execution_id"
+    assert (columns["duration_ms"]["type"], columns["duration_ms"]["required"]) == (
+        "INTEGER",
+        "yes",
+    )
+    sql = answer("schema", "receipts", "--sql", "-d", database)
+    assert sql.startswith("CREATE TABLE receipts (")
+    assert "CREATE INDEX idx_receipts_status" in sql
+    assert "did you mean `audit_log`" in str(ggend("schema", "audit_lg", "-d", database).exception)
+
+
+def test_parquet_is_read_back(daemon: Daemon, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the extra `parquet` is not installed")
+    for table in ("receipts", "producers", "agent_performance_summary", "agent_memory"):
+        file = tmp_path / f"{table}.parquet"
+        answer("export", table, "-d", daemon.database, "--format", "parquet", "-o", file)
+        found = parquet.read_table(file).to_pylist()
+        assert [tuple(row.values()) for row in found] == daemon.query(f"SELECT * FROM {table}")
+
+
+def test_parquet_needs_a_file(daemon: Daemon) -> None:
+    ran = ggend("export", "receipts", "-d", daemon.database, "--format", "parquet")
+    assert isinstance(ran.exception, GgendError)
+    assert ran.exception.hint == "give --output receipts.parquet"
 
 
 def test_an_export_that_fails_leaves_the_older_file_alone(

@@ -38,7 +38,7 @@ COMMANDS = (
     *("query collisions", "query violations", "query audit", "query memory", "query recent"),
     "query execution 7f3a1c09",
     *("rejected list", "rejected show 1", "parked list", "accounts", "stats", "report collisions"),
-    *("config show", "slo check", "slo explain 1"),
+    *("config show", "slo check", "slo explain 1", "schema receipts"),
     "query executions --columns agent_id,status,error_message",
 )
 

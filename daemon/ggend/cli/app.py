@@ -30,6 +30,7 @@ _SECTIONS = {
         "slo": "slo:slo",
         "accounts": "accounts:accounts",
         "stats": "stats:stats",
+        "schema": "schema:schema",
         "export": "export:export",
     },
     "Look after the database": {

@@ -26,8 +26,10 @@ from enum import StrEnum
 import msgspec
 
 from ggend.errors import UsageMistake
+from ggend.queries.schema import PUBLIC_TABLES
 from ggend.queries.snapshot import columns_of
 from ggend.queries.time_filters import MOMENT
+from ggend_schema.spelling import or_nearest
 
 __all__ = ["ExportForm", "TableExport", "encode", "exports"]
 
@@ -47,6 +49,7 @@ _MOMENTS = {
     "pipeline_metrics": "timestamp",
     "slo_violations": "timestamp",
     "slo_breaches": "timestamp",
+    "recent_executions": "timestamp",
     "rejected_events": "received_at",
     "producers": "last_seen",
     "parked_events": "strftime('%Y-%m-%dT%H:%M:%fZ', arrival_ns / 1e9, 'unixepoch')",
@@ -60,6 +63,7 @@ class ExportForm(StrEnum):
     NDJSON = "ndjson"
     CSV = "csv"
     JSON = "json"
+    PARQUET = "parquet"
 
 
 class TableExport(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +71,8 @@ class TableExport(msgspec.Struct, frozen=True, kw_only=True):
 
     table: str
     columns: list[str]
+    #: The declared type of each column; empty: none, as in a view.
+    types: list[str]
     total: int
     sql: str
     parameters: list[str]
@@ -80,19 +86,33 @@ class TableExport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def exports(
-    connection: sqlite3.Connection, wanted: str, *, since: str | None, until: str | None
+    connection: sqlite3.Connection,
+    wanted: str,
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    with_own: bool = False,
 ) -> list[TableExport]:
-    """Return what to export for a table's name, or for `all`. Raises UsageMistake."""
-    columns = columns_of(connection)
+    """Return what to export for the name of a table or view, or for `all` public tables.
+
+    `with_own`: `all` includes ggend's own tables. Raises UsageMistake.
+    """
+    columns = columns_of(connection, ("table", "view"))
     if wanted != "all" and wanted not in columns:
         raise UsageMistake(
-            f"there is no table {wanted!r}", hint=f"give `all` or one of {', '.join(columns)}"
+            f"there is no table or view {wanted!r}{or_nearest(wanted, columns)}",
+            hint=f"give `all` or one of {', '.join(columns)}",
         )
     if wanted != "all" and (since or until) and wanted not in _MOMENTS:
         raise UsageMistake(
             f"the rows of {wanted} have no timestamp", hint="leave out --since and --until"
         )
-    tables = list(columns) if wanted == "all" else [wanted]
+    if wanted != "all":
+        tables = [wanted]
+    elif with_own:
+        tables = list(columns_of(connection))
+    else:
+        tables = [table for table in columns if table in PUBLIC_TABLES]
     return [_export(connection, table, columns[table], since, until) for table in tables]
 
 
@@ -121,6 +141,8 @@ def encode(
             yield (",".join(map(_field, export.columns)) + "\n").encode()
             for rows in blocks:
                 yield "".join(",".join(map(_field, row)) + "\n" for row in rows).encode()
+        case ExportForm.PARQUET:
+            raise ValueError("not row by row: see `parquet`")
 
 
 def _export(
@@ -143,6 +165,7 @@ def _export(
     return TableExport(
         table=table,
         columns=columns,
+        types=[kind for (kind,) in connection.execute(_TYPES, (table,))],
         total=total,
         # Names of the file's own schema, quoted, and constants of this module.
         sql=f"SELECT {names} FROM {_name(table)}{where}{order}",  # noqa: S608
@@ -196,5 +219,6 @@ def _field(value: object) -> str:
     return repr(value) if mark is None else ":".join(mark)
 
 
+_TYPES = "SELECT type FROM pragma_table_info(?) ORDER BY cid"
 _PLAIN = frozenset({str, int, type(None)})
 _encode = msgspec.json.Encoder().encode

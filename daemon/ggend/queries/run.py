@@ -154,10 +154,12 @@ def _refused(error: Exception) -> UsageMistake | DatabaseUnusable:
         return DatabaseUnusable(
             "the database is locked by another program", hint="try again in a moment"
         )
+    if "binding parameter" in str(error):
+        return UsageMistake(f"a parameter has no value: {error}", hint="give it with -p NAME=VALUE")
     if "no such table" in str(error):
         return UsageMistake(
             f"SQLite refused the query: {error}",
-            hint="`PRAGMA table_list` lists the tables; version 1.0.0 lacks ggend's own tables",
+            hint="`ggend schema` lists the tables; version 1.0.0 lacks ggend's own tables",
         )
     return UsageMistake(
         f"SQLite refused the query: {error}",

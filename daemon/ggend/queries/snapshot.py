@@ -6,8 +6,9 @@ waits for it.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -45,10 +46,15 @@ def require_table(connection: sqlite3.Connection, path: Path, table: str, *, lac
         )
 
 
-def columns_of(connection: sqlite3.Connection) -> dict[str, list[str]]:
-    """Return the columns of every table: version 1.0.0 has fewer, and none of ggend's own."""
+def columns_of(
+    connection: sqlite3.Connection, kinds: Sequence[str] = ("table",)
+) -> dict[str, list[str]]:
+    """Return the columns of every table, or also of every view.
+
+    Version 1.0.0 has fewer, and none of ggend's own.
+    """
     found: dict[str, list[str]] = {}
-    for table, column in connection.execute(_COLUMNS):
+    for table, column in connection.execute(_COLUMNS, (json.dumps(kinds),)):
         found.setdefault(table, []).append(column)
     return found
 
@@ -57,6 +63,6 @@ _COLUMNS = """
     SELECT t.name, c.name
     FROM sqlite_schema AS t
     JOIN pragma_table_info(t.name) AS c
-    WHERE t.type = 'table'
+    WHERE t.type IN (SELECT value FROM json_each(?))
       AND t.name NOT LIKE 'sqlite~_%' ESCAPE '~'
-    ORDER BY t.rowid, c.cid"""
+    ORDER BY t.type, t.rowid, c.cid"""

@@ -57,7 +57,7 @@ def ggend(
         ["query", "recent", "--format", "json"],
         ["query", "sql", ENDLESS, "--limit", "40000"],
         ["stats", "--format", "json"],
-        ["export", "all"],
+        ["export", "all", "--own"],
         ["config", "show"],
     ],
     ids=range(9),

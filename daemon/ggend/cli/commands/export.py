@@ -17,10 +17,12 @@ import click
 from ggend.cli.common.choice import OneOf
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
+from ggend.cli.common.filters import since_option, until_option
 from ggend.cli.common.options import PATH, database_option
 from ggend.cli.render.output import escape, progress, show_line
 from ggend.errors import GgendError, UsageMistake
 from ggend.queries.export import ExportForm, TableExport, encode, exports
+from ggend.queries.parquet import write_parquet
 from ggend.queries.snapshot import snapshot
 from ggend.queries.time_filters import parse_moment
 
@@ -37,7 +39,7 @@ class _NotWritten(GgendError):
 
 
 @command()
-@click.argument("table", metavar="TABLE", help="The name of a table, or `all`.")
+@click.argument("table", metavar="TABLE", help="The name of a table or view, or `all`.")
 @database_option
 @click.option(
     "--format",
@@ -45,10 +47,11 @@ class _NotWritten(GgendError):
     "form",
     type=OneOf(ExportForm),
     default=ExportForm.NDJSON,
-    help="Output format: JSON lines, CSV or JSON.",
+    help="Output format. Parquet needs --output and the extra `parquet`.",
 )
-@click.option("--since", help="Start time: an age such as 24h or 7d, or a date (UTC).")
-@click.option("--until", help="End time (exclusive), in the format of --since.")
+@since_option
+@until_option
+@click.option("--own", is_flag=True, help="With `all`: include ggend's own tables.")
 @click.option(
     "--output", "-o", type=PATH, help="A file, or a directory for `all`. Default: standard output."
 )
@@ -59,9 +62,10 @@ def export(
     form: ExportForm,
     since: str | None,
     until: str | None,
+    own: bool,
     output: Path | None,
 ) -> None:
-    """Export one table, or all tables from a single snapshot, with every value as stored.
+    """Export a table or view, or all public tables from a single snapshot, as they are stored.
 
     JSON columns are exported as text, so that nothing is lost. --since and --until compare a row's
     timestamp; `all` exports tables without a timestamp completely. On standard output, `all`
@@ -73,6 +77,7 @@ def export(
         ggend export receipts --format csv --output receipts.csv
         ggend export audit_log --since 7d > audit.ndjson
         ggend export all --output exported
+        ggend export recent_executions --format csv
     """
     now = datetime.now(UTC)
     if table == "all" and output is None and form is not ExportForm.NDJSON:
@@ -80,12 +85,15 @@ def export(
             f"several tables cannot be written as one {form} text",
             hint="use --output DIRECTORY to write one file per table, or use --format ndjson",
         )
+    if form is ExportForm.PARQUET and output is None:
+        raise UsageMistake("Parquet needs a file", hint=f"give --output {table}.parquet")
     with snapshot(chosen_database(database)) as connection:
         wanted = exports(
             connection,
             table,
             since=since and parse_moment(since, now=now),
             until=until and parse_moment(until, now=now),
+            with_own=own,
         )
         if output is None:
             for part in wanted:
@@ -143,13 +151,20 @@ def _to_files(
             cleanup.callback(_partial(path).unlink, missing_ok=True)
             task = bar.add_task(part.table, total=part.total)
             blocks = _counted(part.blocks(connection), partial(bar.advance, task))
-            with _partial(path).open("wb") as file:
-                for piece in encode(part, blocks, form):
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
+            _write(part, blocks, form, _partial(path))
         for path in targets:
             _partial(path).replace(path)
+
+
+def _write(part: TableExport, blocks: Iterable[_Block], form: ExportForm, path: Path) -> None:
+    if form is ExportForm.PARQUET:
+        write_parquet(part, blocks, path)
+    else:
+        with path.open("wb") as file:
+            for piece in encode(part, blocks, form):
+                file.write(piece)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _counted(blocks: Iterable[_Block], count: Callable[[int], None]) -> Iterator[_Block]:

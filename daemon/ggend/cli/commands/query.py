@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -28,11 +29,13 @@ from ggend.cli.common.options import (
     limit_option,
     local_option,
 )
+from ggend.cli.common.statements import check_names, read_text, values_of
 from ggend.cli.render.execution_view import as_json, decoded, execution_view
 from ggend.cli.render.output import Format, show, show_json, show_text
 from ggend.queries.execution import find_execution, load_execution, load_memory
 from ggend.queries.list_definitions import LISTINGS
 from ggend.queries.list_query import read_listing
+from ggend.queries.percentile_function import add_percentile
 from ggend.queries.run import NAMED, open_readonly, run
 
 __all__ = ["query"]
@@ -167,7 +170,17 @@ def memory(
 
 
 @query.command("sql")
-@click.argument("statement", metavar="SQL", help="A single SQL statement that only reads.")
+@click.argument(
+    "statement", metavar="SQL", help="A single SQL statement that only reads; - for standard input."
+)
+@click.option(
+    "--param",
+    "-p",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Value of :NAME in the statement: name=text, or name:=json for a number or null.",
+)
 @columns_option
 @database_option
 @format_option
@@ -182,6 +195,7 @@ def memory(
 def sql(
     *,
     statement: str,
+    params: tuple[str, ...],
     columns: str | None,
     database: Path | None,
     form: Format,
@@ -190,14 +204,24 @@ def sql(
 ) -> None:
     """Run a single SQL statement. Statements that write are refused.
 
+    The function percentile(value, percent) is there beside SQLite's own.
+
     The statement runs at low priority and is stopped after the timeout (exit status 75), because
     the daemon cannot reuse its WAL while the statement runs.
 
-    Example:
+    Examples:
 
         ggend query sql "SELECT status, COUNT(*) FROM receipts GROUP BY status"
+        ggend query sql "SELECT percentile(duration_ms, 95) FROM receipts"
+        ggend query sql -p agent=agent-1 "SELECT * FROM receipts WHERE agent_id = :agent"
+        ggend query sql - <<< "SELECT COUNT(*) FROM audit_log"
     """
     os.nice(_NICENESS)
+    values = values_of(params)
+    if statement == "-":
+        statement = read_text(sys.stdin.fileno())
+    check_names(statement, values)
     with closing(open_readonly(chosen_database(database))) as connection:
-        result = run(connection, statement, limit, seconds=timeout or None)
+        add_percentile(connection)
+        result = run(connection, statement, limit, values, seconds=timeout or None)
     show(result, form=form, columns=columns)

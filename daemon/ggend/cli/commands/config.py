@@ -9,10 +9,12 @@ import click
 
 from ggend.cli.common.command import group
 from ggend.cli.common.options import PATH, columns_option, format_option
-from ggend.cli.render.output import Format, complain, show, show_json
+from ggend.cli.render.output import Format, complain, show, show_json, show_line
 from ggend.config import Config, describe, load_config
+from ggend.errors import UsageMistake
 from ggend.queries.result import Result
 from ggend.variables import unknown_variables
+from ggend_schema.spelling import or_nearest
 
 __all__ = ["config"]
 
@@ -61,6 +63,27 @@ def show_config(*, path: Path | None, as_json: bool, columns: str | None, form: 
         kept=("key", "value", "source"),
         columns=columns,
     )
+
+
+@config.command("get")
+@click.argument("key", help="The name of a setting, such as `socket`.")
+@click.option(
+    "--config", "-c", "path", type=PATH, help="The TOML file to read instead of the default one."
+)
+def get_config(*, key: str, path: Path | None) -> None:
+    """Print the value of one setting, for a script.
+
+    Example:
+
+        ggend config get socket
+    """
+    keys = Config.__struct_fields__
+    if key not in keys:
+        raise UsageMistake(
+            f"there is no setting `{key}`{or_nearest(key, keys)}",
+            hint=f"the settings are {', '.join(keys)}",
+        )
+    show_line(_text(getattr(load_config(path=path, environ=os.environ, flags={}).config, key)))
 
 
 def _text(value: object) -> str:

@@ -46,7 +46,9 @@ def _plain(value: object) -> str:
     text = str(value)
     if text and text.isprintable() and not set(' "=') & set(text):
         return text
-    return json.dumps(text, ensure_ascii=False)
+    quoted = json.dumps(text, ensure_ascii=False)
+    # JSON lets C1 controls and marks that reorder text stand; a terminal acts on them.
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in quoted)
 
 
 def queue_standard_error() -> None:

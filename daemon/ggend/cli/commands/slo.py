@@ -13,6 +13,7 @@ from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import group
 from ggend.cli.common.options import PATH, database_option, format_option
 from ggend.cli.render.output import Format, progress, show, show_json, show_line
+from ggend.cli.render.sizes import counted
 from ggend.config import load_config
 from ggend.errors import UsageMistake
 from ggend.queries.id_lookup import whole_id
@@ -38,8 +39,9 @@ slo = group(
     required=False,
     help="A TOML file. Default: the daemon's objectives.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def check_objectives(*, file: Path | None, as_json: bool) -> None:
+@format_option
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def check_objectives(*, file: Path | None, form: Format, as_json: bool) -> None:
     """Validate a file of objectives, and list them in the order in which they are matched.
 
     Exit status: 0 valid, 78 invalid. With an invalid file, the daemon does not start; on reload, it
@@ -52,7 +54,7 @@ def check_objectives(*, file: Path | None, as_json: bool) -> None:
     if file is None:
         file = _configured()
     thresholds = load_objectives(file).thresholds
-    if as_json:
+    if as_json or form is Format.JSON:
         show_json(msgspec.to_builtins(thresholds))
         return
     rows: list[tuple[object, ...]] = [
@@ -68,10 +70,11 @@ def check_objectives(*, file: Path | None, as_json: bool) -> None:
     ]
     columns = ["metric", "is", "warning", "critical", "operation", "environment"]
     is_for_all = all(row[4:] == ("all", "all") for row in rows)
-    show(Result(columns=columns, rows=rows), kept=columns[:4] if is_for_all else columns)
-    show_line(
-        f"{len(rows)} objectives from {file or 'the built-in defaults: no file is configured'}"
-    )
+    kept = columns[:4] if is_for_all else columns
+    show(Result(columns=columns, rows=rows), form=form, kept=kept)
+    if form is Format.TABLE:
+        source = file or "the built-in defaults: no file is configured"
+        show_line(f"{counted(len(rows), 'objective')} from {source}")
 
 
 @slo.command("explain")

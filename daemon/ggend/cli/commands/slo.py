@@ -61,8 +61,8 @@ def check_objectives(*, file: Path | None, form: Format, as_json: bool) -> None:
         (
             each.metric,
             "at least" if each.below else "at most",
-            None if each.warning is None else f"{each.warning:,.15g}",
-            None if each.critical is None else f"{each.critical:,.15g}",
+            _limit(each.warning, form),
+            _limit(each.critical, form),
             each.operation or "all",
             each.environment or "all",
         )
@@ -75,6 +75,11 @@ def check_objectives(*, file: Path | None, form: Format, as_json: bool) -> None:
     if form is Format.TABLE:
         source = file or "the built-in defaults: no file is configured"
         show_line(f"{counted(len(rows), 'objective')} from {source}")
+
+
+def _limit(limit: float | None, form: Format) -> object:
+    """Return a limit with its thousands apart for people, as a number for programs."""
+    return limit if limit is None or form is not Format.TABLE else f"{limit:,.15g}"
 
 
 @slo.command("explain")

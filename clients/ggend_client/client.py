@@ -454,7 +454,12 @@ class Client(Emitter):
         """At the end: deliver what others left meanwhile, such as this program's children."""
         directory = self._options.spool_directory
         running = self._replaying
-        if directory is None or (running is not None and running.is_alive()):
+        if running is not None and running.is_alive():
+            # It was begun while this client worked, and would end with the process.
+            running.join(max(0.0, deadline - time.monotonic()))
+            if running.is_alive():
+                return
+        if directory is None:
             return
         with suppress(OSError):
             if left_behind(directory, self.sockets()[0])[0]:

@@ -18,6 +18,7 @@ from ggend_client.spool.lock import SpoolLock
 from ggend_client.spool.spool import EXPIRY_NS, Spool
 from support.daemon_process import Daemon
 from support.framed_peer import Peer, audit, batch
+from support.patience import PATIENCE_SECONDS
 from support.processes import run_ggend
 
 AUDIT = ("audit", "agent_id=me", "operation=x", "status=completed")
@@ -61,8 +62,7 @@ def test_without_a_daemon_emit_keeps_the_event_and_says_so(place: Path) -> None:
 def test_what_waits_is_brought_by_the_next_emit_too(place: Path) -> None:
     ggend(place, "emit", "--stdin", stdin="".join(LINE % n for n in range(100)))
     with Daemon(place) as daemon:
-        ggend(place, "emit", *AUDIT)
-        ggend(place, "spool", "replay")
+        ggend(place, "emit", "--timeout", str(PATIENCE_SECONDS), *AUDIT)
         assert sorted(operations(daemon), key=str) == sorted([*map(str, range(100)), "x"])
 
 

@@ -73,5 +73,5 @@ def test_an_event_that_is_emitted_without_options_needs_no_parser(place: Path) -
     ended = subprocess.run(
         [sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True
     )
-    assert "1 of 1 events are spooled" in ended.stderr
+    assert "1 of 1 events spooled" in ended.stderr
     assert not {"click", "rich", "tomllib", "sqlite3"} & set(ended.stdout.split())

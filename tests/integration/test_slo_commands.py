@@ -102,7 +102,7 @@ def test_a_violation_is_explained(daemon: Daemon) -> None:
     _store(daemon, "slow")
     shown = _ggend("slo", "explain", "slow", "--database", str(daemon.database))
     assert shown.returncode == 0, shown.stderr
-    assert "warning: The execution took 900 ms, over the warning limit of 600 ms." in shown.stdout
+    assert "warning    The execution took 900 ms, over the warning limit of 600 ms." in shown.stdout
     assert "900 > 600: 300 over, 1.50 times the limit" in shown.stdout
     assert "receipts 1: timestamp 2026-01-29T12:00:00.000Z, agent_id a" in shown.stdout
     (breach,) = json.loads(

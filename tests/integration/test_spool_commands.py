@@ -47,13 +47,13 @@ def operations(daemon: Daemon) -> list[object]:
 def test_without_a_daemon_emit_keeps_the_event_and_says_so(place: Path) -> None:
     ran = ggend(place, "emit", *AUDIT)
     assert ran.returncode == 0
-    assert "1 of 1 events are spooled on disk" in ran.stderr
+    assert "1 of 1 events spooled on disk" in ran.stderr
     assert ran.stdout == ""
     with Daemon(place) as daemon:
         ran = ggend(place, "spool", "replay")
         assert (ran.returncode, ran.stdout.split(" from ")[0]) == (
             0,
-            "1 events of 1 producers delivered",
+            "1 event of 1 producer delivered",
         )
         assert operations(daemon) == ["x"]
     assert list((place / "spool").iterdir()) == []
@@ -117,7 +117,7 @@ def test_a_spool_that_cannot_be_used_loses_the_event_and_says_so(place: Path) ->
     # Nothing can come of waiting. GGEND_STRICT is for programs.
     ran = ggend(place, "emit", "--timeout", "0.2", *AUDIT, GGEND_STRICT="1")
     assert ran.returncode == 0
-    assert ran.stderr.startswith("ggend: 1 of 1 events are lost: ")
+    assert ran.stderr.startswith("ggend: 1 of 1 events lost: ")
     assert len(ran.stderr.splitlines()) == 1
 
 
@@ -149,20 +149,20 @@ def test_replay_to_another_daemon_must_be_asked_for(place: Path) -> None:
         ran = ggend(place, "spool", "replay")
         assert ran.returncode == os.EX_UNAVAILABLE
         assert ran.stdout.startswith("0 events")
-        assert "1 events are addressed to other sockets: /nowhere/g.sock" in ran.stderr
+        assert "1 event addressed to other sockets: /nowhere/g.sock" in ran.stderr
         assert "--socket" in ran.stderr
         ran = ggend(place, "spool", "list")
         assert ran.returncode == os.EX_UNAVAILABLE
-        assert "1 events are addressed to other sockets: /nowhere/g.sock" in ran.stderr
+        assert "1 event addressed to other sockets: /nowhere/g.sock" in ran.stderr
         assert operations(daemon) == []
-        assert ggend(place, "spool", "replay", "--all-sockets").stdout.startswith("1 events")
+        assert ggend(place, "spool", "replay", "--all-sockets").stdout.startswith("1 event ")
         assert operations(daemon) == ["x"]
 
 
 def test_the_former_name_of_all_sockets_still_works(place: Path) -> None:
     ggend(place, "emit", *AUDIT, GGEND_SOCKET="/nowhere/g.sock")
     with Daemon(place) as daemon:
-        assert ggend(place, "spool", "replay", "--whomever").stdout.startswith("1 events")
+        assert ggend(place, "spool", "replay", "--whomever").stdout.startswith("1 event ")
         assert operations(daemon) == ["x"]
     assert "--whomever" not in ggend(place, "spool", "replay", "--help").stdout
 
@@ -179,7 +179,7 @@ def test_programs_that_find_the_user_s_daemon_by_other_paths_share_its_spool(pla
     spool = {"GGEND_SPOOL_DIR": os.fspath(place / "spool")}
     runtime = {"XDG_RUNTIME_DIR": os.fspath(place / "run")}
     cron = ggend(place, "emit", *AUDIT, **{**home, **spool, "XDG_RUNTIME_DIR": ""})
-    assert "1 of 1 events are spooled on disk" in cron.stderr
+    assert "1 of 1 events spooled on disk" in cron.stderr
     (place / "run" / "ggend").mkdir(parents=True)
     with Daemon(place) as daemon:
         (place / "run" / "ggend" / "ggend.sock").symlink_to(daemon.socket)
@@ -235,7 +235,7 @@ def test_replay_says_what_is_too_old_to_be_sent(place: Path) -> None:
         assert operations(daemon) == []
         ggend(place, "spool", "replay")  # there is nothing to do
         ran = ggend(place, "spool", "replay", "--expired")
-        assert "1 events of 1 producers delivered" in ran.stdout
+        assert "1 event of 1 producer delivered" in ran.stdout
         assert operations(daemon) == ["old"]
         assert list((place / "spool").iterdir()) == []
 

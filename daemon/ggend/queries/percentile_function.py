@@ -13,24 +13,28 @@ _WHOLE = 100
 
 
 class _Percentile:
-    """The aggregate. NULL counts nowhere; no value, or a percent that is none, gives NULL."""
+    """The aggregate. NULL counts nowhere; without any value the result is NULL."""
 
     def __init__(self) -> None:
         self._values: list[float] = []
-        self._percent: object = None
+        self._percent: float = 0
 
     def step(self, value: object, percent: object) -> None:
         """Take one row."""
+        if not isinstance(percent, int | float) or not 0 <= percent <= _WHOLE:
+            raise ValueError("the percent is not from 0 to 100")
         self._percent = percent
-        if isinstance(value, int | float):
-            self._values.append(value)
+        if value is None:
+            return
+        if not isinstance(value, int | float):
+            raise TypeError("a value is no number")
+        self._values.append(value)
 
     def finalize(self) -> float | None:
         """Return the percentile."""
-        percent = self._percent
-        if not self._values or not isinstance(percent, int | float) or not 0 <= percent <= _WHOLE:
+        if not self._values:
             return None
-        rank = -(-len(self._values) * percent // _WHOLE)
+        rank = -(-len(self._values) * self._percent // _WHOLE)
         return sorted(self._values)[max(0, int(rank) - 1)]
 
 

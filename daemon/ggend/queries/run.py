@@ -154,6 +154,21 @@ def _refused(error: Exception) -> UsageMistake | DatabaseUnusable:
         return DatabaseUnusable(
             "the database is locked by another program", hint="try again in a moment"
         )
+    if "user-defined aggregate" in str(error):
+        return UsageMistake(
+            "percentile(value, percent) takes numbers, and a percent from 0 to 100",
+            hint="use CAST(value AS REAL) for numbers that are stored as text",
+        )
+    if "has no name" in str(error):
+        return UsageMistake(
+            "a parameter of the statement has no name",
+            hint="write it as :name, and give its value with -p NAME=VALUE",
+        )
+    if "no such column" in str(error):
+        return UsageMistake(
+            f"SQLite refused the query: {error}",
+            hint="`ggend schema TABLE` lists the columns of a table",
+        )
     if "binding parameter" in str(error):
         return UsageMistake(f"a parameter has no value: {error}", hint="give it with -p NAME=VALUE")
     if "no such table" in str(error):

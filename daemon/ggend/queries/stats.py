@@ -29,7 +29,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int
     database_id: str | None
     rows: dict[str, int]
-    #: Timestamps of the receipts that arrived first and last.
+    #: The earliest and the latest timestamp of a receipt.
     first_receipt: str | None
     newest_receipt: str | None
     receipts_by_status: dict[str, int]
@@ -47,6 +47,7 @@ def stats_of(connection: sqlite3.Connection, path: Path) -> Stats:
     """Return the stats of an open database."""
     columns = columns_of(connection)
     rows = {table: int(_one(connection, _COUNT.format(table))) for table in columns}
+    agents, first, newest = connection.execute(_AGENTS).fetchone()
     return Stats(
         database=str(path.absolute()),
         size_bytes=path.stat().st_size,
@@ -54,10 +55,10 @@ def stats_of(connection: sqlite3.Connection, path: Path) -> Stats:
         schema_version=_one(connection, "PRAGMA user_version"),
         database_id=_own(connection, columns, "database_identity", _IDENTITY),
         rows=rows,
-        first_receipt=_one(connection, _FIRST),
-        newest_receipt=_one(connection, _NEWEST),
+        first_receipt=first,
+        newest_receipt=newest,
         receipts_by_status=dict(connection.execute(_STATUSES)),
-        agents=_one(connection, _AGENTS),
+        agents=agents,
         sessions_running=_one(connection, _RUNNING),
         violations_by_severity=dict(connection.execute(_SEVERITIES)),
         parked=_own(connection, columns, "parked_events", _PARKED),
@@ -86,21 +87,12 @@ _COUNT = 'SELECT COUNT(*) FROM "{}"'
 _IDENTITY = """
     SELECT id
     FROM database_identity"""
-_FIRST = """
-    SELECT timestamp
-    FROM receipts
-    ORDER BY id
-    LIMIT 1"""
-_NEWEST = """
-    SELECT timestamp
-    FROM receipts
-    ORDER BY id DESC
-    LIMIT 1"""
 _STATUSES = """
     SELECT status, COUNT(*)
     FROM receipts
     GROUP BY status"""
-#: From one agent to the next through the index: as many steps as there are agents.
+#: From one agent to the next through the index, with the first and the last time of each: as many
+#: steps as there are agents.
 _AGENTS = """
     WITH RECURSIVE agents (agent_id) AS (
         SELECT MIN(agent_id)
@@ -110,7 +102,10 @@ _AGENTS = """
         FROM agents AS a
         WHERE a.agent_id IS NOT NULL
     )
-    SELECT COUNT(agent_id)
+    SELECT
+        COUNT(agent_id),
+        MIN((SELECT MIN(r.timestamp) FROM receipts AS r WHERE r.agent_id = agents.agent_id)),
+        MAX((SELECT MAX(r.timestamp) FROM receipts AS r WHERE r.agent_id = agents.agent_id))
     FROM agents"""
 _RUNNING = """
     SELECT COUNT(*)

@@ -27,7 +27,9 @@ from ggend_schema.spelling import did_you_mean, nearest
 
 __all__ = ["load_objectives"]
 
-_EXAMPLE = 'an objective looks like: [[threshold]] metric = "execution.duration_ms" warning = 2000'
+_EXAMPLE = (
+    'an objective has three lines: [[threshold]], metric = "execution.duration_ms", warning = 2000'
+)
 
 _STAGE_NAMES = [spelling for spelling in STAGES if spelling.isascii()]
 

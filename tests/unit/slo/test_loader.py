@@ -93,7 +93,7 @@ def test_an_empty_file_has_no_objectives(tmp_path: Path) -> None:
         (
             '[[threshold]]\nmetric = "execution.duration_ms"\nwarnning = 1',
             "threshold 1: unknown key `warnning`",
-            "did you mean `warning`? an objective looks like",
+            "did you mean `warning`? an objective has three lines",
         ),
         (
             '[[thresholds]]\nmetric = "execution.duration_ms"\nwarning = 1',

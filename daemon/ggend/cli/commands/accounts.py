@@ -44,7 +44,8 @@ def accounts(
 ) -> None:
     """Show how many events each producer sent and their outcomes, and verify these accounts.
 
-    The most recently active producers come first. An account holds the counts of one producer id;
+    The most recently active producers come first. On a terminal, counts that are zero in all
+    accounts are left out; --columns shows them. An account holds the counts of one producer id;
     `anonymous` counts a user's lines without a sequence number; `folded` sums all producers that
     have finished. last_sequence always equals stored + duplicate + superseded + parked + rejected +
     lost. replayed, purged and shed are not part of that sum.
@@ -71,7 +72,9 @@ def accounts(
             row["producer"] = _hex(row["producer"])
         show_json({"accounts": rows, "total": found.total, "findings": findings})
     elif form in (Format.TABLE, Format.MARKDOWN):
-        show(_for_people(found, form), form=form, kept=("account", *COUNTS), columns=columns)
+        is_narrowed = form is Format.TABLE and sys.stdout.isatty() and columns is None
+        people = _for_people(found, is_narrowed=is_narrowed)
+        show(people, form=form, kept=("account", *COUNTS), columns=columns)
     else:
         show(msgspec.structs.replace(found.rows, has_more=False), form=form, columns=columns)
     sys.stdout.flush()
@@ -91,17 +94,18 @@ def accounts(
         raise click.exceptions.Exit(os.EX_DATAERR)
 
 
-def _for_people(found: Accounts, form: Format) -> Result:
+def _for_people(found: Accounts, *, is_narrowed: bool) -> Result:
     """Name each account in one column, and add a row with the total.
 
-    On a terminal, columns that hold only zeros are left out, so that the others fit.
+    `is_narrowed`: columns that hold only zeros are left out, so that the others fit.
     """
     wanted = ["account", "client", "uid", *COUNTS, "last_seen", "first_seen"]
     rows = [dict(zip(found.rows.columns, row, strict=True)) for row in found.rows.rows]
     for row in rows:
         row["account"] = _hex(row["producer"]) or row["kind"]
+        row["client"] = row["client"] or None
     rows.append({"account": f"total of {found.total['accounts']:,}", **found.total})
-    if form is Format.TABLE and sys.stdout.isatty():
+    if is_narrowed:
         wanted = [
             name for name in wanted if name in _ALWAYS_SHOWN or any(row.get(name) for row in rows)
         ]

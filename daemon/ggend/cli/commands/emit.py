@@ -66,13 +66,13 @@ def _fields_of(struct: type[msgspec.Struct]) -> Iterator[tuple[str, str]]:
     "kind",
     default=None,
     required=False,
-    metavar="TYPE",
+    metavar="[TYPE]",
     help="Event type, such as audit.",
 )
 @click.argument(
     "fields",
     nargs=-1,
-    metavar="KEY=VALUE",
+    metavar="[KEY=VALUE]...",
     help="A field: key=value for text and numbers, key:=json for JSON.",
 )
 @click.option(

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import click
+import msgspec
 
 from ggend.cli.commands.list_commands import LIST_COMMANDS
 from ggend.cli.commands.percentiles import percentiles
@@ -32,6 +33,7 @@ from ggend.cli.common.options import (
 from ggend.cli.common.statements import check_names, read_text, values_of
 from ggend.cli.render.execution_view import as_json, decoded, execution_view
 from ggend.cli.render.output import Format, show, show_json, show_text
+from ggend.errors import UsageMistake
 from ggend.queries.execution import find_execution, load_execution, load_memory
 from ggend.queries.list_definitions import LISTINGS
 from ggend.queries.list_query import read_listing
@@ -44,6 +46,9 @@ query = group("query", "Query the stored rows. Never writes, and never disturbs 
 
 #: Columns of recent executions that a terminal shows however narrow it is.
 _RECENT = ("execution_id", "agent_id", "status", "timestamp", "duration_ms")
+
+#: Rows of the view.
+_RECENT_ROWS = 100
 
 #: Niceness of a user's own statement: the default of `nice`.
 _NICENESS = 10
@@ -68,6 +73,9 @@ def recent(
     """
     with closing(open_readonly(chosen_database(database))) as connection:
         result = run(connection, NAMED["recent"], limit)
+    if len(result.rows) == _RECENT_ROWS < limit or result.has_more:
+        further = "`ggend query executions` goes further back"
+        result = msgspec.structs.replace(result, has_more=True, next_page=further)
     show(result, form=form, kept=_RECENT, columns=columns, local=local)
 
 
@@ -161,6 +169,8 @@ def memory(
         return
     with closing(open_readonly(chosen_database(database))) as connection:
         found = load_memory(connection, agent)
+    if form not in (Format.TABLE, Format.JSON):
+        raise UsageMistake("a memory is printed as JSON only", hint="leave out --format")
     found["memory"] = decoded(found.pop("memory_json"))
     found["collision_history"] = decoded(found["collision_history"])
     if json:
@@ -204,7 +214,8 @@ def sql(
 ) -> None:
     """Run a single SQL statement. Statements that write are refused.
 
-    The function percentile(value, percent) is there beside SQLite's own.
+    The function percentile(value, percent), with a percent from 0 to 100, is there beside SQLite's
+    own.
 
     The statement runs at low priority and is stopped after the timeout (exit status 75), because
     the daemon cannot reuse its WAL while the statement runs.

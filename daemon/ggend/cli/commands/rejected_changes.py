@@ -45,6 +45,13 @@ _END = 2**63
 
 T = TypeVar("T")
 
+ids_argument = click.argument(
+    "ids",
+    nargs=-1,
+    type=int,
+    metavar="[ID]...",
+    help="The ids of events, as shown by `rejected list`.",
+)
 code_option = click.option(
     "--code", type=OneOf(EventCode), metavar="CODE", help="Only events rejected with this code."
 )
@@ -52,7 +59,11 @@ code_option = click.option(
 
 @command()
 @click.argument(
-    "ids", nargs=-1, type=int, metavar="ID", help="The ids of events, as shown by `rejected list`."
+    "ids",
+    nargs=-1,
+    type=int,
+    metavar="[ID]...",
+    help="The ids of events, as shown by `rejected list`.",
 )
 @code_option
 @click.option("--all", "everything", is_flag=True, help="All rejected events.")
@@ -107,7 +118,11 @@ def requeue(
 
 @command("purge")
 @click.argument(
-    "ids", nargs=-1, type=int, metavar="ID", help="The ids of events, as shown by `rejected list`."
+    "ids",
+    nargs=-1,
+    type=int,
+    metavar="[ID]...",
+    help="The ids of events, as shown by `rejected list`.",
 )
 @code_option
 @click.option(

@@ -10,6 +10,7 @@ from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
 from ggend.cli.common.options import columns_option, database_option, format_option
 from ggend.cli.render.output import Format, escape, show, show_text
+from ggend.errors import UsageMistake
 from ggend.queries.schema import definition_of, describe_table, list_tables
 from ggend.queries.snapshot import snapshot
 
@@ -35,6 +36,8 @@ def schema(
         ggend schema receipts
         ggend schema receipts --sql
     """
+    if as_sql and (columns is not None or form is not Format.TABLE):
+        raise UsageMistake("--sql has no columns and no other format", hint="leave out --sql")
     with snapshot(chosen_database(database)) as connection:
         if as_sql:
             definition = definition_of(connection, table)

@@ -12,7 +12,8 @@ import msgspec
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import group
 from ggend.cli.common.options import PATH, database_option, format_option
-from ggend.cli.render.output import Format, progress, show, show_json, show_line
+from ggend.cli.render.output import Format, progress, show, show_json, show_line, show_text
+from ggend.cli.render.record import record_text
 from ggend.cli.render.sizes import counted
 from ggend.config import load_config
 from ggend.errors import UsageMistake
@@ -71,14 +72,19 @@ def check_objectives(*, file: Path | None, form: Format, as_json: bool) -> None:
     columns = ["metric", "is", "warning", "critical", "operation", "environment"]
     is_for_all = all(row[4:] == ("all", "all") for row in rows)
     kept = columns[:4] if is_for_all else columns
-    show(Result(columns=columns, rows=rows), form=form, kept=kept)
+    show(
+        Result(columns=columns, rows=rows),
+        form=form,
+        kept=kept,
+        choice="--format csv shows all",
+    )
     if form is Format.TABLE:
         source = file or "the built-in defaults: no file is configured"
         show_line(f"{counted(len(rows), 'objective')} from {source}")
 
 
 def _limit(limit: float | None, form: Format) -> object:
-    """Return a limit with its thousands apart for people, as a number for programs."""
+    """Return a number with its thousands apart for people, as a number for programs."""
     return limit if limit is None or form is not Format.TABLE else f"{limit:,.15g}"
 
 
@@ -149,7 +155,7 @@ def backtest_objectives(
             each.severity,
             each.proposed,
             each.today,
-            None if each.worst is None else f"{each.worst:,.15g}",
+            _limit(each.worst, form),
             each.execution_id,
         )
         for each in tallies
@@ -163,18 +169,21 @@ def _configured() -> Path | None:
 
 
 def _show(breach: Explained) -> None:
-    show_line(f"{breach.severity}: {breach.description}")
-    show_line(f"  metric     {breach.metric}")
-    show_line(f"  execution  {breach.execution_id}")
-    show_line(
-        f"  breach     {'not recorded by ggend' if breach.id is None else breach.id}, "
-        f"{breach.timestamp}"
-    )
-    show_line(f"  evaluated  {breach.arithmetic}")
+    recorded = "not recorded by ggend" if breach.id is None else breach.id
+    lines = [
+        (breach.severity, breach.description),
+        ("metric", breach.metric),
+        ("execution", str(breach.execution_id)),
+        ("breach", f"{recorded}, {breach.timestamp}"),
+        ("evaluated", breach.arithmetic),
+    ]
     for row in breach.rows:
         fields = ", ".join(
-            f"{key} {value}" for key, value in row.items() if key not in ("table", "id")
+            f"{key} {value}"
+            for key, value in row.items()
+            if key not in ("table", "id") and value is not None
         )
-        show_line(f"  row        {row['table']} {row['id']}: {fields}")
+        lines.append(("row", f"{row['table']} {row['id']}: {fields}"))
     if not breach.rows:
-        show_line("  row        no longer stored")
+        lines.append(("row", "no longer stored"))
+    show_text(record_text([("", lines)]))

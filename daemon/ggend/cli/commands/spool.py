@@ -17,6 +17,7 @@ from ggend.cli.common.delivery import require_daemon
 from ggend.cli.common.options import PATH, Seconds, columns_option, format_option, socket_option
 from ggend.cli.render.durations import age_text
 from ggend.cli.render.output import Format, complain, show, show_line
+from ggend.cli.render.sizes import counted
 from ggend.errors import DaemonUnreachable, UsageMistake
 from ggend.queries.result import Result
 from ggend_client.errors import SpoolUnusable
@@ -79,7 +80,7 @@ def list_spool(*, directory: Path | None, columns: str | None, form: Format) -> 
     if waiting:
         count = sum(map(waiting_events, waiting))
         raise DaemonUnreachable(
-            f"{count:,} event{'s are' if count > 1 else ' is'} waiting in the spool",
+            f"{counted(count, 'event')} {'is' if count == 1 else 'are'} waiting in the spool",
             hint="`ggend spool replay` sends them",
         )
 
@@ -143,7 +144,8 @@ def replay_spool(
         expired=expired,
         accept_duplicates=accept_duplicates,
     )
-    show_line(f"{report.events:,} events of {report.spools:,} producers delivered from {place}")
+    events, producers = counted(report.events, "event"), counted(report.spools, "producer")
+    show_line(f"{events} of {producers} delivered from {place}")
     if report.expired:
         complain(
             f"{report.expired:,} events are over 30 days old and were set aside, not sent",
@@ -169,7 +171,7 @@ def _refuse_to_forget(elsewhere: Sequence[SpoolSummary]) -> None:
     if events:
         sockets = ", ".join(sorted({one.destination for one in elsewhere}))
         raise DaemonUnreachable(
-            f"{events:,} events are addressed to other sockets: {sockets}",
+            f"{counted(events, 'event')} addressed to other sockets: {sockets}",
             hint="`ggend spool replay --socket PATH` sends them there; --all-sockets sends them to "
             "this daemon",
         )

@@ -36,9 +36,9 @@ _DEGRADED = 1
 def status(*, as_json: bool, form: Format, socket: Path | None, timeout: float) -> None:
     """Show the daemon's health, rates and counters.
 
-    The counters are those of `ggend accounts`: `in all` since the database was created, which
-    changes as parked events are stored and rejected ones requeued, and what changed since the
-    daemon started.
+    The counters are those of `ggend accounts`. The first column counts since the database was
+    created. The second is what changed since the daemon started; it may be negative, because parked
+    events are stored later and rejected events are requeued.
 
     Exit status: 0 healthy, 1 degraded (`trouble` and `hook_errors` show why), 69 not reachable.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ggend.cli.common.delivery import Delivery, quiet_client, require_daemon
 from ggend.cli.render.output import complain
+from ggend.cli.render.sizes import counted
 from ggend.encodings import WrongEncoding, checked_chunks
 from ggend.errors import UsageMistake
 from ggend.importers.event_args import BadEvent, check_line, event_of, unread_json
@@ -55,7 +56,7 @@ def emit_and_go_on(
     except (BadEvent, UsageMistake, WrongEncoding) as error:
         complain(str(error), hint=error.hint)
     client.close(seconds)
-    _report(client)
+    _report(client, socket)
 
 
 def _event(kind: str, fields: Sequence[str]) -> Event:
@@ -79,7 +80,7 @@ def _emit_line(client: Client, number: int, line: bytes | OverlongLine, seconds:
         client.emit(event)
 
 
-def _report(client: Client) -> None:
+def _report(client: Client, socket: Path | None) -> None:
     """Report on standard error the events that are not stored."""
     stats = client.stats()
     for reject in client.recent_rejects():
@@ -88,14 +89,15 @@ def _report(client: Client) -> None:
             hint="it is kept in quarantine; `ggend rejected list` shows it",
         )
     if stats.spooled:
+        command = "ggend spool replay" + (f" --socket {shlex.quote(str(socket))}" if socket else "")
         complain(
-            f"{stats.spooled} of {stats.offered} events are spooled on disk: "
+            f"{stats.spooled} of {stats.offered} events spooled on disk: "
             f"{stats.last_error or 'the daemon has not answered yet'}",
-            hint="the next client or `ggend spool replay` sends them",
+            hint=f"the next client of the same socket, or `{command}`, sends what is spooled",
         )
     if stats.queued or stats.dropped.total:
         complain(
-            f"{stats.queued + stats.dropped.total} of {stats.offered} events are lost: "
+            f"{stats.queued + stats.dropped.total} of {stats.offered} events lost: "
             f"{stats.last_drop or stats.last_error}"
         )
 
@@ -136,8 +138,8 @@ def emit_lines(socket: Path | None, seconds: float) -> bool:
         rejected = delivery.rejected
     if rejected or invalid:
         complain(
-            f"{delivery.sent - rejected} events stored, {rejected} rejected by the daemon, "
-            f"{invalid} lines invalid"
+            f"{counted(delivery.sent - rejected, 'event')} stored, {rejected:,} rejected by the "
+            f"daemon, {counted(invalid, 'line')} invalid"
         )
     return not (rejected or invalid)
 

@@ -73,10 +73,14 @@ format_option = click.option(
 )
 
 section_option = click.option(
-    "--section", metavar="NAME", help="Only this table of the report, such as `agents`."
+    "--section", metavar="NAME", help="Only this table of the report. A wrong name lists them."
 )
 columns_option = click.option(
-    "--columns", metavar="A,B", help="Show only these columns, in this order."
+    "--columns",
+    multiple=True,
+    callback=lambda _context, _option, given: ",".join(given) or None,
+    metavar="A,B",
+    help="Show only these columns, in this order.",
 )
 local_option = click.option(
     "--local", is_flag=True, help="Show times in the local time zone instead of UTC."

@@ -79,10 +79,18 @@ class _Column:
         self.cells = [pattern.sub(by, text) for text in self.cells]
 
 
-def draw(console: Console, result: Result, *, kept: Iterable[str] | None, width: int) -> None:
+def draw(
+    console: Console,
+    result: Result,
+    *,
+    kept: Iterable[str] | None,
+    width: int,
+    choice: str = "--columns chooses",
+) -> None:
     """Print the rows. `kept` names the columns that are shown in any case.
 
-    None: all of them, row by row if there is no room for a table.
+    None: all of them, row by row if there is no room for a table. `choice` says how to see what is
+    not shown.
     """
     wanted = frozenset(result.columns if kept is None else kept)
     columns = [
@@ -97,7 +105,7 @@ def draw(console: Console, result: Result, *, kept: Iterable[str] | None, width:
         console.print(line, soft_wrap=True)
     if left_out:
         names = ", ".join(escape(column.name) for column in left_out)
-        console.print(Text(f"not shown: {names} (--columns chooses)", style="dim"))
+        console.print(Text(f"not shown: {names} ({choice})", style="dim"))
 
 
 def _bounded(text: str) -> str:

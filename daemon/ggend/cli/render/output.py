@@ -48,8 +48,12 @@ def show(
     kept: Iterable[str] | None = None,
     columns: str | None = None,
     local: bool = False,
+    choice: str = "--columns chooses",
 ) -> None:
-    """Print rows. `kept` and `columns`: see `table_text` and `chosen`; `local`: in local time."""
+    """Print rows. `kept` and `columns`: see `table_text` and `chosen`; `local`: in local time.
+
+    `choice` says how to see the columns for which a terminal has no room.
+    """
     if local:
         from ggend.cli.render.local_time import in_local_time
 
@@ -57,7 +61,7 @@ def show(
     if columns is not None:
         result, kept = chosen(result, columns), None
     if form is Format.TABLE:
-        show_text(table_text(result, kept=kept))
+        show_text(table_text(result, kept=kept, choice=choice))
     else:
         parts = pieces(result.columns, result.rows, form)
         if form is Format.CSV and sys.stdout.isatty():  # quotes do not keep a terminal from acting
@@ -65,8 +69,9 @@ def show(
         show_text("".join(parts))
     if result.has_more:
         sys.stdout.flush()
+        shown = len(result.rows)
         complain(
-            f"only the first {len(result.rows)} rows are shown",
+            f"only the first {'row is' if shown == 1 else f'{shown:,} rows are'} shown",
             hint=result.next_page or "--limit shows more",
         )
 
@@ -85,7 +90,9 @@ def chosen(result: Result, columns: str) -> Result:
     return msgspec.structs.replace(result, columns=wanted, rows=rows)
 
 
-def table_text(result: Result, *, kept: Iterable[str] | None = None) -> str:
+def table_text(
+    result: Result, *, kept: Iterable[str] | None = None, choice: str = "--columns chooses"
+) -> str:
     """Return rows as a table: drawn on a terminal, otherwise plain aligned columns.
 
     `kept` names the columns that are shown even if the terminal is too narrow for them; None: all.
@@ -100,7 +107,7 @@ def table_text(result: Result, *, kept: Iterable[str] | None = None) -> str:
 
     console = Console()
     with console.capture() as captured:
-        draw(console, result, kept=kept, width=console.width)
+        draw(console, result, kept=kept, width=console.width, choice=choice)
     return captured.get()
 
 

@@ -17,6 +17,8 @@ from ggend_schema.spelling import or_nearest
 
 __all__ = ["Section", "show_sections"]
 
+_CHOICE = "--format json shows all"
+
 
 class Section(msgspec.Struct, frozen=True):
     """One table of a report."""
@@ -38,7 +40,7 @@ def show_sections(
     """
     if chosen is not None:
         section = _section(sections, chosen)
-        show(section.result, form=form, kept=section.kept or None)
+        show(section.result, form=form, kept=section.kept or None, choice=_CHOICE)
         return
     if form is Format.CSV:
         raise UsageMistake(
@@ -54,7 +56,7 @@ def show_sections(
     for section in sections:
         if section.result.rows:
             show_text(f"\n{'## ' if is_markdown else ''}{section.title}\n\n")
-            show(section.result, form=form, kept=section.kept or None)
+            show(section.result, form=form, kept=section.kept or None, choice=_CHOICE)
 
 
 def _section(sections: Sequence[Section], name: str) -> Section:

@@ -67,8 +67,8 @@ def _rates(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     )
     if (times := _spread(answer, "commit_ms", " ms")) != "":
         yield "commit time", times
-    if (batches := _spread(answer, "batch_events", " events")) != "":
-        yield "batch size", batches
+    if (batches := _spread(answer, "batch_events", "")) != "":
+        yield "events a batch", batches
     queued, size = answer.get("queued_events") or 0, answer.get("queued_bytes") or 0
     yield "queue", f"{counted(queued, 'event')}, {size_text(size)}"
 

@@ -17,6 +17,8 @@ __all__ = ["are_required", "missing_in", "need", "summary_of"]
 
 #: The package of Debian that brings each tool.
 _PACKAGES = {
+    "bash": "bash",
+    "fish": "fish",
     "iconv": "libc-bin",
     "nc": "netcat-openbsd",
     "perl": "perl",
@@ -24,6 +26,7 @@ _PACKAGES = {
     "socat": "socat",
     "sqlite3": "sqlite3",
     "strace": "strace",
+    "zsh": "zsh",
 }
 
 _REASON = re.compile(rf"\b({'|'.join(_PACKAGES)}) is not installed")

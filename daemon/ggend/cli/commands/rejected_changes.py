@@ -18,6 +18,7 @@ from ggend.cli.common.changes import Changes, confirm_deletion
 from ggend.cli.common.choice import OneOf
 from ggend.cli.common.chosen import chosen_database, chosen_socket
 from ggend.cli.common.command import command
+from ggend.cli.common.completion import complete_rejected
 from ggend.cli.common.daemon_client import ask_daemon
 from ggend.cli.common.options import (
     database_option,
@@ -52,7 +53,12 @@ code_option = click.option(
 
 @command()
 @click.argument(
-    "ids", nargs=-1, type=int, metavar="ID", help="The ids of events, as shown by `rejected list`."
+    "ids",
+    nargs=-1,
+    type=int,
+    metavar="ID",
+    help="The ids of events, as shown by `rejected list`.",
+    shell_complete=complete_rejected,
 )
 @code_option
 @click.option("--all", "everything", is_flag=True, help="All rejected events.")
@@ -107,7 +113,12 @@ def requeue(
 
 @command("purge")
 @click.argument(
-    "ids", nargs=-1, type=int, metavar="ID", help="The ids of events, as shown by `rejected list`."
+    "ids",
+    nargs=-1,
+    type=int,
+    metavar="ID",
+    help="The ids of events, as shown by `rejected list`.",
+    shell_complete=complete_rejected,
 )
 @code_option
 @click.option(

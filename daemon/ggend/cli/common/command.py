@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 __all__ = ["Command", "Group", "LazyGroup", "command", "group", "leaves"]
 
@@ -96,6 +97,11 @@ class LazyGroup(Group):
         module, _, attribute = place.partition(":")
         found: click.Command = getattr(import_module(module), attribute)
         return found
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Complete the name of a command, without a description: that would import all of them."""
+        names = [CompletionItem(name) for name in self._places if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

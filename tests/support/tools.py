@@ -19,7 +19,9 @@ __all__ = ["are_required", "missing_in", "need", "summary_of"]
 _PACKAGES = {
     "bash": "bash",
     "fish": "fish",
+    "groff": "groff-base",
     "iconv": "libc-bin",
+    "mandoc": "mandoc",
     "nc": "netcat-openbsd",
     "perl": "perl",
     "shellcheck": "shellcheck",

@@ -82,7 +82,7 @@ class LazyGroup(Group):
     def __init__(self, name: str, sections: Mapping[str, Mapping[str, str]], **given: Any) -> None:
         """`sections`: title → name of a command → `package.module:attribute`."""
         super().__init__(name, **_SETTINGS_OF_GROUPS, **given)
-        self._sections = sections
+        self.sections = sections
         self._places = {name: place for part in sections.values() for name, place in part.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click calls it
@@ -113,7 +113,7 @@ class LazyGroup(Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands, section by section."""
-        for title, places in self._sections.items():
+        for title, places in self.sections.items():
             self.write_commands(title, places, ctx, formatter)
 
 

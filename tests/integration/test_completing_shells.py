@@ -189,3 +189,21 @@ def test_fish_offers_completions(typed: str, expected: list[str], filled: Daemon
     )
     assert ran.stderr == ""
     assert sorted(line.partition("\t")[0] for line in ran.stdout.splitlines()) == expected
+
+
+def test_an_event_is_not_sent_where_completions_are_asked_for(filled: Daemon) -> None:
+    event = ["audit", "agent_id=nobody", "operation=o", "status=completed"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "ggend", "emit", *event],
+        env={
+            **_environ(filled),
+            "GGEND_SOCKET": str(filled.socket),
+            "_GGEND_COMPLETE": "bash_complete",
+            "COMP_LINE": "ggend emit au",
+        },
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert (ran.stdout, ran.stderr, ran.returncode) == ("plain,audit\n", "", 0)
+    assert filled.query("SELECT COUNT(*) FROM audit_log WHERE agent_id = 'nobody'") == [(0,)]

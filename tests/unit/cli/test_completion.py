@@ -15,7 +15,14 @@ from ggend.cli.app import app
 from ggend.cli.common.command import leaves
 from ggend.cli.common.shells import Shell, answer, script
 from ggend.database.upgrade import prepare_database
-from ggend.queries.suggestions import MOST
+from ggend.queries.suggestions import (
+    _BREACHES,
+    _PRODUCERS,
+    _REJECTED,
+    _SOURCES,
+    MOST,
+    glance,
+)
 from support.version_1 import make_version_1
 
 _PRODUCER = "ab12" + "0" * 28
@@ -170,8 +177,20 @@ def test_emit_completes_ids_of_the_configured_database(
     assert completed("ggend emit audit agent_id=agent-2", capsys) == ["agent_id=agent-2"]
 
 
-def test_a_path_may_begin_at_home(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert completed(f"ggend query memory -d ~/{database.name} agent-1", capsys) == ["agent-1"]
+@pytest.mark.parametrize("home", ["~", "$HOME", "${HOME}"])
+def test_a_path_may_begin_at_home(
+    home: str, database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = f"ggend query memory -d {home}/{database.name} agent-1"
+    assert completed(line, capsys) == ["agent-1"]
+
+
+def test_values_are_found_by_index(database: Path) -> None:
+    parameters = {"low": 1, "high": 2, "most": 3}
+    with glance(database) as connection:
+        for sql in (_REJECTED, _BREACHES, _PRODUCERS, _SOURCES):
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()
+            assert [row[3].split()[0] for row in plan] == ["SEARCH"], plan
 
 
 def test_no_more_is_offered_than_a_person_reads(

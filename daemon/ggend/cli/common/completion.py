@@ -6,6 +6,7 @@ nothing where that fails. What reads it is imported only when Tab asks.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -292,5 +293,5 @@ def _read(flag: Path | None, read: Callable[[sqlite3.Connection], list[T]], foun
 
 
 def _expanded(path: Path) -> Path:
-    """Return a path as the shell will give it: what is typed has its `~` still."""
-    return path.expanduser()
+    """Return a path as the shell will give it: what is typed has its `~` and `$HOME` still."""
+    return Path(os.path.expandvars(path)).expanduser()

@@ -11,10 +11,12 @@ import gc
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["Command", "Group", "LazyGroup", "command", "group", "leaves"]
 
@@ -100,6 +102,8 @@ class LazyGroup(Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
         """Complete the name of a command, without a description: that would import all of them."""
+        from click.shell_completion import CompletionItem
+
         names = [CompletionItem(name) for name in self._places if name.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 

@@ -44,6 +44,8 @@ def main() -> None:
 
 def _run() -> int:
     """Run the command; return the exit status."""
+    if asked := os.environ.get("_GGEND_COMPLETE"):
+        return _complete(asked)
     if _is_plain_event(sys.argv[1:]):
         return _emit(*sys.argv[2:])
     try:
@@ -95,6 +97,16 @@ def _emit(kind: str, *fields: str) -> int:
     except GgendError as error:
         return _fail(error.message, error.hint, error.exit_status)
     return 0
+
+
+def _complete(asked: str) -> int:
+    """Answer the shell in which Tab was pressed."""
+    try:
+        from ggend.cli.app import app
+        from ggend.cli.common.shells import answer
+    except ModuleNotFoundError as error:
+        return _not_installed(error)
+    return answer(app, asked)
 
 
 def _not_installed(error: ModuleNotFoundError) -> int:

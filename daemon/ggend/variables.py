@@ -11,26 +11,26 @@ from collections.abc import Mapping
 from ggend.config import Config
 from ggend_schema.spelling import nearest
 
-__all__ = ["KNOWN_VARIABLES", "unknown_variables"]
+__all__ = ["COMMAND_VARIABLES", "KNOWN_VARIABLES", "unknown_variables"]
 
 _PREFIX = "GGEND_"
 
 #: What the daemon reads: each key of its configuration.
 _SETTINGS = tuple(f"{_PREFIX}{key.upper()}" for key in Config.__struct_fields__)
 
-#: What commands and clients read beside the socket and the database.
-_CLIENTS = (
-    "GGEND_AGENT",
-    "GGEND_CONFIG",
-    "GGEND_DEBUG",
-    "GGEND_DISABLED",
-    "GGEND_EXECUTION",
-    "GGEND_PAGER",
-    "GGEND_SERVICE",
-    "GGEND_SESSION",
-    "GGEND_SPOOL_DIR",
-    "GGEND_STRICT",
-)
+#: What commands and clients read beside the settings, and what it means.
+COMMAND_VARIABLES: Mapping[str, str] = {
+    "GGEND_AGENT": "The agent of events that name none.",
+    "GGEND_CONFIG": "The TOML file to read instead of the default ones.",
+    "GGEND_DEBUG": "1: clients log why each event was dropped, not only the first of a kind.",
+    "GGEND_DISABLED": "1: clients send nothing.",
+    "GGEND_EXECUTION": "The execution of events that name none.",
+    "GGEND_PAGER": "The pager, instead of PAGER; empty or `cat`: none.",
+    "GGEND_SERVICE": "The name of a client in the list of producers.",
+    "GGEND_SESSION": "The session of events that name none.",
+    "GGEND_SPOOL_DIR": "Where clients keep events until the daemon answers; empty: nowhere.",
+    "GGEND_STRICT": "1: clients raise on an invalid event instead of dropping it.",
+}
 
 #: What `clients/shell/ggend.sh` reads and sets.
 _SHELL = ("GGEND_DROPPED", "GGEND_TIMEOUT")
@@ -39,7 +39,7 @@ _SHELL = ("GGEND_DROPPED", "GGEND_TIMEOUT")
 _DEVELOPMENT = ("GGEND_PYTHON", "GGEND_TEST_PATIENCE", "GGEND_TEST_TOOLS")
 
 #: Every variable that has a meaning for some part of ggend.
-KNOWN_VARIABLES = frozenset({*_SETTINGS, *_CLIENTS, *_SHELL, *_DEVELOPMENT})
+KNOWN_VARIABLES = frozenset({*_SETTINGS, *COMMAND_VARIABLES, *_SHELL, *_DEVELOPMENT})
 
 
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:

@@ -25,7 +25,9 @@ def _structure(path: Path) -> list[tuple[str, ...]]:
         connection.close()
 
 
-@pytest.mark.parametrize("program", ["schema/build.py", "docs/reference/build.py"])
+@pytest.mark.parametrize(
+    "program", ["schema/build.py", "docs/reference/build.py", "docs/reference/man.py"]
+)
 def test_generated_files_are_current(program: str) -> None:
     checked = subprocess.run(
         [sys.executable, ROOT / program, "--check"], capture_output=True, text=True

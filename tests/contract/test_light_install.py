@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 #: What a wheel is built from.
-SOURCES = ("pyproject.toml", "README.md", "schema", "clients", "daemon")
+SOURCES = ("pyproject.toml", "README.md", "schema", "clients", "daemon", "docs/man")
 
 #: Modules of the standard library that take longer to import than all of the client, or that
 #: change how the program behaves.
@@ -75,6 +75,11 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Light]:
 def test_it_brings_msgspec_and_nothing_else(light: Light) -> None:
     listed = light.pip("list", "--format=freeze").stdout.split()
     assert sorted(line.partition("==")[0] for line in listed) == ["ggend", "msgspec"]
+
+
+def test_it_brings_the_manual_pages(light: Light) -> None:
+    installed = {page.name for page in (light.place / "share" / "man" / "man1").iterdir()}
+    assert installed == {page.name for page in (ROOT / "docs" / "man").iterdir()}
 
 
 def test_its_client_works(light: Light) -> None:

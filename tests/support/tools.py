@@ -17,13 +17,18 @@ __all__ = ["are_required", "missing_in", "need", "summary_of"]
 
 #: The package of Debian that brings each tool.
 _PACKAGES = {
+    "bash": "bash",
+    "fish": "fish",
+    "groff": "groff-base",
     "iconv": "libc-bin",
+    "mandoc": "mandoc",
     "nc": "netcat-openbsd",
     "perl": "perl",
     "shellcheck": "shellcheck",
     "socat": "socat",
     "sqlite3": "sqlite3",
     "strace": "strace",
+    "zsh": "zsh",
 }
 
 _REASON = re.compile(rf"\b({'|'.join(_PACKAGES)}) is not installed")

@@ -17,6 +17,7 @@ _SECTIONS = {
         "doctor": "doctor:doctor",
         "reload": "reload:reload",
         "config": "config:config",
+        "completion": "completion:completion",
     },
     "Send events": {
         "emit": "emit:emit",

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from ggend.errors import UsageMistake
 from ggend.queries.run import columns_of, run
 
-__all__ = ["Kind", "ids_like", "whole_id"]
+__all__ = ["Kind", "ids_like", "values_like", "whole_id"]
 
 Kind: TypeAlias = Literal["execution", "agent", "session"]
 
@@ -52,17 +52,25 @@ def whole_id(connection: sqlite3.Connection, kind: Kind, text: str) -> str:
 
 def ids_like(connection: sqlite3.Connection, kind: Kind, text: str, limit: int) -> list[str]:
     """Return up to `limit` ids that are the text, or begin and end so; the exact one alone."""
-    beginning, _, end = text.strip().partition(_ELLIPSIS)
-    parameters = {"beginning": beginning, "end": end, "most": limit}
     found: set[str] = set()
     for table, column in _PLACES[kind]:
-        if column not in columns_of(connection, table):
-            continue
-        rows = run(connection, _IDS.format(table=table, column=column), limit, parameters).rows
-        found |= {str(row[0]) for row in rows}
+        found.update(values_like(connection, table, column, text, limit))
+    beginning, _, end = text.strip().partition(_ELLIPSIS)
     if not end and beginning in found:
         return [beginning]
     return sorted(found)[:limit]
+
+
+def values_like(
+    connection: sqlite3.Connection, table: str, column: str, text: str, limit: int
+) -> list[str]:
+    """Return up to `limit` values of a column, which begins an index, that begin and end so."""
+    if column not in columns_of(connection, table):
+        return []
+    beginning, _, end = text.strip().partition(_ELLIPSIS)
+    parameters = {"beginning": beginning, "end": end, "most": limit}
+    rows = run(connection, _IDS.format(table=table, column=column), limit, parameters).rows
+    return [str(row[0]) for row in rows]
 
 
 _IDS = """

@@ -11,6 +11,7 @@ import msgspec
 
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
+from ggend.cli.common.completion import complete_producers
 from ggend.cli.common.options import columns_option, database_option, format_option, limit_option
 from ggend.cli.render.output import Format, complain, show, show_json, show_line
 from ggend.database.account_counts import COUNTS
@@ -27,7 +28,12 @@ _ALWAYS_SHOWN = frozenset({"account", "client", "uid", "last_sequence", "stored"
 
 
 @command()
-@click.option("--producer", metavar="HEX", help="Only this producer. A prefix of its id is enough.")
+@click.option(
+    "--producer",
+    metavar="HEX",
+    help="Only this producer. A prefix of its id is enough.",
+    shell_complete=complete_producers,
+)
 @click.option("--client", metavar="NAME", help="Only producers with this client name.")
 @columns_option
 @database_option

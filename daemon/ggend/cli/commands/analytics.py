@@ -11,7 +11,7 @@ import click
 
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
-from ggend.cli.common.filters import since_option, until_option
+from ggend.cli.common.filters import agent_option, since_option, until_option
 from ggend.cli.common.options import database_option, format_option, section_option
 from ggend.cli.render.output import Format, show_json
 from ggend.cli.render.sections import Section, show_sections
@@ -32,6 +32,12 @@ _PERIOD = "24h"
 
 _PERCENTILES = tuple(f"p{percent}, ms" for percent in PERCENTS)
 
+#: The tables of the report.
+_SECTIONS = (
+    *("executions", "trend", "operations", "agents", "environments", "stages", "audit"),
+    *("collisions", "violations", "errors"),
+)
+
 #: Columns of the longest bar of the trend.
 _BAR = 24
 
@@ -48,8 +54,8 @@ _ERROR_CHARS = 66
 )
 @since_option
 @until_option
-@click.option("--agent", help="Only rows of this agent. A unique beginning is enough.")
-@section_option
+@agent_option
+@section_option(*_SECTIONS)
 @database_option
 @format_option
 def analytics(

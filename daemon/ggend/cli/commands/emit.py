@@ -11,6 +11,7 @@ import msgspec
 
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import Command, command
+from ggend.cli.common.completion import complete_event_types, complete_fields
 from ggend.cli.common.emitting import TIMEOUT_SECONDS, emit_and_go_on, emit_lines, emit_one
 from ggend.cli.common.options import Seconds, socket_option
 from ggend.errors import UsageMistake
@@ -68,12 +69,14 @@ def _fields_of(struct: type[msgspec.Struct]) -> Iterator[tuple[str, str]]:
     required=False,
     metavar="[TYPE]",
     help="Event type, such as audit.",
+    shell_complete=complete_event_types,
 )
 @click.argument(
     "fields",
     nargs=-1,
     metavar="[KEY=VALUE]...",
     help="A field: key=value for text and numbers, key:=json for JSON.",
+    shell_complete=complete_fields,
 )
 @click.option(
     "--stdin", is_flag=True, help="Read events from standard input, one JSON object per line."

@@ -17,6 +17,7 @@ import click
 from ggend.cli.common.choice import OneOf
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
+from ggend.cli.common.completion import complete_tables
 from ggend.cli.common.filters import since_option, until_option
 from ggend.cli.common.options import PATH, database_option
 from ggend.cli.render.output import escape, progress, show_line
@@ -39,7 +40,12 @@ class _NotWritten(GgendError):
 
 
 @command()
-@click.argument("table", metavar="TABLE", help="The name of a table or view, or `all`.")
+@click.argument(
+    "table",
+    metavar="TABLE",
+    help="The name of a table or view, or `all`.",
+    shell_complete=complete_tables,
+)
 @database_option
 @click.option(
     "--format",

@@ -15,6 +15,7 @@ import msgspec
 
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import command
+from ggend.cli.common.completion import complete_ids
 from ggend.cli.common.delivery import require_daemon
 from ggend.cli.common.options import PATH, Seconds, check_agent, format_option, socket_option
 from ggend.cli.render.formats import Format
@@ -117,6 +118,7 @@ class _Import:
     "--agent",
     default=DEFAULT_AGENT,
     help="The agent of the receipts, which these logs do not contain.",
+    shell_complete=complete_ids("agent"),
 )
 @socket_option
 @click.option(

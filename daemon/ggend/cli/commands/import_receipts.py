@@ -16,6 +16,7 @@ import msgspec
 
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import command
+from ggend.cli.common.completion import complete_ids
 from ggend.cli.common.delivery import require_daemon
 from ggend.cli.common.options import PATH, Seconds, check_agent, format_option, socket_option
 from ggend.cli.render.formats import Format
@@ -226,7 +227,12 @@ class _Import:
     metavar="FILE|-",
     help="JSON files; - is standard input.",
 )
-@click.option("--agent", default=DEFAULT_AGENT, help="The agent of receipts that do not name one.")
+@click.option(
+    "--agent",
+    default=DEFAULT_AGENT,
+    help="The agent of receipts that do not name one.",
+    shell_complete=complete_ids("agent"),
+)
 @socket_option
 @click.option(
     "--timeout",

@@ -11,6 +11,7 @@ import click
 from ggend.cli.common.choice import OneOf
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
+from ggend.cli.common.completion import complete_percentile_names
 from ggend.cli.common.filters import since_option, until_option
 from ggend.cli.common.options import columns_option, database_option, format_option, limit_option
 from ggend.cli.render.output import Format, show
@@ -36,7 +37,9 @@ _DAY = 10
 )
 @click.option("--by-day", is_flag=True, help="Show each day separately.")
 @click.option(
-    "--name", help="Only this stage, agent or operation. `extract` stands for μ₂_extract."
+    "--name",
+    help="Only this stage, agent or operation. `extract` stands for μ₂_extract.",
+    shell_complete=complete_percentile_names,
 )
 @since_option
 @until_option

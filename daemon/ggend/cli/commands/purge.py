@@ -15,6 +15,7 @@ import click
 from ggend.cli.common.changes import Changes, confirm_deletion
 from ggend.cli.common.chosen import chosen_database, chosen_socket
 from ggend.cli.common.command import command
+from ggend.cli.common.completion import complete_tables
 from ggend.cli.common.daemon_client import ask_daemon
 from ggend.cli.common.options import (
     database_option,
@@ -55,6 +56,7 @@ _REFUSED_HINT = (
     multiple=True,
     metavar="TABLE",
     help="Keep all rows of this table. Can be repeated.",
+    shell_complete=complete_tables,
 )
 @click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 @database_option

@@ -14,6 +14,7 @@ from ggend.cli.commands.list_commands import LIST_COMMANDS
 from ggend.cli.commands.percentiles import percentiles
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import group
+from ggend.cli.common.completion import complete_ids, complete_memories
 from ggend.cli.common.filters import (
     before_option,
     filters_of,
@@ -83,7 +84,12 @@ query.add_command(LIST_COMMANDS["executions"])
 
 
 @query.command("execution")
-@click.argument("wanted", metavar="ID", help="The execution's id, or a prefix of it.")
+@click.argument(
+    "wanted",
+    metavar="ID",
+    help="The execution's id, or a prefix of it.",
+    shell_complete=complete_ids("execution"),
+)
 @click.option("--receipt", "as_receipt", is_flag=True, help="Print only the receipt's JSON.")
 @click.option("--json", is_flag=True, help="Print JSON.")
 @database_option
@@ -115,7 +121,12 @@ query.add_command(LIST_COMMANDS["audit"])
 
 @query.command("memory")
 @click.argument(
-    "agent", default=None, required=False, metavar="[AGENT]", help="Print the memory of this agent."
+    "agent",
+    default=None,
+    required=False,
+    metavar="[AGENT]",
+    help="Print the memory of this agent.",
+    shell_complete=complete_memories,
 )
 @since_option
 @until_option

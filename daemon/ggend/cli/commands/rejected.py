@@ -10,6 +10,7 @@ import click
 from ggend.cli.commands.rejected_changes import code_option, moment_of, purge_rejected, requeue
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import group
+from ggend.cli.common.completion import complete_rejected
 from ggend.cli.common.filters import before_option, since_option, until_option
 from ggend.cli.common.options import (
     columns_option,
@@ -86,6 +87,7 @@ def list_rejected(
     type=click.IntRange(min=1),
     metavar="ID",
     help="The event's id, as shown by `rejected list`.",
+    shell_complete=complete_rejected,
 )
 @click.option("--json", is_flag=True, help="Print everything as JSON.")
 @click.option("--raw", is_flag=True, help="Print only the original bytes of the event.")

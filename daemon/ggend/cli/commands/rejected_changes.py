@@ -18,6 +18,7 @@ from ggend.cli.common.changes import Changes, confirm_deletion
 from ggend.cli.common.choice import OneOf
 from ggend.cli.common.chosen import chosen_database, chosen_socket
 from ggend.cli.common.command import command
+from ggend.cli.common.completion import complete_rejected
 from ggend.cli.common.daemon_client import ask_daemon
 from ggend.cli.common.options import (
     database_option,
@@ -51,6 +52,7 @@ ids_argument = click.argument(
     type=int,
     metavar="[ID]...",
     help="The ids of events, as shown by `rejected list`.",
+    shell_complete=complete_rejected,
 )
 code_option = click.option(
     "--code", type=OneOf(EventCode), metavar="CODE", help="Only events rejected with this code."
@@ -58,13 +60,7 @@ code_option = click.option(
 
 
 @command()
-@click.argument(
-    "ids",
-    nargs=-1,
-    type=int,
-    metavar="[ID]...",
-    help="The ids of events, as shown by `rejected list`.",
-)
+@ids_argument
 @code_option
 @click.option("--all", "everything", is_flag=True, help="All rejected events.")
 @database_option
@@ -117,13 +113,7 @@ def requeue(
 
 
 @command("purge")
-@click.argument(
-    "ids",
-    nargs=-1,
-    type=int,
-    metavar="[ID]...",
-    help="The ids of events, as shown by `rejected list`.",
-)
+@ids_argument
 @code_option
 @click.option(
     "--older-than", metavar="AGE", help="Only older events: an age such as 30d, or a date."

@@ -11,6 +11,7 @@ import msgspec
 
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import group
+from ggend.cli.common.completion import complete_ids
 from ggend.cli.common.filters import since_option, until_option
 from ggend.cli.common.options import database_option, format_option, section_option
 from ggend.cli.render.output import Format, show_json
@@ -35,10 +36,15 @@ report = group("report", "Reports about the activity of the swarm.")
 
 
 @report.command("collisions")
-@click.option("--session", metavar="ID", help="Only collisions of this session.")
+@click.option(
+    "--session",
+    metavar="ID",
+    help="Only collisions of this session.",
+    shell_complete=complete_ids("session"),
+)
 @since_option
 @until_option
-@section_option
+@section_option("types", "pairs", "hotspots", "days")
 @database_option
 @format_option
 def collisions(

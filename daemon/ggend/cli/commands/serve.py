@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ggend.cli.common.command import command
+from ggend.cli.common.completion import complete_log_levels
 from ggend.cli.common.options import PATH
 from ggend.config import load_config
 from ggend.errors import GgendError
@@ -26,7 +27,11 @@ log = logging.getLogger("ggend.config")
     "--database", "-d", type=PATH, help="Write to this SQLite file; it is created if missing."
 )
 @click.option("--config", "-c", type=PATH, help="Read only this TOML file.")
-@click.option("--log-level", help="debug, info, warning or error.")
+@click.option(
+    "--log-level",
+    help="debug, info, warning or error.",
+    shell_complete=complete_log_levels,
+)
 @click.option(
     "--upgrade/--no-upgrade",
     default=None,

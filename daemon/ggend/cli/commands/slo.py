@@ -11,6 +11,7 @@ import msgspec
 
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import group
+from ggend.cli.common.completion import complete_breaches
 from ggend.cli.common.options import PATH, database_option, format_option
 from ggend.cli.render.output import Format, progress, show, show_json, show_line, show_text
 from ggend.cli.render.record import record_text
@@ -89,7 +90,11 @@ def _limit(limit: float | None, form: Format) -> object:
 
 
 @slo.command("explain")
-@click.argument("key", help="The id of an execution, or its beginning, or the id of a breach.")
+@click.argument(
+    "key",
+    help="The id of an execution, or its beginning, or the id of a breach.",
+    shell_complete=complete_breaches,
+)
 @database_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain_breach(*, key: str, database: Path | None, as_json: bool) -> None:

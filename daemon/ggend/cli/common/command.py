@@ -11,9 +11,12 @@ import gc
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["Command", "Group", "LazyGroup", "command", "group", "leaves"]
 
@@ -81,7 +84,7 @@ class LazyGroup(Group):
     def __init__(self, name: str, sections: Mapping[str, Mapping[str, str]], **given: Any) -> None:
         """`sections`: title → name of a command → `package.module:attribute`."""
         super().__init__(name, **_SETTINGS_OF_GROUPS, **given)
-        self._sections = sections
+        self.sections = sections
         self._places = {name: place for part in sections.values() for name, place in part.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click calls it
@@ -97,6 +100,13 @@ class LazyGroup(Group):
         found: click.Command = getattr(import_module(module), attribute)
         return found
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Complete the name of a command, without a description: that would import all of them."""
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(name) for name in self._places if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -107,7 +117,7 @@ class LazyGroup(Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands, section by section."""
-        for title, places in self._sections.items():
+        for title, places in self.sections.items():
             self.write_commands(title, places, ctx, formatter)
 
 

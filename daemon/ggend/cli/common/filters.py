@@ -11,12 +11,14 @@ from typing import Any, TypeAlias
 
 import click
 
+from ggend.cli.common.completion import Completer, complete_choices, complete_ids
 from ggend.queries.list_query import Filters
 from ggend.queries.time_filters import parse_moment
 
 __all__ = [
     "FILTERS",
     "Decorator",
+    "agent_option",
     "before_option",
     "filters_of",
     "since_option",
@@ -28,8 +30,13 @@ __all__ = [
 Decorator: TypeAlias = Callable[[Callable[..., None]], Callable[..., None]]
 
 
-def _text(option: str, help_text: str, metavar: str | None = None) -> Decorator:
-    return click.option(option, metavar=metavar, help=help_text)
+def _text(
+    option: str,
+    help_text: str,
+    metavar: str | None = None,
+    complete: Completer | None = None,
+) -> Decorator:
+    return click.option(option, metavar=metavar, help=help_text, shell_complete=complete)
 
 
 text_option = _text("--text", "Case-insensitive text search.")
@@ -47,17 +54,35 @@ before_option = click.option(
 )
 wide_option = click.option("--wide", is_flag=True, help="Show every column, including JSON.")
 
+agent_option = _text(
+    "--agent",
+    "Only rows of this agent. A unique beginning is enough.",
+    complete=complete_ids("agent"),
+)
+
 #: The options of the fields of Filters, in the order in which help shows them.
 FILTERS: dict[str, Decorator] = {
-    "agent": _text("--agent", "Only rows of this agent. A unique beginning is enough."),
-    "stage": _text("--stage", "Only this stage, such as `emit` or μ₃_emit."),
-    "status": _text("--status", "Only rows with this status."),
-    "severity": _text("--severity", "Only rows of this severity."),
-    "type": _text("--type", "Only rows of this type."),
-    "operation": _text("--operation", "Only rows of this operation."),
+    "agent": agent_option,
+    "stage": _text(
+        "--stage", "Only this stage, such as `emit` or μ₃_emit.", complete=complete_choices
+    ),
+    "status": _text("--status", "Only rows with this status.", complete=complete_choices),
+    "severity": _text("--severity", "Only rows of this severity.", complete=complete_choices),
+    "type": _text("--type", "Only rows of this type.", complete=complete_choices),
+    "operation": _text("--operation", "Only rows of this operation.", complete=complete_choices),
     "environment": _text("--environment", "Only rows of this environment."),
-    "execution": _text("--execution", "Only rows of executions whose id begins so.", "ID"),
-    "session": _text("--session", "Only rows of this session. A unique beginning is enough.", "ID"),
+    "execution": _text(
+        "--execution",
+        "Only rows of executions whose id begins so.",
+        "ID",
+        complete_ids("execution"),
+    ),
+    "session": _text(
+        "--session",
+        "Only rows of this session. A unique beginning is enough.",
+        "ID",
+        complete_ids("session"),
+    ),
     "since": since_option,
     "until": until_option,
     "text": text_option,

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from ggend.cli.common.choice import OneOf
+from ggend.cli.common.completion import complete_columns, complete_words
 from ggend.cli.render.output import Format
 from ggend.errors import UsageMistake
 from ggend_schema.limits import NAME_CHARS
@@ -72,19 +73,27 @@ format_option = click.option(
     help="Output format. NDJSON has one JSON object per line.",
 )
 
-section_option = click.option(
-    "--section", metavar="NAME", help="Only this table of the report. A wrong name lists them."
-)
 columns_option = click.option(
     "--columns",
     multiple=True,
     callback=lambda _context, _option, given: ",".join(given) or None,
     metavar="A,B",
     help="Show only these columns, in this order.",
+    shell_complete=complete_columns,
 )
 local_option = click.option(
     "--local", is_flag=True, help="Show times in the local time zone instead of UTC."
 )
+
+
+def section_option(*names: str) -> Callable[[F], F]:
+    """Return the option that chooses one of the sections of a report."""
+    return click.option(
+        "--section",
+        metavar="NAME",
+        help=f"Only this table of the report: {', '.join(names)}.",
+        shell_complete=complete_words(*names),
+    )
 
 
 def limit_option(default: int) -> Callable[[F], F]:

@@ -21,6 +21,7 @@ import msgspec
 
 import ggend_client
 from ggend.cli.app import app
+from ggend.cli.common.choice import OneOf
 from ggend.cli.common.command import leaves
 from ggend_client import log_handler, testing
 
@@ -58,7 +59,10 @@ def _option(parameter: Any) -> Iterator[str]:
     names = " ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
     if parameter.param_type_name == "argument":
         names = f"`{parameter.metavar or parameter.name.upper()}`"
-    yield f"| {names} | {_cell(getattr(parameter, 'help', None))} | {_default(parameter)} |"
+    meaning = _cell(getattr(parameter, "help", None))
+    if isinstance(parameter.type, OneOf):
+        meaning += f" One of {', '.join(map(str, parameter.type.words))}."
+    yield f"| {names} | {meaning} | {_default(parameter)} |"
 
 
 def _default(parameter: Any) -> str:

@@ -85,6 +85,8 @@ def _on_terminal(width: int, arguments: list[str] | None, database: Path) -> str
 
 
 class _Terminal(io.StringIO):
+    encoding = "utf-8"  # type: ignore[assignment]
+
     def isatty(self) -> bool:
         """Pretend to be one."""
         return True

@@ -11,6 +11,7 @@ import msgspec
 
 from ggend.database.account_counts import COUNTS, sum_up
 from ggend.errors import UsageMistake
+from ggend.queries.id_lookup import parts_of
 from ggend.queries.result import Result
 from ggend.queries.run import run
 from ggend.queries.snapshot import columns_of
@@ -49,7 +50,7 @@ def read_accounts(
 
 def _range_of(shown: str) -> tuple[bytes, bytes, str]:
     """Return the first and the last producer id that begins so, and the digits at its end."""
-    digits, _, end = shown.strip().lower().partition("…")
+    digits, end = parts_of(shown.lower())
     try:
         bytes.fromhex(end if len(end) % 2 == 0 else f"0{end}")
         first = bytes.fromhex(digits.ljust(_DIGITS, "0"))

@@ -13,7 +13,7 @@ import msgspec
 
 from ggend.database.known_durations import known_duration, knows_unknown
 from ggend.errors import UsageMistake
-from ggend.queries.id_lookup import ids_like, whole_id
+from ggend.queries.id_lookup import ids_like, parts_of, whole_id
 from ggend.queries.result import Result
 from ggend.queries.run import columns_of, run
 
@@ -50,14 +50,14 @@ def find_execution(connection: sqlite3.Connection, wanted: str) -> str:
 
     Raises UsageMistake if there is none, or several.
     """
-    if not wanted.strip(" …"):
+    if not wanted.strip(" …."):
         raise UsageMistake("the id is empty", hint="give the id of an execution")
     found = ids_like(connection, "execution", wanted, _SHOWN)
     match found:
         case [one]:
             return one
         case []:
-            raise _missing(connection, wanted.strip().partition("…")[0])
+            raise _missing(connection, parts_of(wanted)[0])
         case _:
             more = " and more" if len(found) == _SHOWN else ""
             raise UsageMistake(

@@ -5,6 +5,7 @@ Never writes. Ids are found by steps through an index, from one to the next.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
@@ -29,8 +30,8 @@ _PLACES: Mapping[Kind, tuple[tuple[str, str], ...]] = {
 #: Ids that an error names at most.
 _NAMED = 5
 
-#: What stands for the middle of an id.
-_ELLIPSIS = "…"
+#: What stands for the middle of an id; three dots where a terminal has no ellipsis.
+_ELLIPSIS = re.compile("…|\\.\\.\\.")
 
 
 def whole_id(connection: sqlite3.Connection, kind: Kind, text: str) -> str:
@@ -50,12 +51,18 @@ def whole_id(connection: sqlite3.Connection, kind: Kind, text: str) -> str:
     return found[0]
 
 
+def parts_of(text: str) -> tuple[str, str]:
+    """Return the beginning of a shortened id, and its end; the end of a whole one is empty."""
+    beginning, *more = _ELLIPSIS.split(text.strip(), maxsplit=1)
+    return beginning, more[0] if more else ""
+
+
 def ids_like(connection: sqlite3.Connection, kind: Kind, text: str, limit: int) -> list[str]:
     """Return up to `limit` ids that are the text, or begin and end so; the exact one alone."""
     found: set[str] = set()
     for table, column in _PLACES[kind]:
         found.update(values_like(connection, table, column, text, limit))
-    beginning, _, end = text.strip().partition(_ELLIPSIS)
+    beginning, end = parts_of(text)
     if not end and beginning in found:
         return [beginning]
     return sorted(found)[:limit]
@@ -67,7 +74,7 @@ def values_like(
     """Return up to `limit` values of a column, which begins an index, that begin and end so."""
     if column not in columns_of(connection, table):
         return []
-    beginning, _, end = text.strip().partition(_ELLIPSIS)
+    beginning, end = parts_of(text)
     parameters = {"beginning": beginning, "end": end, "most": limit}
     rows = run(connection, _IDS.format(table=table, column=column), limit, parameters).rows
     return [str(row[0]) for row in rows]

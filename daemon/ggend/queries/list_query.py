@@ -15,7 +15,7 @@ import msgspec
 
 from ggend.database.known_durations import known_duration, knows_unknown
 from ggend.errors import UsageMistake
-from ggend.queries.id_lookup import Kind, whole_id
+from ggend.queries.id_lookup import Kind, parts_of, whole_id
 from ggend.queries.list_definitions import LISTINGS, UNKNOWN_DURATIONS, Listing
 from ggend.queries.result import Result
 from ggend.queries.run import columns_of, run
@@ -107,7 +107,7 @@ def _parameters(listing: Listing, filters: Filters) -> dict[str, object]:
             value = choices[value]
         parameters[name] = value
     if filters.execution is not None:
-        beginning, _, end = filters.execution.partition("…")
+        beginning, end = parts_of(filters.execution)
         parameters |= {"execution": beginning, "execution_end": end}
     if filters.text is not None:
         parameters["text"] = f"%{_escape_like(filters.text)}%"

@@ -12,7 +12,7 @@ from ggend.errors import UsageMistake
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.timestamps import format_ms, parse_us
 
-__all__ = ["MOMENT", "parse_age", "parse_moment"]
+__all__ = ["MOMENT", "parse_age", "parse_moment", "parse_period"]
 
 #: SQL: a number by which moments are compared, whatever their notation; NULL: it is none. What
 #: julianday() takes costs no more than that; it does not take small letters, and the second 60.
@@ -43,6 +43,17 @@ def parse_moment(text: str, *, now: datetime) -> str:
             hint=f"give an age such as 90m, 24h, 7d or 2w, or a date or time such as {today} or "
             f"{today}T12:34:56Z (no offset means UTC)",
         ) from None
+
+
+def parse_period(
+    since: str | None, until: str | None, *, now: datetime
+) -> tuple[str | None, str | None]:
+    """Return both as moments, None where they are not given. Raises UsageMistake."""
+    begin = None if since is None else parse_moment(since, now=now)
+    end = None if until is None else parse_moment(until, now=now)
+    if begin is not None and end is not None and begin >= end:
+        raise UsageMistake("the period is empty", hint="--since must be before --until")
+    return begin, end
 
 
 def parse_age(text: str) -> int:

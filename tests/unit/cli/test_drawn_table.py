@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable
 
@@ -126,3 +127,12 @@ def test_columns_are_chosen_in_their_order() -> None:
         chosen(ROW, "timestamp,sesion_id")
     with pytest.raises(UsageMistake, match="no column ` `"):
         chosen(ROW, " ")
+
+
+def test_a_terminal_without_unicode_gets_no_other_characters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    lines = drawn(ROW, 124, KEPT)
+    assert set(lines[1]) == {"-"}
+    assert "34b5700b...47b4" in lines[2]

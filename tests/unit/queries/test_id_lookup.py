@@ -36,6 +36,7 @@ def connection() -> Iterator[sqlite3.Connection]:
         ("normaliser-of-the-e", "normaliser-of-the-east"),
         ("normaliser-of-the-e…", "normaliser-of-the-east"),
         ("…west", "normaliser-of-the-west"),
+        ("normalis...west", "normaliser-of-the-west"),
         ("nobody", "nobody"),
     ],
 )

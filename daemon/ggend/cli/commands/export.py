@@ -25,7 +25,7 @@ from ggend.errors import GgendError, UsageMistake
 from ggend.queries.export import ExportForm, TableExport, encode, exports
 from ggend.queries.parquet import write_parquet
 from ggend.queries.snapshot import snapshot
-from ggend.queries.time_filters import parse_moment
+from ggend.queries.time_filters import parse_period
 
 __all__ = ["export"]
 
@@ -85,7 +85,7 @@ def export(
         ggend export all --output exported
         ggend export recent_executions --format csv
     """
-    now = datetime.now(UTC)
+    begin, end = parse_period(since, until, now=datetime.now(UTC))
     if table == "all" and output is None and form is not ExportForm.NDJSON:
         raise UsageMistake(
             f"several tables cannot be written as one {form} text",
@@ -97,8 +97,8 @@ def export(
         wanted = exports(
             connection,
             table,
-            since=since and parse_moment(since, now=now),
-            until=until and parse_moment(until, now=now),
+            since=begin,
+            until=end,
             with_own=own,
         )
         if output is None:

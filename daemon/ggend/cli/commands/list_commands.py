@@ -12,7 +12,13 @@ from typing import Any
 
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import Command, command
-from ggend.cli.common.filters import FILTERS, Decorator, filters_of, wide_option
+from ggend.cli.common.filters import (
+    FILTERS,
+    Decorator,
+    choice_option,
+    filters_of,
+    wide_option,
+)
 from ggend.cli.common.options import (
     columns_option,
     database_option,
@@ -31,7 +37,7 @@ __all__ = ["LIST_COMMANDS"]
 _LIMITS = (20, 100)
 
 _HELP = {
-    "executions": """List executions, newest first.
+    "executions": """List executions, the newest stored first.
 
     --text searches the id, the error message and the receipt's JSON.
 
@@ -61,7 +67,7 @@ _HELP = {
 
         ggend query sessions --status running --format json
     """,
-    "collisions": """List collisions between agents, newest first.
+    "collisions": """List collisions between agents, the newest stored first.
 
     --agent matches either of the two agents. --text searches the description and the resolution.
 
@@ -69,7 +75,7 @@ _HELP = {
 
         ggend query collisions --type file_conflict --severity warning
     """,
-    "violations": """List violations of objectives, newest first.
+    "violations": """List violations of objectives, the newest stored first.
 
     --text searches the metric and the description.
 
@@ -77,7 +83,7 @@ _HELP = {
 
         ggend query violations --severity critical --since 7d
     """,
-    "audit": """List audit entries of agents, newest first.
+    "audit": """List audit entries of agents, the newest stored first.
 
     --text searches the operation, the error message and the context.
 
@@ -127,6 +133,7 @@ def _options(name: str) -> Iterator[Decorator]:
     wanted = {*listing.conditions, "since", "until"}
     if not is_summary:
         wanted |= {"text", "before"}
+    yield from (choice_option(filter_name, words) for filter_name, words in listing.choices.items())
     yield from (option for filter_name, option in FILTERS.items() if filter_name in wanted)
     yield columns_option
     yield local_option

@@ -28,7 +28,7 @@ from ggend.queries.collisions import (
 from ggend.queries.id_lookup import whole_id
 from ggend.queries.result import Result
 from ggend.queries.snapshot import snapshot
-from ggend.queries.time_filters import parse_moment
+from ggend.queries.time_filters import parse_period
 
 __all__ = ["report"]
 
@@ -64,13 +64,13 @@ def collisions(
         ggend report collisions --format markdown
         ggend report collisions --section pairs --format csv
     """
-    now = datetime.now(UTC)
+    begin, end = parse_period(since, until, now=datetime.now(UTC))
     with snapshot(chosen_database(database)) as connection:
         found = report_collisions(
             connection,
             session=None if session is None else whole_id(connection, "session", session),
-            since=since and parse_moment(since, now=now),
-            until=until and parse_moment(until, now=now),
+            since=begin,
+            until=end,
         )
     if form is Format.JSON and section is None:
         show_json({**msgspec.to_builtins(found), "resolution_rate": found.resolution_rate})

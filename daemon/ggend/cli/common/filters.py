@@ -5,7 +5,7 @@ Which filters a list has, and which values they take, is decided in `list_defini
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -13,13 +13,14 @@ import click
 
 from ggend.cli.common.completion import Completer, complete_choices, complete_ids
 from ggend.queries.list_query import Filters
-from ggend.queries.time_filters import parse_moment
+from ggend.queries.time_filters import parse_period
 
 __all__ = [
     "FILTERS",
     "Decorator",
     "agent_option",
     "before_option",
+    "choice_option",
     "filters_of",
     "since_option",
     "text_option",
@@ -60,16 +61,9 @@ agent_option = _text(
     complete=complete_ids("agent"),
 )
 
-#: The options of the fields of Filters, in the order in which help shows them.
+#: The options of the fields of Filters that take any text.
 FILTERS: dict[str, Decorator] = {
     "agent": agent_option,
-    "stage": _text(
-        "--stage", "Only this stage, such as `emit` or μ₃_emit.", complete=complete_choices
-    ),
-    "status": _text("--status", "Only rows with this status.", complete=complete_choices),
-    "severity": _text("--severity", "Only rows of this severity.", complete=complete_choices),
-    "type": _text("--type", "Only rows of this type.", complete=complete_choices),
-    "operation": _text("--operation", "Only rows of this operation.", complete=complete_choices),
     "environment": _text("--environment", "Only rows of this environment."),
     "execution": _text(
         "--execution",
@@ -90,6 +84,13 @@ FILTERS: dict[str, Decorator] = {
 }
 
 
+def choice_option(name: str, words: Iterable[str]) -> Decorator:
+    """Return the option of a filter that takes some words only, which its help names."""
+    # Stages have spellings with letters that keyboards lack.
+    named = ", ".join(word for word in words if word.isascii())
+    return _text(f"--{name}", f"Only this {name}: {named}.", complete=complete_choices)
+
+
 def filters_of(
     *,
     since: str | None = None,
@@ -98,10 +99,10 @@ def filters_of(
     **others: Any,
 ) -> Filters:
     """Convert option values to filters. Raises UsageMistake."""
-    now = datetime.now(UTC)
+    begin, end = parse_period(since, until, now=datetime.now(UTC))
     return Filters(
-        since=None if since is None else parse_moment(since, now=now),
-        until=None if until is None else parse_moment(until, now=now),
+        since=begin,
+        until=end,
         execution=None if execution is None else execution.strip(),
         **others,
     )

@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from ggend.cli.render.formats import cell, escape, is_numeric
-from ggend.cli.render.styles import STYLES
+from ggend.cli.render.styles import STYLES, drawable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -109,14 +109,14 @@ def draw(
 
 
 def _bounded(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + drawable("…", "...")
 
 
 def shortened(text: str) -> str:
     """Shorten an id in its middle. Every command takes it as it is shown."""
     if len(text) <= _LONG_ID:
         return text
-    return f"{text[:_BEGINNING]}…{text[-_END:]}"
+    return f"{text[:_BEGINNING]}{drawable('…', '...')}{text[-_END:]}"
 
 
 def _fitted(
@@ -218,7 +218,7 @@ def _lines(
                 _padded(Text(_at(column.heading, line), style="bold"), column) for column in beside
             ]
             yield _joined(parts)
-        yield Text("─" * min(width, _width_of(beside)), style="dim")
+        yield Text(drawable("─", "-") * min(width, _width_of(beside)), style="dim")
     for number in range(len((beside or below)[0].cells)):
         cells = [_wrapped(column, number, console) for column in beside]
         for line in range(max(map(len, cells), default=0)):

@@ -61,7 +61,7 @@ def _option(parameter: Any) -> Iterator[str]:
         names = f"`{parameter.metavar or parameter.name.upper()}`"
     meaning = _cell(getattr(parameter, "help", None))
     if isinstance(parameter.type, OneOf):
-        meaning += f" One of {', '.join(map(str, parameter.type.words))}."
+        meaning += f" One of {', '.join(parameter.type.values)}."
     yield f"| {names} | {meaning} | {_default(parameter)} |"
 
 

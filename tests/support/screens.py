@@ -85,7 +85,7 @@ def _on_terminal(width: int, arguments: list[str] | None, database: Path) -> str
 
 
 class _Terminal(io.StringIO):
-    encoding = "utf-8"  # type: ignore[assignment]
+    encoding = "utf-8"
 
     def isatty(self) -> bool:
         """Pretend to be one."""

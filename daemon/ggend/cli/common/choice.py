@@ -23,19 +23,24 @@ class OneOf(click.ParamType[E, str]):
 
     def __init__(self, words: type[E]) -> None:
         self.name = words.__name__
-        self.words = words
+        self._words = words
+
+    @property
+    def values(self) -> list[str]:
+        """The words."""
+        return [word.value for word in self._words]
 
     def get_metavar(self, param: Parameter, ctx: Context) -> str:  # noqa: ARG002 - as click calls it
         """Return the words."""
-        return f"[{'|'.join(self.words)}]"
+        return f"[{'|'.join(self._words)}]"
 
     def convert(self, value: str, param: Parameter | None, ctx: Context | None) -> E:
         """Return the member. Raises click.BadParameter."""
         try:
-            return self.words(value)
+            return self._words(value)
         except ValueError:
-            near = or_nearest(value, self.words)
-            self.fail(f"{value!r}{near} is none of {', '.join(self.words)}", param, ctx)
+            near = or_nearest(value, self._words)
+            self.fail(f"{value!r}{near} is none of {', '.join(self._words)}", param, ctx)
 
     def shell_complete(
         self,
@@ -44,4 +49,4 @@ class OneOf(click.ParamType[E, str]):
         incomplete: str,
     ) -> list[CompletionItem]:
         """Return the words that begin so."""
-        return [CompletionItem(word) for word in self.words if word.startswith(incomplete)]
+        return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]

@@ -293,7 +293,7 @@ def test_a_section_of_a_report_is_printed_in_every_format(old: Path) -> None:
     agents = ["analytics", "-d", old, "--since", "2026-01-23", "--until", "2026-01-30"]
     rows = list(csv.reader(answer(*agents, "--section", "agents", "-f", "csv").splitlines()))
     assert rows[0][:3] == ["agent", "executions", "failed"]
-    assert rows[0][-4:] == ["p50, ms", "p90, ms", "p95, ms", "p99, ms"]
+    assert rows[0][-4:] == ["p50_ms", "p90_ms", "p95_ms", "p99_ms"]
     lines = [json.loads(line) for line in answer(*agents, "-f", "ndjson").splitlines()]
     assert {line["section"] for line in lines} >= {"executions", "trend", "agents", "stages"}
     assert sum(line["section"] == "agents" for line in lines) == len(rows) - 1

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import click
-import msgspec
 
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import command
@@ -78,11 +77,10 @@ def accounts(
             row["producer"] = _hex(row["producer"])
         show_json({"accounts": rows, "total": found.total, "findings": findings})
     elif form in (Format.TABLE, Format.MARKDOWN):
-        is_narrowed = form is Format.TABLE and sys.stdout.isatty() and columns is None
-        people = _for_people(found, is_narrowed=is_narrowed)
+        people = _for_people(found, is_whole=columns is not None, form=form)
         show(people, form=form, kept=("account", *COUNTS), columns=columns)
     else:
-        show(msgspec.structs.replace(found.rows, has_more=False), form=form, columns=columns)
+        show(_named(found.rows), form=form, columns=columns)
     sys.stdout.flush()
     if found.rows.has_more:
         shown, total = len(found.rows.rows), found.total["accounts"]
@@ -100,18 +98,18 @@ def accounts(
         raise click.exceptions.Exit(os.EX_DATAERR)
 
 
-def _for_people(found: Accounts, *, is_narrowed: bool) -> Result:
-    """Name each account in one column, and add a row with the total.
+def _for_people(found: Accounts, *, is_whole: bool, form: Format) -> Result:
+    """Return the accounts and a row with their total.
 
-    `is_narrowed`: columns that hold only zeros are left out, so that the others fit.
+    Unless it `is_whole`, a terminal has no room for counts that are zero in all accounts.
     """
-    wanted = ["account", "client", "uid", *COUNTS, "last_seen", "first_seen"]
-    rows = [dict(zip(found.rows.columns, row, strict=True)) for row in found.rows.rows]
-    for row in rows:
-        row["account"] = _hex(row["producer"]) or row["kind"]
-        row["client"] = row["client"] or None
+    named = _named(found.rows)
+    rows = [dict(zip(named.columns, row, strict=True)) for row in named.rows]
     rows.append({"account": f"total of {found.total['accounts']:,}", **found.total})
-    if is_narrowed:
+    wanted = ["account", "client", "uid", *COUNTS, "last_seen", "first_seen"]
+    if is_whole:
+        wanted = named.columns
+    elif form is Format.TABLE and sys.stdout.isatty():
         wanted = [
             name for name in wanted if name in _ALWAYS_SHOWN or any(row.get(name) for row in rows)
         ]
@@ -119,6 +117,16 @@ def _for_people(found: Accounts, *, is_narrowed: bool) -> Result:
         columns=wanted,
         rows=[tuple(row.get(name) for name in wanted) for row in rows],
     )
+
+
+def _named(found: Result) -> Result:
+    """Name each account in the first column: by the id of its producer, or by its kind."""
+    rows = []
+    for row in found.rows:
+        values = dict(zip(found.columns, row, strict=True))
+        values["client"] = values["client"] or None
+        rows.append((_hex(values["producer"]) or values["kind"], *values.values()))
+    return Result(columns=["account", *found.columns], rows=rows)
 
 
 def _hex(producer: object) -> str | None:

@@ -30,7 +30,7 @@ __all__ = ["analytics"]
 #: The length of the period where nothing else is said.
 _PERIOD = "24h"
 
-_PERCENTILES = tuple(f"p{percent}, ms" for percent in PERCENTS)
+_PERCENTILES = tuple(f"p{percent}_ms" for percent in PERCENTS)
 
 #: The tables of the report.
 _SECTIONS = (
@@ -111,7 +111,7 @@ def analytics(
     whose = f", agent {found.agent}" if found.agent is not None else ""
     show_sections(
         f"{found.since} to {found.until}{whose}",
-        _sections(found, draws=form is Format.TABLE and sys.stdout.isatty()),
+        _sections(found, form),
         form=form,
         chosen=section,
     )
@@ -121,7 +121,9 @@ def _ms(moment: str) -> int:
     return parse_us(moment) // 1000
 
 
-def _sections(found: Analytics, *, draws: bool) -> list[Section]:
+def _sections(found: Analytics, form: Format) -> list[Section]:
+    is_for_people = form in (Format.TABLE, Format.MARKDOWN)
+    draws = form is Format.TABLE and sys.stdout.isatty()
     shown = len(found.agents)
     agents = (
         "Agents"
@@ -129,9 +131,9 @@ def _sections(found: Analytics, *, draws: bool) -> list[Section]:
         else f"The busiest {shown} of {found.agents_total:,} agents"
     )
     audits = Result(columns=["status", "entries"], rows=[*found.audits.items()])
-    trend = _trend(found.trend, draws=draws)
+    trend = _trend(found.trend, draws=draws, is_for_people=is_for_people)
     return [
-        Section("executions", "Executions", _compared(found.executions, found.before)),
+        Section("executions", "Executions", _compared(found, is_for_people=is_for_people)),
         Section("trend", "Trend", trend, tuple(trend.columns[:3])),
         _groups("operations", "Operations", "operation", found.operations),
         _groups("agents", agents, "agent", found.agents),
@@ -140,7 +142,7 @@ def _sections(found: Analytics, *, draws: bool) -> list[Section]:
         Section("audit", "Audit entries", audits),
         Section("collisions", "Collisions", _counts("type", found.collisions)),
         Section("violations", "Violations", _counts("metric", found.violations)),
-        Section("errors", "Errors", _errors(found.errors)),
+        Section("errors", "Errors", _errors(found.errors, is_for_people=is_for_people)),
     ]
 
 
@@ -148,51 +150,56 @@ def _table(columns: list[str], rows: Sequence[tuple[object, ...]]) -> Result:
     return Result(columns=columns, rows=list(rows))
 
 
-def _compared(now: Summary, before: Summary) -> Result:
+def _compared(found: Analytics, *, is_for_people: bool) -> Result:
+    now, before = found.executions, found.before
     pairs = [
         ("executions", now.executions, before.executions),
         ("passed", now.passed, before.passed),
         ("failed", now.failed, before.failed),
         ("partial", now.partial, before.partial),
         ("cancelled", now.cancelled, before.cancelled),
-        ("success, %", _percent(now.success_rate), _percent(before.success_rate)),
+        ("success_percent", _percent(now.success_rate), _percent(before.success_rate)),
         *(
-            [("unknown duration", now.unknown_durations, before.unknown_durations)]
+            [("unknown_durations", now.unknown_durations, before.unknown_durations)]
             if now.unknown_durations or before.unknown_durations
             else []
         ),
-        ("average, ms", now.avg_ms, before.avg_ms),
-        ("p50, ms", now.p50_ms, before.p50_ms),
-        ("p90, ms", now.p90_ms, before.p90_ms),
-        ("p95, ms", now.p95_ms, before.p95_ms),
-        ("p99, ms", now.p99_ms, before.p99_ms),
-        ("longest, ms", now.max_ms, before.max_ms),
+        ("avg_ms", now.avg_ms, before.avg_ms),
+        ("p50_ms", now.p50_ms, before.p50_ms),
+        ("p90_ms", now.p90_ms, before.p90_ms),
+        ("p95_ms", now.p95_ms, before.p95_ms),
+        ("p99_ms", now.p99_ms, before.p99_ms),
+        ("max_ms", now.max_ms, before.max_ms),
     ]
     return _table(
         ["what", "now", "before", "change"],
-        [(what, one, other, _change(one, other)) for what, one, other in pairs],
+        [
+            (what, one, other, _change(one, other, is_for_people=is_for_people))
+            for what, one, other in pairs
+        ],
     )
 
 
-def _change(now: float | None, before: float | None) -> str | None:
+def _change(now: float | None, before: float | None, *, is_for_people: bool) -> object:
     if now is None or before is None:
         return None
-    return f"{round(now - before, 2):+,}"
+    change = round(now - before, 2)
+    return f"{change:+,}" if is_for_people else change
 
 
 def _percent(share: float | None) -> float | None:
     return None if share is None else round(share * 100, 2)
 
 
-def _trend(buckets: list[Bucket], *, draws: bool) -> Result:
+def _trend(buckets: list[Bucket], *, draws: bool, is_for_people: bool) -> Result:
     most = max(bucket.executions for bucket in buckets)
     if not most:
         return _table([], [])
-    columns = ["from", "executions", "failed", "success, %", "average, ms", *_PERCENTILES]
+    columns = ["from", "executions", "failed", "success_percent", "avg_ms", *_PERCENTILES]
     # Days begin when the period does, not at midnight.
     rows: list[tuple[object, ...]] = [
         (
-            bucket.start[:16].replace("T", " "),
+            bucket.start[:16].replace("T", " ") if is_for_people else bucket.start,
             bucket.executions,
             bucket.failed,
             _percent(bucket.success_rate),
@@ -205,7 +212,7 @@ def _trend(buckets: list[Bucket], *, draws: bool) -> Result:
         return _table(columns, rows)
     # A bar instead of the average keeps it within 80 columns.
     return _table(
-        [*columns[:3], "p95, ms", ""],
+        [*columns[:3], "p95_ms", ""],
         [
             (*row[:3], bucket.p95_ms, "█" * -(-bucket.executions * _BAR // most))
             for row, bucket in zip(rows, buckets, strict=True)
@@ -215,7 +222,7 @@ def _trend(buckets: list[Bucket], *, draws: bool) -> Result:
 
 def _groups(name: str, title: str, column: str, groups: list[Group]) -> Section:
     result = _table(
-        [column, "executions", "failed", "success, %", "average, ms", *_PERCENTILES],
+        [column, "executions", "failed", "success_percent", "avg_ms", *_PERCENTILES],
         [
             (
                 group.name,
@@ -233,7 +240,7 @@ def _groups(name: str, title: str, column: str, groups: list[Group]) -> Section:
 
 def _stages(found: Analytics) -> Result:
     return _table(
-        ["stage", "runs", "failed", "average, ms", *_PERCENTILES, "longest, ms", "time, %"],
+        ["stage", "runs", "failed", "avg_ms", *_PERCENTILES, "max_ms", "time_percent"],
         [
             (
                 stage.stage,
@@ -259,5 +266,6 @@ def _counts(name: str, counts: list[Count]) -> Result:
     )
 
 
-def _errors(errors: list[Count]) -> Result:
-    return _table(["count", "message"], [(each.count, each.name[:_ERROR_CHARS]) for each in errors])
+def _errors(errors: list[Count], *, is_for_people: bool) -> Result:
+    most = _ERROR_CHARS if is_for_people else None
+    return _table(["count", "message"], [(each.count, each.name[:most]) for each in errors])

@@ -32,7 +32,7 @@ from ggend.cli.common.options import (
     local_option,
 )
 from ggend.cli.common.statements import check_names, read_text, values_of
-from ggend.cli.render.execution_view import as_json, decoded, execution_view
+from ggend.cli.render.execution_view import as_json, decoded, execution_view, zoned
 from ggend.cli.render.output import Format, show, show_json, show_text
 from ggend.errors import UsageMistake
 from ggend.queries.execution import find_execution, load_execution, load_memory
@@ -179,7 +179,7 @@ def memory(
         )
         return
     with closing(open_readonly(chosen_database(database))) as connection:
-        found = load_memory(connection, agent)
+        found = zoned(load_memory(connection, agent))
     if form not in (Format.TABLE, Format.JSON):
         raise UsageMistake("a memory is printed as JSON only", hint="leave out --format")
     found["memory"] = decoded(found.pop("memory_json"))

@@ -59,8 +59,8 @@ _ID_FIELDS: Mapping[str, Literal["execution", "agent", "session"]] = {
 
 #: The columns of what is no list of `list_definitions`, by the command.
 _COLUMNS: Mapping[str, str] = {
-    "accounts": "account client uid last_sequence stored duplicate superseded parked rejected lost "
-    "replayed purged shed last_seen first_seen",
+    "accounts": "account kind producer client uid last_sequence stored duplicate superseded parked "
+    "rejected lost replayed purged shed permanent finished first_seen last_seen id",
     "config show": "key value source meaning",
     "parked list": "waits_for parent_id events age types since clients producers",
     "query percentiles": "runs p50_ms p90_ms p95_ms p99_ms",

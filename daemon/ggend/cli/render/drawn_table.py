@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
-from ggend.cli.render.formats import cell, escape, is_numeric
+from ggend.cli.render.formats import cell, escape, is_numeric, with_zones
 from ggend.cli.render.styles import STYLES, drawable
 
 if TYPE_CHECKING:
@@ -92,14 +92,15 @@ def draw(
     None: all of them, row by row if there is no room for a table. `choice` says how to see what is
     not shown.
     """
+    rows = list(with_zones(result.columns, result.rows))
     wanted = frozenset(result.columns if kept is None else kept)
     columns = [
         _Column(name, values, is_kept=name in wanted)
-        for name, values in zip(result.columns, zip(*result.rows, strict=True), strict=True)
+        for name, values in zip(result.columns, zip(*rows, strict=True), strict=True)
     ]
     beside, below, left_out = _fitted(columns, width)
     if kept is None and below:
-        _draw_rows(console, result)
+        _draw_rows(console, result.columns, rows)
         return
     for line in _lines(beside, below, width, console):
         console.print(line, soft_wrap=True)
@@ -241,10 +242,10 @@ def _under(columns: Sequence[_Column], number: int, width: int, console: Console
             yield Text(_INDENT, style="dim") + line
 
 
-def _draw_rows(console: Console, result: Result) -> None:
-    names = [escape(name) for name in result.columns]
+def _draw_rows(console: Console, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    names = [escape(name) for name in columns]
     indent = max(map(cell_len, names))
-    for number, row in enumerate(result.rows, start=1):
+    for number, row in enumerate(rows, start=1):
         console.rule(f"row {number}", align="left", style="dim")
         for name, value in zip(names, row, strict=True):
             # The terminal wraps long lines, so that text copied from it has no line breaks.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ggend.cli.render.formats import cell, escape
+from ggend.cli.render.formats import cell, escape, with_zones
 from ggend.cli.render.output import table_text
 from ggend.cli.render.styles import STYLES
 from ggend.cli.render.waterfall import Span, waterfall
@@ -22,7 +22,7 @@ from ggend.queries.result import Result
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["as_json", "decoded", "execution_view"]
+__all__ = ["as_json", "decoded", "execution_view", "zoned"]
 
 #: Columns of the output if it does not go to a terminal.
 _PIPE_WIDTH = 100
@@ -55,7 +55,7 @@ def execution_view(found: Execution) -> str:
 
 def as_json(found: Execution) -> dict[str, Any]:
     """Return everything about one execution, its JSON columns decoded."""
-    execution = {**found.execution, "receipt": decoded(found.execution["receipt_json"])}
+    execution = zoned({**found.execution, "receipt": decoded(found.execution["receipt_json"])})
     del execution["receipt_json"]
     audit = [
         {**entry, "context": decoded(entry["context_json"])} for entry in _objects(found.audit)
@@ -69,6 +69,12 @@ def as_json(found: Execution) -> dict[str, Any]:
         "violations": _objects(found.violations),
         "session": found.session,
     }
+
+
+def zoned(record: Record) -> Record:
+    """Return the record; the times that SQLite wrote have their zone."""
+    (values,) = with_zones(list(record), [list(record.values())])
+    return dict(zip(record, values, strict=True))
 
 
 def decoded(text: object) -> Any:

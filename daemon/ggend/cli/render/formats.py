@@ -12,7 +12,15 @@ from enum import StrEnum
 
 import msgspec
 
-__all__ = ["Format", "cell", "escape", "is_numeric", "json_text", "pieces"]
+__all__ = [
+    "Format",
+    "cell",
+    "escape",
+    "is_numeric",
+    "json_text",
+    "pieces",
+    "with_zones",
+]
 
 
 class Format(StrEnum):
@@ -92,7 +100,7 @@ def pieces(columns: Sequence[str], rows: Iterable[Row], form: Format) -> Iterato
     """
     match form:
         case Format.TABLE:
-            return _aligned(columns, list(rows))
+            return _aligned(columns, list(with_zones(columns, rows)))
         case Format.JSON:
             return _json_array(columns, rows)
         case Format.NDJSON:
@@ -128,7 +136,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 def _objects(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[dict[str, object]]:
     names = _distinct(columns)
-    for row in _with_zones(columns, rows):
+    for row in with_zones(columns, rows):
         yield {
             name: _json_value(value) if column in _JSON_COLUMNS else _plain(value)
             for name, column, value in zip(names, columns, row, strict=True)
@@ -145,7 +153,7 @@ def _json_value(value: object) -> object:
         return value
 
 
-def _with_zones(columns: Sequence[str], rows: Iterable[Row]) -> Iterable[Row]:
+def with_zones(columns: Sequence[str], rows: Iterable[Row]) -> Iterable[Row]:
     """Give the times that SQLite itself wrote the zone that they are in, and their `T`."""
     places = [place for place, column in enumerate(columns) if column in _SQLITE_TIMES]
     if not places:
@@ -181,7 +189,7 @@ def _csv(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
 
     line = io.StringIO()
     writer = csv.writer(line, lineterminator="\n")
-    for row in _with_header(columns, _with_zones(columns, rows)):
+    for row in _with_header(columns, with_zones(columns, rows)):
         writer.writerow(
             _UNSAFE_IN_CSV.sub(_escaped, value) if isinstance(value, str) else value
             for value in map(_plain, row)
@@ -194,7 +202,7 @@ def _csv(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
 def _markdown(columns: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
     yield _markdown_line(map(_markdown_cell, columns))
     yield _markdown_line("---" for _ in columns)
-    for row in _with_zones(columns, rows):
+    for row in with_zones(columns, rows):
         yield _markdown_line(map(_markdown_cell, row))
 
 

@@ -229,6 +229,17 @@ def test_parquet_is_read_back(daemon: Daemon, tmp_path: Path) -> None:
         assert [tuple(row.values()) for row in found] == daemon.query(f"SELECT * FROM {table}")
 
 
+@pytest.mark.parametrize(
+    ("name", "beginning"),
+    [("r.csv", '"id",'), ("r.json", "[\n"), ("r.ndjson", '{"id":'), ("r.txt", '{"id":')],
+)
+def test_the_ending_of_the_file_names_the_format(
+    name: str, beginning: str, old: Path, tmp_path: Path
+) -> None:
+    answer("export", "receipts", "-d", old, "-o", tmp_path / name)
+    assert (tmp_path / name).read_text(encoding="utf-8").startswith(beginning)
+
+
 def test_parquet_needs_a_file(daemon: Daemon) -> None:
     ran = ggend("export", "receipts", "-d", daemon.database, "--format", "parquet")
     assert isinstance(ran.exception, GgendError)

@@ -20,6 +20,11 @@ from ggend.cli.common.usage import usage_problem
         ("zzz", "ggend has no command `zzz`", "`ggend --help` lists the commands"),
         ("query exections", "ggend query has no command `exections`", "did you mean `executions`?"),
         ("status --jsn", "ggend status has no option --jsn", "did you mean `--json`?"),
+        (
+            "query executions --json",
+            "ggend query executions has no option --json",
+            "did you mean `--format json`?",
+        ),
         ("purge", "ggend purge needs --older-than", "`ggend purge --help` shows the options"),
         ("rejected show", "ggend rejected show needs ID", "`ggend rejected show --help`"),
         ("query executions -n x", "--limit: 'x' is not a whole number", "`ggend query executions"),

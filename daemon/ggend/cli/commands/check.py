@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from ggend.cli.common.chosen import chosen_database
+from ggend.cli.common.chosen import chosen_database, one_path
 from ggend.cli.common.command import command
-from ggend.cli.common.options import PATH
+from ggend.cli.common.options import database_option, path_argument
 from ggend.cli.render.findings import Report, at_work, finish
 from ggend.database.findings import Finding, Verdict
 
@@ -17,17 +17,14 @@ __all__ = ["check"]
 
 
 @command()
-@click.argument(
-    "path",
-    type=PATH,
-    default=None,
-    required=False,
-    help="The SQLite file. Default: the configured one.",
-)
+@path_argument
+@database_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quick", is_flag=True, help="Check only the schema, not every page and row.")
 @click.option("--rollups", is_flag=True, help="Also recompute the rollups and compare them.")
-def check(*, path: Path | None, as_json: bool, quick: bool, rollups: bool) -> None:
+def check(
+    *, path: Path | None, database: Path | None, as_json: bool, quick: bool, rollups: bool
+) -> None:
     """Verify a database: schema, constraints, accounts, and every page and row.
 
     The command only reads, also while a daemon is running. It accepts any tier 2 database,
@@ -47,7 +44,7 @@ def check(*, path: Path | None, as_json: bool, quick: bool, rollups: bool) -> No
     from ggend.database.files import wal_size
     from ggend.database.readonly import open_readonly, primary_code
 
-    database = chosen_database(path)
+    database = chosen_database(one_path(path, database))
     findings: list[Finding] = []
     rows: dict[str, int] = {}
     with at_work() as tell, closing(open_readonly(database)) as connection:

@@ -52,8 +52,8 @@ class _NotWritten(GgendError):
     "-f",
     "form",
     type=OneOf(ExportForm),
-    default=ExportForm.NDJSON,
-    help="Output format. Parquet needs --output and the extra `parquet`.",
+    help="Output format. Default: by the ending of --output, else ndjson. Parquet needs --output "
+    "and the extra `parquet`.",
 )
 @since_option
 @until_option
@@ -65,7 +65,7 @@ def export(
     *,
     table: str,
     database: Path | None,
-    form: ExportForm,
+    form: ExportForm | None,
     since: str | None,
     until: str | None,
     own: bool,
@@ -85,6 +85,7 @@ def export(
         ggend export all --output exported
         ggend export recent_executions --format csv
     """
+    form = form or _form_of(output)
     begin, end = parse_period(since, until, now=datetime.now(UTC))
     if table == "all" and output is None and form is not ExportForm.NDJSON:
         raise UsageMistake(
@@ -134,6 +135,12 @@ def _refuse_others(targets: Iterable[Path]) -> None:
                 f"{path} is not a file, and is not replaced by one",
                 hint="without --output the rows go to standard output",
             )
+
+
+def _form_of(output: Path | None) -> ExportForm:
+    """Return the format that the ending of a file names."""
+    ending = "" if output is None else output.suffix.removeprefix(".")
+    return ExportForm(ending) if ending in list(ExportForm) else ExportForm.NDJSON
 
 
 def _to_standard_output(pieces: Iterator[bytes]) -> None:

@@ -13,21 +13,16 @@ from ggend.errors import DatabaseUnusable
 
 if TYPE_CHECKING:
     from ggend.database.upgrade import Preparation
-from ggend.cli.common.chosen import chosen_database
+from ggend.cli.common.chosen import chosen_database, one_path
 from ggend.cli.common.command import command
-from ggend.cli.common.options import PATH
+from ggend.cli.common.options import PATH, database_option, path_argument
 
 __all__ = ["init"]
 
 
 @command()
-@click.argument(
-    "path",
-    type=PATH,
-    default=None,
-    required=False,
-    help="The SQLite file. Default: the configured one.",
-)
+@path_argument
+@database_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--log", type=PATH, help="Append the report to this file.")
 @click.option(
@@ -35,7 +30,9 @@ __all__ = ["init"]
     default=True,
     help="Upgrade a database of an older version, or refuse it.",
 )
-def init(*, path: Path | None, as_json: bool, log: Path | None, upgrade: bool) -> None:
+def init(
+    *, path: Path | None, database: Path | None, as_json: bool, log: Path | None, upgrade: bool
+) -> None:
     """Create or upgrade the database, and verify it.
 
     The daemon does the same when it starts. Before an upgrade from version 1.0.0, a verified copy
@@ -60,7 +57,7 @@ def init(*, path: Path | None, as_json: bool, log: Path | None, upgrade: bool) -
     from ggend.database.upgrade import prepare_database
     from ggend.database.wal_keeper import keep_wal
 
-    database = chosen_database(path)
+    database = chosen_database(one_path(path, database))
     try:
         database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         findings = check_environment(database)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -15,11 +16,13 @@ from ggend.cli.common.completion import complete_percentile_names
 from ggend.cli.common.filters import since_option, until_option
 from ggend.cli.common.options import columns_option, database_option, format_option, limit_option
 from ggend.cli.render.output import Format, show
+from ggend.errors import UsageMistake
 from ggend.queries.id_lookup import whole_id
 from ggend.queries.percentiles import Dimension, percentiles_of
 from ggend.queries.snapshot import require_table, snapshot
 from ggend.queries.time_filters import parse_moment
-from ggend_schema.events import STAGES
+from ggend_schema.events import STAGES, Operation
+from ggend_schema.spelling import or_nearest
 from ggend_schema.timestamps import format_ms, parse_us
 
 __all__ = ["percentiles"]
@@ -89,11 +92,18 @@ def percentiles(
 
 
 def _whole_name(connection: sqlite3.Connection, by: Dimension, name: str | None) -> str | None:
-    if name is None or by is Dimension.OPERATION:
-        return name
+    if name is None:
+        return None
     if by is Dimension.AGENT:
         return whole_id(connection, "agent", name)
-    return STAGES.get(name, name)
+    known = STAGES if by is Dimension.STAGE else {word: word for word in get_args(Operation)}
+    if name not in known:
+        words = [word for word in known if word.isascii()]
+        raise UsageMistake(
+            f"there is no {by} {name!r}{or_nearest(name, words)}",
+            hint=f"--name takes one of: {', '.join(words)}",
+        )
+    return known[name]
 
 
 def _last_day(until: str) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from ggend.cli.common.chosen import chosen_database
+from ggend.cli.common.chosen import chosen_database, one_path
 from ggend.cli.common.command import command
-from ggend.cli.common.options import PATH
+from ggend.cli.common.options import database_option, path_argument
 from ggend.cli.render.output import complain, escape, show, show_line
 from ggend.errors import DatabaseUnusable, UsageMistake
 from ggend.queries.result import Result
@@ -19,17 +19,12 @@ __all__ = ["reset"]
 
 
 @command()
-@click.argument(
-    "path",
-    type=PATH,
-    default=None,
-    required=False,
-    help="The SQLite file. Default: the configured one.",
-)
+@path_argument
+@database_option
 @click.option(
     "--confirm", metavar="NAME", help="Confirm with the name of the file instead of typing it."
 )
-def reset(*, path: Path | None, confirm: str | None) -> None:
+def reset(*, path: Path | None, database: Path | None, confirm: str | None) -> None:
     """Delete every row of every ggend table permanently.
 
     The command shows how many rows will be lost and asks for the name of the file. The daemon must
@@ -47,7 +42,7 @@ def reset(*, path: Path | None, confirm: str | None) -> None:
     from ggend.database.reset import reset_file, rows_of
     from ggend.database.wal_keeper import keep_wal
 
-    database = chosen_database(path)
+    database = chosen_database(one_path(path, database))
     rows_of(database)  # reports an unusable file before a lock is created next to it
     with hold_lock(database, what="database"), keep_wal(database):
         lost = rows_of(database)

@@ -10,9 +10,10 @@ import os
 from pathlib import Path
 
 from ggend.config import load_config
+from ggend.errors import UsageMistake
 from ggend_schema.places import SYSTEM_DATABASE
 
-__all__ = ["chosen_database", "chosen_socket"]
+__all__ = ["chosen_database", "chosen_socket", "one_path"]
 
 
 def chosen_database(flag: Path | None) -> Path:
@@ -28,3 +29,10 @@ def chosen_socket(flag: Path | None) -> Path | None:
     """Return the socket to use; None: the client looks at the user's and then at the system's."""
     loaded = load_config(path=None, environ=os.environ, flags={"socket": flag})
     return None if loaded.sources["socket"] == "default" else loaded.config.socket
+
+
+def one_path(path: Path | None, database: Path | None) -> Path | None:
+    """Return the database that is given as an argument or as an option. Raises UsageMistake."""
+    if path is not None and database is not None and path != database:
+        raise UsageMistake(f"{path} and {database} are given", hint="give one database")
+    return path or database

@@ -23,6 +23,7 @@ __all__ = [
     "format_option",
     "limit_option",
     "local_option",
+    "path_argument",
     "section_option",
     "socket_option",
 ]
@@ -57,6 +58,9 @@ database_option = click.option(
     "-d",
     type=PATH,
     help="The SQLite file. Default: the configured, the user's or the system's database.",
+)
+path_argument = click.argument(
+    "path", type=PATH, required=False, metavar="[PATH]", help="The SQLite file, as --database."
 )
 socket_option = click.option(
     "--socket",

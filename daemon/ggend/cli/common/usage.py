@@ -23,7 +23,7 @@ def usage_problem(error: click.UsageError) -> tuple[str, str]:
     match error:
         case click.NoSuchOption():
             message = f"{path} has no option {error.option_name}"
-            hint = _meant(error.possibilities) + hint
+            hint = _meant(_possible(error)) + hint
         case click.NoSuchCommand():
             message = f"{path} has no command `{error.command_name}`"
             hint = _meant(error.possibilities) + f"`{path} --help` lists the commands"
@@ -34,6 +34,14 @@ def usage_problem(error: click.UsageError) -> tuple[str, str]:
         case _:
             message = _plain(error.format_message())
     return message, hint
+
+
+def _possible(error: click.NoSuchOption) -> list[str]:
+    """Return the options that may be meant; some commands have --json for what others do so."""
+    params = error.ctx.command.params if error.ctx else []
+    if error.option_name == "--json" and any(param.name == "form" for param in params):
+        return ["--format json"]
+    return list(error.possibilities or [])
 
 
 def _meant(possibilities: list[str] | None) -> str:

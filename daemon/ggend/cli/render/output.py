@@ -72,7 +72,8 @@ def show(
         shown = len(result.rows)
         complain(
             f"only the first {'row is' if shown == 1 else f'{shown:,} rows are'} shown",
-            hint=result.next_page or "--limit shows more",
+            hint=(result.next_page or "--limit shows more")
+            + ("" if form is Format.TABLE else "; `ggend export` writes whole tables"),
         )
 
 

@@ -29,7 +29,6 @@ from ggend.doctor.rights import Account, closed_directory, nearest_directory
 from ggend.doctor.spooled import look_at_spool
 from ggend.doctor.sqlite_library import look_at_sqlite
 from ggend_schema.migrations import migrations, schema_version
-from support.patience import PATIENCE_SECONDS
 from support.version_1 import make_version_1
 
 T = TypeVar("T")
@@ -60,6 +59,10 @@ def judged(place: Path, path: Path) -> Diagnosis:
     """What is said of a database that no daemon has open."""
     found = installation(place, GGEND_DATABASE=str(path))
     return look_at_database(found, Answer(), path, read_contents(path, Answer()))
+
+
+#: Nobody ever answers there, so that it does not matter how long a test waits.
+UNANSWERED_SECONDS = 0.1
 
 
 @contextmanager
@@ -486,7 +489,7 @@ def test_another_user_is_told_which_directory_is_closed(place: Path) -> None:
 
     def look() -> list[Diagnosis]:
         found = installation(place, GGEND_SOCKET=str(place / "s"), GGEND_DATABASE=str(path))
-        return examine(found, timeout=PATIENCE_SECONDS)
+        return examine(found, timeout=UNANSWERED_SECONDS)
 
     with listening(place / "s"):
         place.chmod(0o700)
@@ -535,7 +538,7 @@ def test_sqlite_and_python_are_named() -> None:
 
 
 def test_all_subjects_are_told_in_order_and_nothing_is_made(place: Path) -> None:
-    told = examine(installation(place), timeout=PATIENCE_SECONDS)
+    told = examine(installation(place), timeout=UNANSWERED_SECONDS)
     assert [one.subject for one in told] == [
         "configuration",
         "socket",

@@ -139,7 +139,7 @@ _MISSING = "Object missing required field"
 def _bad(message: str, kind: str) -> BadEvent:
     return BadEvent(
         f"not a valid {kind}: {message.replace('$.', '').replace(_MISSING, 'it needs')}",
-        hint="`ggend emit --help` shows examples",
+        hint=f"`ggend emit {kind} --help` lists what each field takes",
     )
 
 

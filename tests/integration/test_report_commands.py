@@ -18,7 +18,7 @@ from ggend.cli.app import app
 from ggend.errors import GgendError
 from ggend.queries.schema import PUBLIC_TABLES
 from support.daemon_process import Daemon
-from support.framed_peer import audit, line_of
+from support.framed_peer import audit, line_of, receipt
 from support.processes import run_ggend
 from support.version_1 import TABLES, make_version_1
 
@@ -227,6 +227,24 @@ def test_parquet_is_read_back(daemon: Daemon, tmp_path: Path) -> None:
         answer("export", table, "-d", daemon.database, "--format", "parquet", "-o", file)
         found = parquet.read_table(file).to_pylist()
         assert [tuple(row.values()) for row in found] == daemon.query(f"SELECT * FROM {table}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "columns"),
+    [
+        (["accounts"], ["account", "lost"]),
+        (["config", "show"], ["key", "value"]),
+        (["query", "executions"], ["execution_id", "status"]),
+    ],
+)
+def test_columns_are_chosen_in_json_too(
+    arguments: list[str], columns: list[str], daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GGEND_DATABASE", str(daemon.database))
+    daemon.exchange(line_of(receipt("e-1")))
+    rows = json.loads(answer(*arguments, "--columns", ",".join(columns), "--format", "json"))
+    assert rows
+    assert all(list(row) == columns for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ _SECTIONS = {
         "status": "status:status",
         "doctor": "doctor:doctor",
         "reload": "reload:reload",
-        "config": "config:config",
+        "config": "config:config_group",
         "completion": "completion:completion",
     },
     "Send events": {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Sequence
 
-__all__ = ["COUNTS", "sum_up"]
+__all__ = ["COUNTS", "sum_up", "totals_of"]
 
 #: What a producer's numbers became, and what stands beside their sum; columns of `producers`.
 COUNTS = (
@@ -24,3 +25,11 @@ def sum_up(rows: Iterable[Sequence[int]]) -> tuple[int, dict[str, int]]:
         number += 1
         sums = [total + value for total, value in zip(sums, row, strict=True)]
     return number, dict(zip(COUNTS, sums, strict=True))
+
+
+def totals_of(connection: sqlite3.Connection) -> tuple[int, dict[str, int]]:
+    """Return how many accounts a database has, and the sums of their counts."""
+    return sum_up(connection.execute(_ACCOUNTS))
+
+
+_ACCOUNTS = f"SELECT {', '.join(COUNTS)} FROM producers"  # noqa: S608 - names of columns

@@ -15,6 +15,7 @@ import msgspec
 
 from ggend.database.known_durations import known_duration, knows_unknown
 from ggend.errors import UsageMistake
+from ggend.queries.choices import known_word
 from ggend.queries.id_lookup import Kind, parts_of, whole_id
 from ggend.queries.list_definitions import LISTINGS, UNKNOWN_DURATIONS, Listing
 from ggend.queries.result import Result
@@ -97,14 +98,7 @@ def _parameters(listing: Listing, filters: Filters) -> dict[str, object]:
             raise UsageMistake(f"{listing.table} has no filter `{name}`")
         choices = listing.choices.get(name)
         if choices is not None:
-            if value not in choices:
-                # Names with the micro sign are accepted, and need not be offered.
-                offered = ", ".join(choice for choice in choices if "\u00b5" not in choice)
-                raise UsageMistake(
-                    f"there is no {name} {value!r}",
-                    hint=f"--{name} takes one of: {offered}",
-                )
-            value = choices[value]
+            value = known_word(value, choices, kind=name, option=name)
         parameters[name] = value
     if filters.execution is not None:
         beginning, end = parts_of(filters.execution)

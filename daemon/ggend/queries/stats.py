@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ggend.database.account_counts import COUNTS, sum_up
+from ggend.database.account_counts import totals_of
 from ggend.database.files import wal_size
 from ggend.queries.snapshot import columns_of
 
@@ -79,7 +79,7 @@ def _own(
 
 
 def _accounts(connection: sqlite3.Connection) -> dict[str, int]:
-    accounts, sums = sum_up(connection.execute(_ACCOUNTS))
+    accounts, sums = totals_of(connection)
     return {"accounts": accounts, **sums}
 
 
@@ -118,4 +118,3 @@ _SEVERITIES = """
 _PARKED = """
     SELECT coalesce(SUM(events), 0)
     FROM parked_events"""
-_ACCOUNTS = f"SELECT {', '.join(COUNTS)} FROM producers"  # noqa: S608 - names of columns

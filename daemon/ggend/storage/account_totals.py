@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from ggend.database.account_counts import COUNTS, sum_up
+from ggend.database.account_counts import COUNTS, totals_of
 
 __all__ = ["AccountTotals"]
 
@@ -21,7 +21,7 @@ class AccountTotals:
         """Sum up the accounts as they stand, and follow them from here on."""
         for statement in _FOLLOW:
             connection.execute(statement)
-        _, self._at_start = sum_up(connection.execute(_ACCOUNTS))
+        _, self._at_start = totals_of(connection)
         self._since_start = dict.fromkeys(COUNTS, 0)
 
     def read(self, connection: sqlite3.Connection) -> None:
@@ -64,5 +64,4 @@ _FOLLOW = (
         CREATE TEMP TRIGGER account_totals_UPDATE AFTER UPDATE ON main.producers
         BEGIN UPDATE account_changes SET {_DIFFERENCES}; END""",  # noqa: S608
 )
-_ACCOUNTS = f"SELECT {', '.join(COUNTS)} FROM producers"  # noqa: S608
 _CHANGES = f"SELECT {', '.join(COUNTS)} FROM temp.account_changes"  # noqa: S608

@@ -71,7 +71,7 @@ def accounts(
         require_table(connection, path, "producers", lacks="has no accounts")
         found = read_accounts(connection, limit=limit, producer=producer, client=client)
         findings = audit_accounts(connection)
-    if form is Format.JSON:
+    if form is Format.JSON and columns is None:
         rows = [dict(zip(found.rows.columns, row, strict=True)) for row in found.rows.rows]
         for row in rows:
             row["producer"] = _hex(row["producer"])

@@ -21,7 +21,7 @@ from ggend.queries.id_lookup import whole_id
 from ggend.queries.result import Result
 from ggend.queries.snapshot import snapshot
 from ggend.queries.summaries import PERCENTS, Bucket, Group, Summary
-from ggend.queries.time_filters import parse_age, parse_moment
+from ggend.queries.time_filters import parse_age, parse_moment, parse_period
 from ggend_schema.errors import InvalidEvent
 from ggend_schema.timestamps import parse_us
 
@@ -84,13 +84,10 @@ def analytics(
     if period is not None and since is not None:
         raise UsageMistake("--period and --since cannot be combined", hint="give one of them")
     now = datetime.now(UTC)
-    until_ms = _ms(parse_moment(until, now=now) if until else now.isoformat())
-    if since is not None:
-        since_ms = _ms(parse_moment(since, now=now))
-    else:
-        since_ms = until_ms - parse_age(period or _PERIOD) * 1000
-    if since_ms >= until_ms:
-        raise UsageMistake("the period is empty", hint="--since must be before --until")
+    until = parse_moment(until or "0s", now=now)
+    begin, _ = parse_period(since, until, now=now)
+    until_ms = _ms(until)
+    since_ms = _ms(begin) if begin else until_ms - parse_age(period or _PERIOD) * 1000
     with snapshot(chosen_database(database)) as connection:
         try:
             found = analyse(

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ggend.cli.common.command import group
-from ggend.cli.common.options import PATH, columns_option, format_option
+from ggend.cli.common.options import columns_option, config_option, format_option
 from ggend.cli.render.output import Format, complain, show, show_json, show_line
 from ggend.config import Config, describe, load_config
 from ggend.errors import UsageMistake
@@ -16,23 +16,21 @@ from ggend.queries.result import Result
 from ggend.variables import unknown_variables
 from ggend_schema.spelling import or_nearest
 
-__all__ = ["config"]
+__all__ = ["config_group"]
 
-config = group(
+config_group = group(
     "config",
     "Show the configuration. The configuration file overrides the defaults, environment "
     "variables named GGEND_KEY override the file, and flags override both.",
 )
 
 
-@config.command("show")
-@click.option(
-    "--config", "-c", "path", type=PATH, help="The TOML file to read instead of the default one."
-)
+@config_group.command("show")
+@config_option
 @columns_option
 @format_option
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-def show_config(*, path: Path | None, as_json: bool, columns: str | None, form: Format) -> None:
+def show_config(*, config: Path | None, as_json: bool, columns: str | None, form: Format) -> None:
     """Show every setting with its value and the source of that value.
 
     Environment variables that begin with GGEND_ and that ggend does not know are named on standard
@@ -42,11 +40,11 @@ def show_config(*, path: Path | None, as_json: bool, columns: str | None, form: 
 
         GGEND_LOG_LEVEL=debug ggend config show
     """
-    loaded = load_config(path=path, environ=os.environ, flags={})
+    loaded = load_config(path=config, environ=os.environ, flags={})
     for name, hint in unknown_variables(os.environ).items():
         complain(f"unknown environment variable `{name}`", hint=hint)
     values = {key: getattr(loaded.config, key) for key in Config.__struct_fields__}
-    if as_json or form is Format.JSON:
+    if (as_json or form is Format.JSON) and columns is None:
         show_json(
             {
                 key: {"value": value, "source": loaded.sources[key], "meaning": describe(key)}
@@ -59,18 +57,16 @@ def show_config(*, path: Path | None, as_json: bool, columns: str | None, form: 
     ]
     show(
         Result(columns=["key", "value", "source", "meaning"], rows=rows),
-        form=form,
+        form=Format.JSON if as_json else form,
         kept=("key", "value", "source"),
         columns=columns,
     )
 
 
-@config.command("get")
+@config_group.command("get")
 @click.argument("key", help="The name of a setting, such as `socket`.")
-@click.option(
-    "--config", "-c", "path", type=PATH, help="The TOML file to read instead of the default one."
-)
-def get_config(*, key: str, path: Path | None) -> None:
+@config_option
+def get_config(*, key: str, config: Path | None) -> None:
     """Print the value of one setting, for a script.
 
     Example:
@@ -83,7 +79,7 @@ def get_config(*, key: str, path: Path | None) -> None:
             f"there is no setting `{key}`{or_nearest(key, keys)}",
             hint=f"the settings are {', '.join(keys)}",
         )
-    show_line(_text(getattr(load_config(path=path, environ=os.environ, flags={}).config, key)))
+    show_line(_text(getattr(load_config(path=config, environ=os.environ, flags={}).config, key)))
 
 
 def _text(value: object) -> str:

@@ -9,7 +9,7 @@ import click
 
 from ggend import __version__
 from ggend.cli.common.command import command
-from ggend.cli.common.options import PATH, database_option, socket_option
+from ggend.cli.common.options import config_option, database_option, socket_option, timeout_option
 from ggend.cli.render.diagnoses import show_diagnoses
 from ggend.cli.render.output import show_json
 
@@ -17,17 +17,11 @@ __all__ = ["doctor"]
 
 
 @command()
-@click.option("--config", "-c", type=PATH, help="The TOML file to read instead of the default one.")
+@config_option
 @database_option
 @socket_option
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0.1, max=60),
-    default=2.0,
-    metavar="SECONDS",
-    help="Timeout in seconds for the daemon's answer.",
-)
+@timeout_option(2.0, "Timeout in seconds for the daemon's answer.")
 def doctor(
     *,
     config: Path | None,

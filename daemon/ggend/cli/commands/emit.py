@@ -13,7 +13,7 @@ from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import Command, command
 from ggend.cli.common.completion import complete_event_types, complete_fields
 from ggend.cli.common.emitting import TIMEOUT_SECONDS, emit_and_go_on, emit_lines, emit_one
-from ggend.cli.common.options import Seconds, socket_option
+from ggend.cli.common.options import socket_option, timeout_option
 from ggend.errors import UsageMistake
 from ggend.importers.event_args import VARIABLES
 from ggend_schema.events import EVENT_TYPES
@@ -83,13 +83,7 @@ def _fields_of(struct: type[msgspec.Struct]) -> Iterator[tuple[str, str]]:
 )
 @click.option("--strict", is_flag=True, help="Fail if an event is not stored, and spool nothing.")
 @socket_option
-@click.option(
-    "--timeout",
-    type=Seconds(),
-    default=TIMEOUT_SECONDS,
-    metavar="SECONDS",
-    help="Timeout in seconds for the daemon to store events.",
-)
+@timeout_option(TIMEOUT_SECONDS, "Timeout in seconds for the daemon to store events.")
 def emit(
     *,
     kind: str | None,

@@ -17,7 +17,13 @@ import click
 from ggend.cli.common.chosen import chosen_database, chosen_socket
 from ggend.cli.common.command import command
 from ggend.cli.common.delivery import Delivery, require_daemon
-from ggend.cli.common.options import PATH, Seconds, database_option, format_option, socket_option
+from ggend.cli.common.options import (
+    PATH,
+    batch_timeout_option,
+    database_option,
+    format_option,
+    socket_option,
+)
 from ggend.cli.render.formats import Format
 from ggend.cli.render.import_report import Problems, show_reports
 from ggend.cli.render.output import complain, progress
@@ -44,13 +50,7 @@ _LOOK_SECONDS = 0.1
 @click.argument("other", type=PATH, metavar="OTHER.db", help="The database to import rows from.")
 @database_option
 @socket_option
-@click.option(
-    "--timeout",
-    type=Seconds(),
-    default=30.0,
-    metavar="SECONDS",
-    help="Timeout in seconds for each batch sent to the daemon.",
-)
+@batch_timeout_option
 @format_option
 def import_database(
     *, other: Path, database: Path | None, socket: Path | None, timeout: float, form: Format

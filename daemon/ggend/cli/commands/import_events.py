@@ -19,7 +19,7 @@ import msgspec
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import command
 from ggend.cli.common.delivery import require_daemon
-from ggend.cli.common.options import PATH, Seconds, format_option, socket_option
+from ggend.cli.common.options import PATH, batch_timeout_option, format_option, socket_option
 from ggend.cli.render.formats import Format
 from ggend.cli.render.import_report import Problems, show_reports
 from ggend.cli.render.output import complain, progress
@@ -153,13 +153,7 @@ class _Import:
 @command()
 @click.argument("file", type=PATH, metavar="FILE|-", help="NDJSON events; - is standard input.")
 @socket_option
-@click.option(
-    "--timeout",
-    type=Seconds(),
-    default=30.0,
-    metavar="SECONDS",
-    help="Timeout in seconds for each batch sent to the daemon.",
-)
+@batch_timeout_option
 @format_option
 def events(*, file: Path, socket: Path | None, timeout: float, form: Format) -> None:
     """Import events from a file with one JSON object per line.

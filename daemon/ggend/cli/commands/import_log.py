@@ -15,9 +15,14 @@ import msgspec
 
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import command
-from ggend.cli.common.completion import complete_ids
 from ggend.cli.common.delivery import require_daemon
-from ggend.cli.common.options import PATH, Seconds, check_agent, format_option, socket_option
+from ggend.cli.common.options import (
+    PATH,
+    agents_option,
+    batch_timeout_option,
+    format_option,
+    socket_option,
+)
 from ggend.cli.render.formats import Format
 from ggend.cli.render.import_report import Problems, show_reports
 from ggend.cli.render.output import complain, progress
@@ -114,20 +119,9 @@ class _Import:
     is_flag=True,
     help="Keep reading appended lines until Ctrl-C. FILE need not exist yet.",
 )
-@click.option(
-    "--agent",
-    default=DEFAULT_AGENT,
-    help="The agent of the receipts, which these logs do not contain.",
-    shell_complete=complete_ids("agent"),
-)
+@agents_option(DEFAULT_AGENT, "The agent of the receipts, which these logs do not contain.")
 @socket_option
-@click.option(
-    "--timeout",
-    type=Seconds(),
-    default=30.0,
-    metavar="SECONDS",
-    help="Timeout in seconds for each batch sent to the daemon.",
-)
+@batch_timeout_option
 @format_option
 def ggen_log(
     *,
@@ -166,7 +160,6 @@ def ggen_log(
         ggend import ggen-log receipt-log.jsonl
         ggend import ggen-log --format json receipt-log.jsonl
     """
-    check_agent(agent)
     place = chosen_socket(socket)
     _check_beginnings(files)
     if keep_reading:

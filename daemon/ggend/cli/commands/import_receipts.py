@@ -16,9 +16,14 @@ import msgspec
 
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import command
-from ggend.cli.common.completion import complete_ids
 from ggend.cli.common.delivery import require_daemon
-from ggend.cli.common.options import PATH, Seconds, check_agent, format_option, socket_option
+from ggend.cli.common.options import (
+    PATH,
+    agents_option,
+    batch_timeout_option,
+    format_option,
+    socket_option,
+)
 from ggend.cli.render.formats import Format
 from ggend.cli.render.import_report import Problems, show_reports
 from ggend.cli.render.output import complain
@@ -227,20 +232,9 @@ class _Import:
     metavar="FILE|-",
     help="JSON files; - is standard input.",
 )
-@click.option(
-    "--agent",
-    default=DEFAULT_AGENT,
-    help="The agent of receipts that do not name one.",
-    shell_complete=complete_ids("agent"),
-)
+@agents_option(DEFAULT_AGENT, "The agent of receipts that do not name one.")
 @socket_option
-@click.option(
-    "--timeout",
-    type=Seconds(),
-    default=30.0,
-    metavar="SECONDS",
-    help="Timeout in seconds for each batch sent to the daemon.",
-)
+@batch_timeout_option
 @format_option
 def receipts(
     *, files: tuple[Path, ...], agent: str, socket: Path | None, timeout: float, form: Format
@@ -268,7 +262,6 @@ def receipts(
         ggend import receipts receipt.json
         ggend import receipts --format json - < receipt.json
     """
-    check_agent(agent)
     place = chosen_socket(socket)
     contents = [_content(file) for file in files]
     require_daemon(place)

@@ -16,13 +16,12 @@ from ggend.cli.common.completion import complete_percentile_names
 from ggend.cli.common.filters import since_option, until_option
 from ggend.cli.common.options import columns_option, database_option, format_option, limit_option
 from ggend.cli.render.output import Format, show
-from ggend.errors import UsageMistake
+from ggend.queries.choices import known_word
 from ggend.queries.id_lookup import whole_id
 from ggend.queries.percentiles import Dimension, percentiles_of
 from ggend.queries.snapshot import require_table, snapshot
-from ggend.queries.time_filters import parse_moment
+from ggend.queries.time_filters import parse_period
 from ggend_schema.events import STAGES, Operation
-from ggend_schema.spelling import or_nearest
 from ggend_schema.timestamps import format_ms, parse_us
 
 __all__ = ["percentiles"]
@@ -75,7 +74,7 @@ def percentiles(
         ggend query percentiles
         ggend query percentiles --by agent --by-day --since 7d
     """
-    now = datetime.now(UTC)
+    begin, end = parse_period(since, until, now=datetime.now(UTC))
     path = chosen_database(database)
     with snapshot(path) as connection:
         require_table(connection, path, "rollup_exceptions", lacks="has no percentiles")
@@ -83,8 +82,8 @@ def percentiles(
             connection,
             by,
             name=_whole_name(connection, by, name),
-            since=since and parse_moment(since, now=now)[:_DAY],
-            until=until and _last_day(parse_moment(until, now=now)),
+            since=begin and begin[:_DAY],
+            until=end and _last_day(end),
             by_day=by_day,
             limit=limit,
         )
@@ -97,13 +96,7 @@ def _whole_name(connection: sqlite3.Connection, by: Dimension, name: str | None)
     if by is Dimension.AGENT:
         return whole_id(connection, "agent", name)
     known = STAGES if by is Dimension.STAGE else {word: word for word in get_args(Operation)}
-    if name not in known:
-        words = [word for word in known if word.isascii()]
-        raise UsageMistake(
-            f"there is no {by} {name!r}{or_nearest(name, words)}",
-            hint=f"--name takes one of: {', '.join(words)}",
-        )
-    return known[name]
+    return known_word(name, known, kind=by, option="name")
 
 
 def _last_day(until: str) -> str:

@@ -24,12 +24,12 @@ from ggend.cli.common.filters import (
     wide_option,
 )
 from ggend.cli.common.options import (
-    Seconds,
     columns_option,
     database_option,
     format_option,
     limit_option,
     local_option,
+    timeout_option,
 )
 from ggend.cli.common.statements import check_names, read_text, values_of
 from ggend.cli.render.execution_view import as_json, decoded, execution_view, zoned
@@ -206,13 +206,7 @@ def memory(
 @database_option
 @format_option
 @limit_option(1000)
-@click.option(
-    "--timeout",
-    type=Seconds(least=0),
-    default=10.0,
-    metavar="SECONDS",
-    help="Timeout in seconds; 0 means none.",
-)
+@timeout_option(10.0, "Timeout in seconds; 0 means none.", least=0)
 def sql(
     *,
     statement: str,

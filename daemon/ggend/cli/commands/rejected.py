@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from ggend.cli.commands.rejected_changes import code_option, moment_of, purge_rejected, requeue
+from ggend.cli.commands.rejected_changes import code_option, purge_rejected, requeue
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import group
 from ggend.cli.common.completion import complete_rejected
@@ -24,6 +25,7 @@ from ggend.cli.render.rejected_view import as_json, rejected_view
 from ggend.errors import UsageMistake
 from ggend.queries.rejected import Chosen, count_by_code, read_one, read_rejected
 from ggend.queries.snapshot import require_table, snapshot
+from ggend.queries.time_filters import parse_period
 from ggend_schema.codes import EventCode
 
 __all__ = ["rejected"]
@@ -63,7 +65,8 @@ def list_rejected(
         ggend rejected list --since 24h
         ggend rejected list --code conflict --format ndjson
     """
-    chosen = Chosen(code=code, since=moment_of(since), until=moment_of(until), before=before)
+    begin, end = parse_period(since, until, now=datetime.now(UTC))
+    chosen = Chosen(code=code, since=begin, until=end, before=before)
     path = chosen_database(database)
     with snapshot(path) as connection:
         require_table(connection, path, "rejected_events", lacks="keeps no rejected events")

@@ -33,7 +33,7 @@ from ggend.queries.snapshot import snapshot
 from ggend.queries.time_filters import parse_moment
 from ggend_schema.codes import EventCode
 
-__all__ = ["code_option", "moment_of", "purge_rejected", "requeue"]
+__all__ = ["code_option", "purge_rejected", "requeue"]
 
 #: Up to this many outcomes are shown one by one; more are summed up in a table.
 _SHOWN = 20
@@ -164,11 +164,6 @@ def purge_rejected(
     show_line(f"{deleted:,} events deleted")
 
 
-def moment_of(moment: str | None) -> str | None:
-    """Return a moment as `received_at` holds it. Raises UsageMistake."""
-    return None if moment is None else parse_moment(moment, now=datetime.now(UTC))
-
-
 def _wanted(
     path: Path,
     ids: Sequence[int],
@@ -191,7 +186,8 @@ def _wanted(
             )
         return sorted(set(ids))
     with snapshot(path) as connection:
-        return read_ids(connection, Chosen(code=code, until=moment_of(older_than)))
+        end = None if older_than is None else parse_moment(older_than, now=datetime.now(UTC))
+        return read_ids(connection, Chosen(code=code, until=end))
 
 
 def _in_parts(

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import click
-
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import command
 from ggend.cli.common.daemon_client import ask_daemon
-from ggend.cli.common.options import Seconds, socket_option
+from ggend.cli.common.options import socket_option, timeout_option
 from ggend.cli.render.output import show_line
 from ggend.errors import BadConfig
 
@@ -19,13 +17,7 @@ __all__ = ["reload"]
 
 @command()
 @socket_option
-@click.option(
-    "--timeout",
-    type=Seconds(),
-    default=2.0,
-    metavar="SECONDS",
-    help="Timeout in seconds.",
-)
+@timeout_option(2.0)
 def reload(*, socket: Path | None, timeout: float) -> None:
     """Make the running daemon reload its objectives, as SIGHUP does.
 

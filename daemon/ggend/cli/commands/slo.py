@@ -12,6 +12,7 @@ import msgspec
 from ggend.cli.common.chosen import chosen_database
 from ggend.cli.common.command import group
 from ggend.cli.common.completion import complete_breaches
+from ggend.cli.common.filters import since_option
 from ggend.cli.common.options import PATH, database_option, format_option
 from ggend.cli.render.output import Format, progress, show, show_json, show_line, show_text
 from ggend.cli.render.record import record_text
@@ -126,7 +127,7 @@ def explain_breach(*, key: str, database: Path | None, as_json: bool) -> None:
 
 @slo.command("backtest")
 @click.argument("file", type=PATH, help="The proposed objectives, TOML.")
-@click.option("--since", help="Start time: an age such as 30d, or a date (UTC).")
+@since_option
 @database_option
 @format_option
 def backtest_objectives(

@@ -14,7 +14,13 @@ import click
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import group
 from ggend.cli.common.delivery import require_daemon
-from ggend.cli.common.options import PATH, Seconds, columns_option, format_option, socket_option
+from ggend.cli.common.options import (
+    PATH,
+    columns_option,
+    format_option,
+    socket_option,
+    timeout_option,
+)
 from ggend.cli.render.durations import age_text
 from ggend.cli.render.output import Format, complain, show, show_line
 from ggend.cli.render.sizes import counted
@@ -98,13 +104,7 @@ def list_spool(*, directory: Path | None, columns: str | None, form: Format) -> 
 @click.option(
     "--accept-duplicates", is_flag=True, help="With --expired: send even events that may be stored."
 )
-@click.option(
-    "--timeout",
-    type=Seconds(),
-    default=600.0,
-    metavar="SECONDS",
-    help="Timeout in seconds.",
-)
+@timeout_option(600.0)
 def replay_spool(
     *,
     directory: Path | None,

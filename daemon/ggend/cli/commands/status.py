@@ -9,7 +9,7 @@ import click
 
 from ggend.cli.common.chosen import chosen_socket
 from ggend.cli.common.command import command
-from ggend.cli.common.options import Seconds, format_option, socket_option
+from ggend.cli.common.options import format_option, socket_option, timeout_option
 from ggend.cli.render.output import Format, show, show_json, show_text
 from ggend.cli.render.status_view import status_view
 from ggend.errors import DaemonUnreachable
@@ -26,13 +26,7 @@ _DEGRADED = 1
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @format_option
 @socket_option
-@click.option(
-    "--timeout",
-    type=Seconds(),
-    default=2.0,
-    metavar="SECONDS",
-    help="Timeout in seconds.",
-)
+@timeout_option(2.0)
 def status(*, as_json: bool, form: Format, socket: Path | None, timeout: float) -> None:
     """Show the daemon's health, rates and counters.
 

@@ -45,8 +45,8 @@ T = TypeVar("T")
 Items: TypeAlias = list[CompletionItem[str]]
 Completer: TypeAlias = Callable[["Context", "Parameter", str], Items]
 
-#: How long Tab waits for the database: a person does not notice it. Index steps take some ms.
-_WAIT_SECONDS = 0.3
+#: How long Tab waits for a database that does not answer. Index steps take some ms.
+_WAIT_SECONDS = 2.0
 
 #: Fields of events that are ids, and of what.
 _ID_FIELDS: Mapping[str, Literal["execution", "agent", "session"]] = {
@@ -260,9 +260,9 @@ def _values(ctx: Context, event: type[Event], key: str, value: str) -> list[str]
     """Return the values of a field: the allowed words, or the ids that are stored."""
     if key in _ID_FIELDS:
         return _ids(ctx, _ID_FIELDS[key], value)
-    hint = get_type_hints(event).get(key)
-    words = [word for each in (hint, *get_args(hint)) for word in get_args(each)]
-    return _typed([word for word in words if isinstance(word, str)], value)
+    from ggend_schema.value_words import allowed_words
+
+    return list(allowed_words(event, key))
 
 
 def _sign(event: type[Event], field: str) -> str:

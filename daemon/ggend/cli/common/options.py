@@ -9,16 +9,17 @@ from typing import Any, TypeVar
 import click
 
 from ggend.cli.common.choice import OneOf
-from ggend.cli.common.completion import complete_columns, complete_words
+from ggend.cli.common.completion import complete_columns, complete_ids, complete_words
 from ggend.cli.render.output import Format
 from ggend.errors import UsageMistake
 from ggend_schema.limits import NAME_CHARS
 
 __all__ = [
     "PATH",
-    "Seconds",
-    "check_agent",
+    "agents_option",
+    "batch_timeout_option",
     "columns_option",
+    "config_option",
     "database_option",
     "format_option",
     "limit_option",
@@ -26,6 +27,7 @@ __all__ = [
     "path_argument",
     "section_option",
     "socket_option",
+    "timeout_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,10 +39,10 @@ PATH = click.Path(path_type=Path)
 _DAY_SECONDS = 86_400
 
 
-class Seconds(click.FloatRange):
+class _Seconds(click.FloatRange):
     """The type of a timeout."""
 
-    def __init__(self, *, least: float = 0.1) -> None:
+    def __init__(self, *, least: float) -> None:
         super().__init__(min=least)
 
     def convert(
@@ -58,6 +60,9 @@ database_option = click.option(
     "-d",
     type=PATH,
     help="The SQLite file. Default: the configured, the user's or the system's database.",
+)
+config_option = click.option(
+    "--config", "-c", type=PATH, help="The TOML file to read instead of the default one."
 )
 path_argument = click.argument(
     "path", type=PATH, required=False, metavar="[PATH]", help="The SQLite file, as --database."
@@ -100,6 +105,34 @@ def section_option(*names: str) -> Callable[[F], F]:
     )
 
 
+def timeout_option(
+    default: float, help_text: str = "Timeout in seconds.", *, least: float = 0.1
+) -> Callable[[F], F]:
+    """Return the option that limits how long a command waits."""
+    return click.option(
+        "--timeout",
+        type=_Seconds(least=least),
+        default=default,
+        metavar="SECONDS",
+        help=help_text,
+    )
+
+
+#: Of imports, which send many batches.
+batch_timeout_option = timeout_option(30.0, "Timeout in seconds for each batch sent to the daemon.")
+
+
+def agents_option(default: str, help_text: str) -> Callable[[F], F]:
+    """Return the option that names the agent of imported receipts."""
+    return click.option(
+        "--agent",
+        default=default,
+        callback=_checked_agent,
+        help=help_text,
+        shell_complete=complete_ids("agent"),
+    )
+
+
 def limit_option(default: int) -> Callable[[F], F]:
     """Return the option that limits the number of rows."""
     return click.option(
@@ -112,10 +145,11 @@ def limit_option(default: int) -> Callable[[F], F]:
     )
 
 
-def check_agent(agent: str) -> None:
-    """Raise UsageMistake unless this is a valid agent name for an import."""
+def _checked_agent(_context: click.Context, _option: click.Parameter, agent: str) -> str:
+    """Return a valid agent name. Raises UsageMistake."""
     if not (agent.isprintable() and 1 <= len(agent) <= NAME_CHARS):
         raise UsageMistake(
             f"{agent!r} is not a valid agent name",
             hint=f"--agent takes 1 to {NAME_CHARS} printable characters",
         )
+    return agent

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from ggend.cli.render.output import escape, show_text
+from ggend.cli.render.sizes import counted
 from ggend.cli.render.styles import STYLES
+from ggend.cli.render.wrapped import wrapped
 
 if TYPE_CHECKING:
     from ggend.doctor.diagnosis import Diagnosis
@@ -56,12 +57,14 @@ def report_lines(
         verdict: str = one.verdict.ljust(verdicts)
         if has_colour:
             verdict = click.style(verdict, fg=STYLES[one.verdict])
-        first, *others = _wrapped(escape(one.detail), room)
+        first, *others = wrapped(escape(one.detail), room, breaks_words=True)
         yield f"{verdict}  {one.subject.ljust(subjects)}  {first}"
         for line in others:
             yield " " * indent + line
         if one.hint:
-            head, *rest = _wrapped(escape(one.hint), width - _HINT_INDENT - len(_HINT))
+            head, *rest = wrapped(
+                escape(one.hint), width - _HINT_INDENT - len(_HINT), breaks_words=True
+            )
             yield " " * _HINT_INDENT + _HINT + head
             for line in rest:
                 yield " " * (_HINT_INDENT + len(_HINT)) + line
@@ -72,37 +75,7 @@ def report_lines(
 def _summary(diagnoses: Sequence[Diagnosis]) -> str:
     failures = [one.subject for one in diagnoses if one.verdict == "failed"]
     warnings = sum(one.verdict == "warning" for one in diagnoses)
-    told = f"{warnings} warning{'s' * (warnings != 1)}"
+    told = counted(warnings, "warning")
     if failures:
         return f"{len(failures)} failed, {told}. Begin with the first: {failures[0]}."
     return f"Nothing failed, {told}." if warnings else "Everything is well."
-
-
-def _wrapped(text: str, room: int) -> list[str]:
-    """Return the words in lines of `room` columns; a word that is wider is broken, never cut."""
-    lines: list[str] = []
-    line, used = "", 0
-    for word in text.split(" "):
-        size = _columns(word)
-        if line and used + 1 + size > room:
-            lines.append(line)
-            line, used = "", 0
-        elif line:
-            line, used = f"{line} ", used + 1
-        for letter in word if size > room else (word,):
-            size = _columns(letter)
-            if used + size > room:
-                lines.append(line)
-                line, used = "", 0
-            line, used = line + letter, used + size
-    return [*lines, line]
-
-
-def _columns(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(one) else 1 + (unicodedata.east_asian_width(one) in "FW")
-        for one in text
-    )

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import shutil
 import sys
-import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from ggend.cli.render.formats import escape
+from ggend.cli.render.wrapped import wrapped
 
 __all__ = ["Section", "record_text"]
 
@@ -44,8 +44,5 @@ def record_text(sections: Iterable[Section]) -> str:
 def _line(name: str, value: str, width: int | None) -> str:
     if width is None or width < len(name) + _NARROW:
         return f"{name}{value}".rstrip() + "\n"
-    wrapped = textwrap.wrap(
-        value, width - len(name), break_long_words=False, break_on_hyphens=False
-    )
     indent = "\n" + " " * len(name)
-    return f"{name}{indent.join(wrapped)}".rstrip() + "\n"
+    return f"{name}{indent.join(wrapped(value, width - len(name)))}".rstrip() + "\n"
